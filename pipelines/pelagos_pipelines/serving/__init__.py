@@ -1,5 +1,5 @@
-"""What serves a model: how the server starts, what a package is made of, and the code of all models.
+"""Serves models: the start of the server, the format of packages, and the code that runs all models.
 
 `code.json` lists the files of this data plane, and of the contract, that the server's Python backend loads. They come from the
-installation of whoever starts the server, never from a package.
+installation that starts the server, never from a package.
 """

@@ -1,10 +1,10 @@
-"""A whole model server in one container: ``python -m pelagos_pipelines.serving.alone``, where nobody makes a pod of several.
+"""A whole model server in one container: ``python -m pelagos_pipelines.serving.alone``, for places without pods of several.
 
-Where the package is not in the image, it is brought first (fetch); then the server (entrypoint) and the Envoy before it (gateway)
-run side by side as in a pod, and when one of them ends, all ends with its code. At SIGTERM no request that came in is lost, as
-far as there is time. What fetches has the keys of the storage; this process lets go of them before strangers' requests come.
-Its variables are those of the three programs (docs/design/0004-cluster-mode.md), and ``PELAGOS_STORAGE_CA``: certificate
-authorities of the storage, in PEM. Imports the standard library only.
+If the package is not in the image, it is fetched first (fetch). Then the server (entrypoint) and the Envoy in front of it
+(gateway) run side by side as in a pod, and when one of them ends, everything ends with its exit code. At SIGTERM, requests in
+progress are finished as far as time allows. Fetching needs the storage's keys; this process drops them before untrusted requests
+arrive. Its variables are those of the three programs (docs/design/0004-cluster-mode.md), and ``PELAGOS_STORAGE_CA``, the
+storage's certificate authorities in PEM. Imports the standard library only.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from pelagos_contract.text import shown
 from pelagos_pipelines.serving import entrypoint
 
 DRAIN_SECONDS = 20.0
-"""Of the 30 that a container usually has after SIGTERM."""
+"""Seconds for draining, of the 30 that a container usually has after SIGTERM."""
 END_SECONDS = 5.0
 _PROGRAMS = "pelagos_pipelines.serving"
 _SERVE = "serve"
 
 
 def main() -> NoReturn:
-    """Fetch, forget the keys, serve. Ends the process with the code of what ended."""
+    """Fetch, drop the keys, serve. Ends the process with the code of the program that ended."""
     if sys.argv[1:] == [_SERVE]:
         sys.exit(serve(os.environ))
     try:
         fetch(os.environ)
-        # The memory of this process shows its first environment for as long as it lives, so another one goes on.
+        # /proc shows a process's initial environment for as long as it lives, so a new program continues without the keys.
         command = [sys.executable, "-m", f"{_PROGRAMS}.alone", _SERVE]
         os.execve(sys.executable, command, without_keys(os.environ))  # noqa: S606 - arguments are a list
     except OSError as error:
@@ -44,7 +44,7 @@ def main() -> NoReturn:
 
 
 def fetch(variables: Mapping[str, str]) -> None:
-    """Bring the package, unless it is in the image. Ends the process with the code of what could not; that has said why."""
+    """Fetch the package, unless it is in the image. On failure, ends the process with the exit code of fetch, which said why."""
     if not variables.get("PELAGOS_PACKAGE_URI"):
         return
     _say(f"brings the model package {shown(variables['PELAGOS_PACKAGE_URI'])}")
@@ -62,14 +62,14 @@ def fetch(variables: Mapping[str, str]) -> None:
 
 
 def without_keys(variables: Mapping[str, str]) -> dict[str, str]:
-    """What the server, the gateway and this process need: neither keys of the storage, nor tokens of the platform."""
+    """The variables without keys of the storage and tokens of the platform, which serving does not need."""
     kept = ("PELAGOS_STORAGE_", "AWS_", "OSCAR_")
     return {name: value for name, value in variables.items() if not name.startswith(kept)}
 
 
 def serve(variables: Mapping[str, str]) -> int:
-    """Run both until one of them ends; the code of that one. 0 after SIGTERM."""
-    # A server that is well says nothing: whoever has the log alone must see that it has begun.
+    """Run server and gateway until one of them ends. Returns its exit code; after SIGTERM the process ends with 0."""
+    # A healthy server logs nothing, so this line shows in the log that it has begun.
     _say("starts the server")
     sockets = entrypoint.sockets(variables)
     sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -82,12 +82,12 @@ def serve(variables: Mapping[str, str]) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _drain(variables)
         _end(children)
-        # Not as an exception, which would come in the middle of anything.
+        # Exit at once instead of raising an exception, which could surface anywhere in the main loop.
         os._exit(0)
 
     signal.signal(signal.SIGTERM, end)
     while True:
-        # As the first process of a container it is told of all that end, also of what others have left to it.
+        # As process 1 of a container, this process also reaps orphaned processes, which are not among its children here.
         pid, status = os.wait()
         if pid in children:
             code = os.waitstatus_to_exitcode(status)
@@ -101,7 +101,7 @@ def _say(what: str) -> None:
 
 
 def _told(what: str, code: int) -> int:
-    """Say last in the log what happened; the code as shells have it."""
+    """Write the last words to the log, and return the exit code as a shell would: 128 plus the signal if killed."""
     told = code if code >= 0 else 128 - code
     print(lone_servers.last_words(what, told), file=sys.stderr, flush=True)  # noqa: T201 - the container's log
     return told

@@ -1,7 +1,7 @@
-"""What an image is answered, in the JSON shape of the service contract, and by which thresholds.
+"""Builds the answer for an image, in the JSON form of the service contract, and chooses its thresholds.
 
-Called by model.py in the server, and by the container image that holds a model (pelagos_pipelines.deepaas): both answer the same.
-It may know serving alone.
+Called by model.py in the server, and by the container image that holds a model (pelagos_pipelines.deepaas): both give the same
+answers. It may import only serving.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from pelagos_pipelines.serving.predictions import Prediction, Settings, Threshol
 
 
 def thresholds(settings: Settings, general: Thresholds, *, of_package: bool) -> Thresholds:
-    """Those of a service: ``general``, with the confidences that the package has for classes where the service heeds them."""
+    """A service's thresholds: ``general``, with the package's confidences for classes if the service applies them."""
     return general.of(settings.labels, settings.confidences if of_package else None)
 
 
 def asked_for(known: Thresholds, confidence: float | None, settings: Settings) -> Thresholds:
-    """With the confidence that whoever asks wants of all classes, in the place of those of the service."""
+    """The thresholds of a request: its confidence, if any, replaces the service's for all classes."""
     if confidence is None:
         return known
     return replace(known, confidence=confidence, by_class=(confidence,) * len(settings.labels))
 
 
 def content(found: Prediction, settings: Settings, known: Thresholds, *, is_asked: bool) -> dict[str, Any]:
-    """The answer. ``known``: thresholds of the service; ``is_asked``: whoever asked has named others."""
+    """The answer. ``known`` are the service's thresholds; ``is_asked`` says that the request has set its own."""
     answer = found.render(settings.labels)
     if settings.tile is not None:
         answer["tile"] = {"size": settings.tile[0], "overlap": settings.tile[1]}
-    # What is to be known of scores and thresholds, where they are no usual ones.
+    # Clients must know if scores are calibrated, or thresholds differ from the general ones.
     if settings.scaling is not None:
         answer["calibrated"] = True
     if is_asked:

@@ -1,10 +1,10 @@
-"""Scores that say how often a model is right: its logits are divided by one number, the temperature.
+"""Calibrates scores so that they say how often a model is right: logits are divided by one number, the temperature.
 
-Source: Guo, Pleiss, Sun and Weinberger, On calibration of modern neural networks, ICML 2017, arXiv:1706.04599. To the logit of a
-score that is the probability of something of its own, as detectors give them, another number is added (Platt 1999; of detectors
-Küppers et al. 2020, arXiv:2004.13546, section 3): few of what is found may be right, however high their scores are. The order of
-scores stays as it is: of a classifier the most probable class, of a detector each ranking by score. Called by the predictor, with
-what a package says, and by the evaluation, which finds the numbers. It may know numpy only, and runs with numpy 1.26 and 2.
+Source: Guo, Pleiss, Sun and Weinberger, On calibration of modern neural networks, ICML 2017, arXiv:1706.04599. For scores that
+are separate probabilities, such as those of detectors, an offset is added to the logit as well (Platt 1999; for detectors Küppers
+et al. 2020, arXiv:2004.13546, section 3), because few detections may be right however high their scores are. The order of scores
+does not change: neither a classifier's most probable class, nor a detector's ranking. Called by the predictor, with a package's
+numbers, and by the evaluation, which finds the numbers. It may import only numpy, and runs with numpy 1.26 and 2.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import numpy as np
 from pelagos_pipelines.serving.predictions import Floats, Scaling, Thresholds
 
 FAINTEST, SUREST = float(np.finfo(np.float32).tiny), 1 - float(np.finfo(np.float32).epsneg)
-"""Between these scores are moved when their logarithm is taken: float32 has no more to say."""
+"""The range to which scores are limited before a logarithm: float32 cannot distinguish more."""
 
 
 def logarithms(probabilities: Any) -> Any:
-    """Logits of probabilities that add up to 1, but for a constant."""
+    """Logits, up to a constant, of probabilities that add up to 1."""
     return np.log(np.maximum(np.asarray(probabilities, np.float64), FAINTEST))
 
 
 def odds(scores: Any) -> Any:
-    """Logits of scores of which each is the probability of something of its own."""
+    """Logits of scores that are separate probabilities."""
     kept = np.clip(np.asarray(scores, np.float64), FAINTEST, SUREST)
     return np.log(kept) - np.log1p(-kept)
 
 
 def softened(probabilities: Any, temperature: float) -> Floats:
-    """Probabilities ``[..., classes]`` at a temperature: above 1 they are less sure."""
+    """Probabilities ``[..., classes]`` at a temperature; above 1 they become less confident."""
     logits = logarithms(probabilities) / temperature
     parts = np.exp(logits - logits.max(axis=-1, keepdims=True))
     found: Floats = (parts / parts.sum(axis=-1, keepdims=True)).astype(np.float32)
@@ -40,14 +40,14 @@ def softened(probabilities: Any, temperature: float) -> Floats:
 
 
 def scaled(scores: Any, scaling: Scaling) -> Floats:
-    """Scores ``[n]``, each a probability of its own."""
-    with np.errstate(over="ignore"):  # it is 0 then
+    """Calibrated scores ``[n]``, each a separate probability."""
+    with np.errstate(over="ignore"):  # the result is 0 then
         found: Floats = (1 / (1 + np.exp(-odds(scores) / scaling.temperature - scaling.offset))).astype(np.float32)
     return found
 
 
 def undone(thresholds: Thresholds, scaling: Scaling | None) -> Thresholds:
-    """What a network's own scores must reach, so that they reach ``thresholds`` once they are scaled."""
+    """The thresholds for a network's own scores that correspond to ``thresholds`` for calibrated ones."""
     if scaling is None:
         return thresholds
     by_class = thresholds.by_class
@@ -61,6 +61,6 @@ def undone(thresholds: Thresholds, scaling: Scaling | None) -> Thresholds:
 def _undone(confidence: float, scaling: Scaling) -> float:
     if not 0 < confidence < 1:
         return confidence
-    with np.errstate(over="ignore"):  # it is 0 then
+    with np.errstate(over="ignore"):  # the result is 0 then
         logit = np.log(confidence) - np.log1p(-confidence)
         return float(1 / (1 + np.exp(-scaling.temperature * (logit - scaling.offset))))

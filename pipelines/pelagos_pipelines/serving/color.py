@@ -1,7 +1,7 @@
-"""Colour correction of images, as a dataset declares it and a package carries it: the one place that does it.
+"""Corrects the colours of images, as a dataset declares it and a package carries it. Nothing else does so.
 
-Called where pixels are on their way to a model: by samples.py and the YOLO training, by the predictor, and by the child that
-decodes images of requests. It may know numpy and OpenCV only, and runs with numpy 1.26 and 2.
+Called for all pixels that go to a model: by samples.py and the YOLO training, by the predictor, and by the child that decodes
+images of requests. It may import only numpy and OpenCV, and runs with numpy 1.26 and 2.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 from pelagos_pipelines.serving.geometry import Pixels
 
 MOST_GAIN = 4
-"""A channel is made at most so many times as bright: the red that is left in deep water is noise."""
+"""The highest gain of a channel: the red that is left in deep water is noise."""
 CLIP_LIMIT, TILES = 2.0, (8, 8)
-"""Of CLAHE: how far contrast is raised, and within how many parts of an image."""
+"""Parameters of CLAHE: the limit of contrast, and the number of parts of an image."""
 
 
 def corrected(image: Pixels, method: str | None) -> Pixels:
-    """The image [height, width, 3], blue first, after one of METHODS; as it is for None. Never changes ``image``.
+    """The image [height, width, 3], blue first, corrected by one of METHODS; ``image`` itself for None. ``image`` never changes.
 
     Raises:
         ValueError: there is no such method.
@@ -34,7 +34,7 @@ def corrected(image: Pixels, method: str | None) -> Pixels:
 
 
 def _gray_world(image: Pixels) -> Any:
-    """Scale each channel to the mean of all, in whole numbers: every machine finds the same pixels.
+    """Scale each channel to the mean of all, in whole numbers, so that every machine gets the same pixels.
 
     Source: Buchsbaum, A spatial processor model for object colour perception, J. Franklin Inst. 310 (1980).
     """
@@ -42,7 +42,7 @@ def _gray_world(image: Pixels) -> Any:
     levels: Any = np.arange(256, dtype=np.int64)
     table: Any = np.empty((1, 256, 3), np.uint8)
     for channel, own in enumerate(sums):
-        # One third of all by its own; a channel that is black stays so.
+        # The gain is a third of the total divided by the channel's own sum. A black channel stays black.
         above, below = (MOST_GAIN, 1) if sum(sums) > 3 * MOST_GAIN * own else (sum(sums), 3 * own)
         table[0, :, channel] = np.minimum((2 * levels * above + below) // (2 * below), 255) if own else 0
     return cv2.LUT(image, table)
@@ -59,4 +59,4 @@ def _clahe(image: Pixels) -> Any:
 
 
 METHODS = {"GrayWorld": _gray_world, "Clahe": _clahe}
-"""By their names in specs."""
+"""The methods by their names in specs."""

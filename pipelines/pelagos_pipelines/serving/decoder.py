@@ -1,8 +1,8 @@
-"""Has images of requests decoded in children with ceilings; what comes back is a canvas for the model, or pixels, or words.
+"""Decodes images of requests in children with ceilings. The result is a canvas for the model, or pixels, or a refusal.
 
-Called by model.py in the server, which never holds a whole image, as its children do (images.py); and by the container image that
-holds a model, which is given pixels: it cuts images into tiles and draws on them. It may know numpy, OpenCV and the sandbox only,
-and runs with numpy 1.26 and 2.
+Called by model.py in the server, which itself never holds a whole image: its children do (images.py). Also called by the
+container image that holds a model, which needs pixels to cut images into tiles and to draw on them. It may import only numpy,
+OpenCV and the sandbox, and runs with numpy 1.26 and 2.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HOSTILE = "the image cannot be decoded: its content is damaged or hostile"
 
 
 class Decoder:
-    """Decodes in children that are kept. Threads may share it."""
+    """Decodes images in children that are kept between calls. Threads may share it."""
 
     def __init__(  # noqa: PLR0913 - all that a canvas depends on
         self,
@@ -37,22 +37,22 @@ class Decoder:
         longest: int | None = None,
         head: str | None = None,
     ) -> None:
-        """For the canvases of a model. Raises ValueError for ceilings that are no numbers."""
+        """Decode for the canvases of one model. Raises ValueError for invalid ceilings in the environment."""
         self.ceilings = Ceilings.read()
         self._task, self._head, self._size, self._stride = task, head, size, stride
         self._color, self._longest = color, longest
         self.pool = Pool(_TASKS, decoding.limits(self.ceilings), children, decoding.environment(self.ceilings))
 
     def start(self) -> None:
-        """Have a child ready. Raises UnavailableError when none can be started."""
+        """Start a child. Raises UnavailableError when that is not possible."""
         self.pool.run("nothing", {})
 
     def decode(self, data: bytes) -> Fitted:
         """An encoded image on its canvas.
 
         Raises:
-            ImageRefusedError: not a whole image of a kind that is read, or above a ceiling.
-            UnavailableError: no child could be started, whatever the image is.
+            ImageRefusedError: it is damaged, of an unsupported kind, or above a ceiling.
+            UnavailableError: no child could be started, which says nothing about the image.
         """
         model: dict[str, object] = {
             "task": self._task,
@@ -68,12 +68,12 @@ class Decoder:
         return Fitted(_shaped(raw, rows, columns), width, height, shown)
 
     def pixels(self, data: bytes) -> Pixels:
-        """All pixels of an encoded image, as a model sees them before they are on a canvas. Raises as above."""
+        """All pixels of an encoded image, before reduction, colour correction and canvas. Raises as `decode` does."""
         raw, width, height = self._asked("pixels", {}, data)
         return _shaped(raw, height, width)
 
     def _asked(self, task: str, arguments: Mapping[str, object], data: bytes) -> tuple[Raw, int, int]:
-        """What a child gave, if it can be true, and width and height: it may have been taken over by the image."""
+        """A child's bytes, width and height, if they are plausible: the image may have taken over the child."""
         if len(data) > self.ceilings.image_mebibytes * MEBIBYTE:
             raise ImageRefusedError(decoding.too_large(len(data), self.ceilings))
         try:
@@ -95,7 +95,7 @@ class Decoder:
 
 
 def _shaped(raw: Raw, rows: int, columns: int) -> Pixels:
-    """[rows, columns, 3]. Raises ImageRefusedError when it is not that many."""
+    """The bytes as [rows, columns, 3]. Raises ImageRefusedError when their number does not fit."""
     if len(raw) != rows * columns * 3:
         raise ImageRefusedError(_HOSTILE)
     return np.frombuffer(raw, np.uint8).reshape(rows, columns, 3)

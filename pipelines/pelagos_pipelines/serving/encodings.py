@@ -1,7 +1,7 @@
-"""What images are in beside JPEG and PNG: TIFF, BMP, WebP and JPEG 2000. Which of these are read, and what they hold.
+"""Decodes images in encodings other than JPEG and PNG: TIFF, BMP, WebP and JPEG 2000.
 
-Called by images.py, in a child. Headers are read here, so that what OpenCV would read otherwise than other programs is refused by
-name. It may know numpy and OpenCV only, and runs with numpy 1.26 and 2.
+Called by images.py, in a child. Headers are parsed here, so that varieties that OpenCV would read differently from other programs
+are refused by name. It may import only numpy and OpenCV, and runs with numpy 1.26 and 2.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _MOST_BOXES = 1_000
 
 
 def decode(content: bytes) -> Picture | None:
-    """What the file shows; None for a file of another kind.
+    """The picture in the file; None for a file of another kind.
 
     Raises:
-        ImageRefusedError: it is damaged, too large, or of a variety that is not read.
+        ImageRefusedError: it is damaged, too large, or of an unsupported variety.
         cv2.error: OpenCV cannot decode it.
     """
     found = next((decoded for is_one, decoded in _KINDS if is_one(content)), None)
@@ -39,7 +39,7 @@ def decode(content: bytes) -> Picture | None:
 
 
 def is_animated_png(content: bytes) -> bool:
-    """Whether a PNG has several frames; it is one picture by what stands in front of its pixels."""
+    """Whether a PNG has several frames, by the chunks before its pixels."""
     at = 8
     for _ in range(_MOST_BOXES):
         head = content[at : at + 8]
@@ -53,7 +53,7 @@ def is_animated_png(content: bytes) -> bool:
 
 def _bmp(content: bytes) -> Picture:
     (size,) = struct.unpack_from("<I", content, 14)
-    if size == 12:  # as OS/2 has it
+    if size == 12:  # the header of OS/2
         width, height, _, bits = struct.unpack_from("<HHHH", content, 18)
         packing = _PLAIN
     else:
@@ -177,7 +177,7 @@ def _damaged() -> ImageRefusedError:
 
 
 def _by_opencv(content: bytes, width: int, height: int, orientation: int = 1) -> Picture:
-    """As the file holds it, and not turned: versions of OpenCV differ in what they turn."""
+    """Decode as stored, without applying the orientation: versions of OpenCV differ in which kinds they turn."""
     found = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if found is None or found.shape[:2] != (height, width) or found.dtype not in (np.uint8, np.uint16):
         raise _damaged()

@@ -1,9 +1,10 @@
 """Becomes the inference server of one model package: ``python -m pelagos_pipelines.serving.entrypoint`` in the serving image.
 
-Copies the package to a temporary folder while it compares every sha256, so that what is served is what was verified; puts our own
-code beside it; writes the server's configuration, which the control plane has rendered; and replaces itself by ``tritonserver``.
-Its variables are in docs/design/0004-cluster-mode.md. Ends with EX_DATAERR when the package must be corrected, and one line
-that says why. Imports the standard library only: it must start at once, in an image without the rest of the data plane.
+Copies the package to a temporary folder while comparing every sha256, so that the served files are the verified ones. Then it
+puts our own code beside them, writes the server's configuration, which the control plane has rendered, and replaces itself by
+``tritonserver``. Its variables are in docs/design/0004-cluster-mode.md. If the package must be corrected, it ends with EX_DATAERR
+and one line that says why. Imports the standard library only: it must start at once, in an image without the rest of the data
+plane.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from pelagos_pipelines.serving import packages
 from pelagos_pipelines.serving.packages import RefusedError
 
 SOCKETS = "/run/pelagos"
-"""Where the server listens, and nowhere else: a folder of the pod, which the gateway's container shares."""
+"""The only place where the server listens: a folder of the pod that the gateway's container shares."""
 _NO_PORT = 1
-"""The server puts one behind the path of the socket for gRPC, whether it means something or not."""
+"""A port without meaning: the server always appends one to the path of the gRPC socket."""
 PACKAGE = "/mnt/models"
 EXIT_SECONDS = 30
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -38,7 +39,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory
 
 @dataclass(frozen=True)
 class Settings:
-    """See docs/design/0004-cluster-mode.md. ``sockets`` is where the server listens; ``home`` an environment with its wheel."""
+    """See docs/design/0004-cluster-mode.md. The server listens in ``sockets``; ``home`` is an environment with its wheel."""
 
     model_name: str
     package: Path
@@ -49,7 +50,7 @@ class Settings:
 
 
 def main() -> NoReturn:
-    """Verify, write, become the server. Ends the process with a message when that cannot be."""
+    """Verify the package, write the repository, become the server. On failure, ends the process with a message."""
     try:
         settings = read(os.environ)
         folder = Path(tempfile.mkdtemp(prefix="pelagos-"))
@@ -60,7 +61,7 @@ def main() -> NoReturn:
         fail(str(error), os.EX_DATAERR)
     except OSError as error:
         fail(failure(error), os.EX_IOERR)
-    # All is there by now: what begins is the server, which shall find its names free, and whose files are for this user alone.
+    # Everything is ready. The server must find its names free, and its files must be readable by this user alone.
     free_shared_memory(settings)
     free_sockets(settings)
     os.umask(0o077)
@@ -95,11 +96,11 @@ def sockets(variables: Mapping[str, str]) -> Path:
 
 
 def build(settings: Settings, folder: Path) -> Path:
-    """The server's repository with the verified model, in ``folder``. Raises RefusedError for a missing or altered file."""
+    """Write the server's repository with the verified model in ``folder``. Raises RefusedError for a missing or altered file."""
     model = folder / "repository" / settings.model_name
     version = model / "1"
     version.mkdir(parents=True)
-    # Copied while it is compared: the volume may be written to by others, this folder of the container is not.
+    # Copied while comparing, because others may write to the volume, but not to this folder of the container.
     packages.verify(settings.package, settings.manifest_sha256, version, kept=[packages.GRAPH])
     packages.install_code(version)
     (model / "config.pbtxt").write_text(settings.config, encoding="utf-8")
@@ -107,20 +108,20 @@ def build(settings: Settings, folder: Path) -> Path:
 
 
 def launch(settings: Settings, folder: Path, repository: Path) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of the server. Raises RefusedError when it is not installed."""
+    """The server's command and environment. Raises RefusedError when the server is not installed."""
     command = [
         f"--model-repository={repository}",
-        # Nothing can be loaded or unloaded later, and a server without its model ends and says why.
+        # Nothing can be loaded or unloaded later, and a server that cannot load its model ends and says why.
         *("--model-control-mode=none", "--exit-on-error=true", f"--exit-timeout-secs={EXIT_SECONDS}"),
         "--disable-auto-complete-config",
         f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix(settings)}",
         f"--http-address=unix:{settings.sockets / 'http'}",
         *(f"--grpc-address=unix:{settings.sockets / 'grpc'}", f"--grpc-port={_NO_PORT}"),
         f"--metrics-address=unix:{settings.sockets / 'metrics'}",
-        # Of a container that ended, Kubernetes keeps 2 kB: why a model does not load must not be hidden by tables of settings.
+        # Kubernetes keeps 2 kB of an ended container's log, in which tables of settings must not hide why a model did not load.
         *("--log-format=ISO8601", "--log-info=false", "--metrics-config=summary_latencies=true"),
     ]
-    # The server decodes what strangers send: it gets no credentials. The ceilings are for the code that it loads.
+    # The server decodes untrusted input, so it gets no credentials. The ceilings are for the code that it loads.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PELAGOS_", "AWS_"))}
     kept |= Ceilings.read(os.environ).variables()
     variables = kept | {"PYTHONNOUSERSITE": "1", "ORT_DISABLE_TELEMETRY": "1", "HOME": str(folder)}
@@ -140,7 +141,7 @@ def launch(settings: Settings, folder: Path, repository: Path) -> tuple[list[str
 
 
 def _from_wheel(home: Path, folder: Path) -> tuple[Path, list[str]]:
-    """The server of nvidia-pytriton's wheel; its backend's parts lie apart and Triton wants them together."""
+    """The server from nvidia-pytriton's wheel. Its Python backend is spread over folders, but Triton needs it in one: link it."""
     sites = sorted(home.glob("lib/python3.*/site-packages"))
     wheel = sites[-1] / "pytriton/tritonserver" if sites else home / "pytriton/tritonserver"
     binary = wheel / "bin/tritonserver"
@@ -160,32 +161,32 @@ def _from_wheel(home: Path, folder: Path) -> tuple[Path, list[str]]:
 
 
 def shared_memory_prefix(settings: Settings) -> str:
-    """Of all regions of this server, and of the one that was here before in this pod."""
+    """The prefix of this server's shared memory regions, which is the same for an earlier server in this pod."""
     name = f"{socket.gethostname()}/{settings.sockets}/{settings.model_name}"
     return f"pelagos-{hashlib.sha256(name.encode()).hexdigest()[:16]}-"
 
 
 def free_shared_memory(settings: Settings) -> None:
-    """A server that was killed leaves its regions behind, and they outlive the container."""
+    """Remove the regions of a killed server, which outlive its container."""
     for region in SHARED_MEMORY.glob(f"{shared_memory_prefix(settings)}*"):
         region.unlink(missing_ok=True)
 
 
 def free_sockets(settings: Settings) -> None:
-    """A server that was killed leaves its sockets behind, and the next one could not listen there."""
+    """Remove the sockets of a killed server, which would prevent the next one from listening."""
     for name in ("http", f"grpc:{_NO_PORT}", "metrics"):
         (settings.sockets / name).unlink(missing_ok=True)
 
 
 def failure(error: OSError) -> str:
-    """What went wrong with a file, in one line."""
+    """The message for a failed file operation, in one line."""
     if error.errno in disk.FULL:
         return disk.explain(error, Path(tempfile.gettempdir()))
     return f"{error.strerror}: {error.filename}" if error.filename else str(error)
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """End with one line, in the log and where Kubernetes looks for it."""
+    """End the process with one line in the log and in Kubernetes' termination log."""
     line = shown(" ".join(message.split()))
     print(f"pelagos: {line}", file=sys.stderr)  # noqa: T201 - the container's log
     with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
-"""Brings a model package to a pod: ``python -m pelagos_pipelines.serving.fetch`` in an init container of a model server.
+"""Fetches a model package to a pod: ``python -m pelagos_pipelines.serving.fetch`` in an init container of a model server.
 
-Reads ``PELAGOS_PACKAGE_URI`` (an absolute path, or ``s3://bucket/path``) and makes ``PELAGOS_PACKAGE`` hold that package: whole
-and verified, or not at all. What is there already and is right is left alone, so that a container that is started again fetches
-nothing. Ends like the entrypoint.
+Reads ``PELAGOS_PACKAGE_URI`` (an absolute path, or ``s3://bucket/path``) and puts that package into ``PELAGOS_PACKAGE``: whole
+and verified, or not at all. A package that is there already is kept, so that a restarted container fetches nothing. Ends like the
+entrypoint.
 """
 
 from __future__ import annotations
@@ -20,21 +20,19 @@ _PARTIAL = ".partial"
 
 
 def main() -> None:
-    """Fetch, verify, put in place. Ends the process with a message when that cannot be."""
+    """Fetch, verify, put in place. On failure, ends the process with a message."""
     try:
         fetch(os.environ)
     except RefusedError as error:
         entrypoint.fail(str(error), os.EX_DATAERR)
     except disk.FullError as error:
         entrypoint.fail(str(error), os.EX_TEMPFAIL)
-    except (
-        Exception
-    ) as error:  # whatever the client of the storage raises becomes one line, and another try of the kubelet
+    except Exception as error:  # any error of the storage's client becomes one line, and the kubelet tries again
         entrypoint.fail(f"{os.environ.get('PELAGOS_PACKAGE_URI')}: {error}", os.EX_TEMPFAIL)
 
 
 def fetch(variables: Mapping[str, str]) -> None:
-    """Make the package's folder hold the package. Raises RefusedError for one that is missing, altered or another one."""
+    """Put the package into its folder. Raises RefusedError for a package that is missing, altered or another one."""
     uri = variables.get("PELAGOS_PACKAGE_URI")
     if not uri:
         raise RefusedError("PELAGOS_PACKAGE_URI is not set; the operator sets it, see docs/design/0004-cluster-mode.md")
@@ -43,8 +41,8 @@ def fetch(variables: Mapping[str, str]) -> None:
     if _is_right(target, expected):
         return
     partial = target / _PARTIAL
-    # What is there is not the package, and a rest of another one must not lie beside it. The folder itself is a mounted volume,
-    # which cannot be renamed; its content can.
+    # The folder does not hold the package, and parts of another one must not remain beside it. The folder itself is a mounted
+    # volume, which cannot be renamed; its content can.
     for left in target.iterdir() if target.exists() else ():
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left)
@@ -58,14 +56,14 @@ def fetch(variables: Mapping[str, str]) -> None:
             packages.verify(Path(uri), expected, partial)
         else:
             raise RefusedError(f"PELAGOS_PACKAGE_URI={uri} must be an absolute path or begin with s3://")
-    # The description is what makes a package: it comes last.
+    # The description comes last, because a package exists once its description does.
     for name in (*packages.FILES, packages.DESCRIPTION):
         (partial / name).rename(target / name)
     partial.rmdir()
 
 
 def _download(uri: str, manifest_sha256: str, target: Path) -> None:
-    """Only what a package is made of, and no more of it than it may have: what else lies there is nobody's business here."""
+    """Download only the files of a package, each up to its size limit; other objects there are ignored."""
     from pelagos_pipelines import storage
 
     try:
@@ -77,14 +75,14 @@ def _download(uri: str, manifest_sha256: str, target: Path) -> None:
             packages.require_size(f"{uri}/{name}", found.size, name)
         storage.require_room(target, filter(None, listed.values()))
         for name, found in listed.items():
-            # As it was listed: a file that is replaced meanwhile could be larger than there is room for.
+            # By ETag, because a file that was replaced since it was listed could be larger than the free space.
             bucket.download(name, target / name, etag=found.etag if found else "")
-            # The description comes first, and a wrong one ends it before the graph, which may have gigabytes.
+            # The description comes first, so that a wrong one ends this before the graph, which may have gigabytes.
             if name == packages.DESCRIPTION:
                 packages.describe((target / name).read_bytes(), f"{uri}/{name}", manifest_sha256)
     except storage.StorageRefusedError as error:
         raise RefusedError(str(error)) from error
-    # On this disk, and not on its way: what is verified is what is served.
+    # Verified on this disk, not in transit, so that the verified files are the ones that are served.
     packages.verify(target, manifest_sha256)
 
 

@@ -1,9 +1,9 @@
-"""What clients of a pod reach: ``python -m pelagos_pipelines.serving.gateway`` becomes the Envoy that stands before the server.
+"""The gateway that clients of a pod reach: ``python -m pelagos_pipelines.serving.gateway`` becomes the Envoy before the server.
 
 Runs in a container of its own beside the entrypoint's, from the same image. It waits until the server answers on its socket, so
-that no port is open before the model can be asked, and then becomes Envoy with the configuration that the control plane has
-rendered. ``drain`` as its argument is the hook before its end: no request that came in is lost. The variables are listed in
-docs/design/0004-cluster-mode.md. Imports the standard library only.
+that no port is open before the model is ready, and then becomes Envoy with the configuration that the control plane has rendered.
+With the argument ``drain`` it is the hook before the pod's end, which lets requests in progress finish. The variables are listed
+in docs/design/0004-cluster-mode.md. Imports the standard library only.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from pelagos_pipelines.serving.packages import RefusedError
 
 ADMIN = "admin"
 DRAIN_SECONDS = 5
-"""Routes to the pod are taken away meanwhile; new connections are still taken, and clients are asked to go elsewhere."""
+"""The time in which routes to the pod are removed. New connections are still accepted, and clients are asked to go elsewhere."""
 LONGEST_SECONDS = 30
-"""Then the server ends, too."""
+"""How long to wait for requests in progress; the server ends after the same time."""
 _POLL_SECONDS = 0.1
 _ANSWER_SECONDS = 2.0
 
 
 class Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket; ``seconds`` is how long an answer may take."""
+    """HTTP over a Unix socket; an answer may take at most ``seconds``."""
 
     def __init__(self, path: Path, seconds: float = _ANSWER_SECONDS) -> None:
         super().__init__("localhost", timeout=seconds)
@@ -39,14 +39,14 @@ class Connection(http.client.HTTPConnection):
         self._seconds = seconds
 
     def connect(self) -> None:
-        """Called by the base."""
+        """Connect the socket; the base class calls this."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self._seconds)
         self.sock.connect(str(self._path))
 
 
 def main() -> None:
-    """Wait, become Envoy; or let it finish what it has begun. Ends the process with a message when that cannot be."""
+    """Wait for the server and become Envoy, or drain it. On failure, ends the process with a message."""
     folder = entrypoint.sockets(os.environ)
     if sys.argv[1:] == ["drain"]:
         drain(folder)
@@ -57,16 +57,16 @@ def main() -> None:
         entrypoint.fail(str(error), os.EX_DATAERR)
     except OSError as error:
         entrypoint.fail(entrypoint.failure(error), os.EX_IOERR)
-    # The configuration is complete before: a pod that cannot become Envoy fails at once, and not when its model has loaded.
+    # The command is built first, so that a pod that cannot become Envoy fails at once, and not only when its model has loaded.
     await_server(folder)
-    # What was for us is not for Envoy; its files are for this user alone.
+    # Envoy needs none of our variables, and its files must be readable by this user alone.
     os.umask(0o077)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PELAGOS_", "AWS_"))}
     os.execve(command[0], command, kept)  # noqa: S606 - arguments are a list
 
 
 def launch(variables: Mapping[str, str]) -> list[str]:
-    """The command, with the configuration in a file. Raises RefusedError when something is missing."""
+    """Write the configuration to a file, and return Envoy's command. Raises RefusedError when something is missing."""
     config = variables.get("PELAGOS_GATEWAY_CONFIG")
     if not config:
         message = "PELAGOS_GATEWAY_CONFIG is not set; the operator sets it, see docs/design/0004-cluster-mode.md"
@@ -79,7 +79,7 @@ def launch(variables: Mapping[str, str]) -> list[str]:
 
 
 def await_server(folder: Path, pause: Callable[[float], None] = time.sleep) -> None:
-    """Return when the server has loaded its model. The cluster's probes end a pod in which that takes too long."""
+    """Return when the server has loaded its model. If that takes too long, the cluster's probes end the pod."""
     while ask(folder / "http", "GET", "/v2/health/ready") is None:
         pause(_POLL_SECONDS)
 
@@ -91,7 +91,7 @@ def drain(folder: Path) -> None:
     time.sleep(DRAIN_SECONDS)
     until = time.monotonic() + LONGEST_SECONDS
     while time.monotonic() < until:
-        # Requests in progress, by listener; those to the admin are our own questions.
+        # The numbers of requests in progress by listener, without those to the admin listener, which are our own.
         answer = ask(admin, "GET", "/stats?filter=http%5C..%2A%5C.downstream_rq_active%24") or ""
         counts = (line.rpartition(": ")[2] for line in answer.splitlines() if not line.startswith("http.admin."))
         if not any(count.isdecimal() and int(count) for count in counts):
@@ -100,7 +100,7 @@ def drain(folder: Path) -> None:
 
 
 def ask(path: Path, method: str, target: str) -> str | None:
-    """The answer; None when there is none, or not the one that was asked for."""
+    """The answer's body; None when there is no answer, or its status is not 200."""
     connection = Connection(path)
     try:
         connection.request(method, target)

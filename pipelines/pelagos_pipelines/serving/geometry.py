@@ -1,7 +1,7 @@
-"""Where an image goes on the canvas that a model sees, and the image on it.
+"""Places images on the canvas that a model sees.
 
-Called by the tasks' strategies: for the child that decodes an image of a request (images.py), so that no large image leaves it,
-and for images that predictor.py holds; and by the training of classifiers. It may know numpy and OpenCV only, and runs with
+Called by the tasks' strategies: in the child that decodes an image of a request (images.py), so that no large image leaves it,
+and for images that predictor.py holds; and by the training of classifiers. It may import only numpy and OpenCV, and runs with
 numpy 1.26 and 2.
 """
 
@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
-"""An image as OpenCV holds it: ``[height, width, 3]``, blue first."""
+"""An image in OpenCV's layout: ``[height, width, 3]``, blue first."""
 
 PADDING = 114
-"""Grey level of letterbox borders, as YOLO is trained with."""
+"""Grey level of letterbox borders, the same as in YOLO's training."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """An image on its canvas; ``width`` and ``height`` are those of the original, and ``reduced`` those of what was put there."""
+    """An image on its canvas. ``width`` and ``height`` are the original's; ``reduced`` are those before it was put there."""
 
     canvas: Pixels
     width: int
@@ -32,13 +32,13 @@ class Fitted:
 
     @property
     def shown(self) -> tuple[int, int]:
-        """Width and height of what was put on the canvas."""
+        """Width and height of the image that was put on the canvas, before it was resized for that."""
         return self.reduced or (self.width, self.height)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How an image was placed on the canvas: resized to ``width`` x ``height``, then moved by ``left``, ``top``."""
+    """The place of an image on its canvas: it is resized to ``width`` x ``height``, then moved by ``left`` and ``top``."""
 
     width: int
     height: int
@@ -49,9 +49,9 @@ class Fit:
 
 
 def fit(width: int, height: int, size: int, stride: int) -> Fit:
-    """Where an image goes on the smallest canvas whose sides are multiples of ``stride`` and at most ``size``.
+    """The place of an image on the smallest canvas whose sides are multiples of ``stride`` and at most ``size``.
 
-    The same arithmetic as the letterbox of ultralytics (minimum rectangle, centred); ``stride == size`` gives a square.
+    The arithmetic is that of ultralytics' letterbox (minimum rectangle, centred); ``stride == size`` gives a square.
     """
     ratio = min(size / height, size / width)
     inner_width, inner_height = max(round(width * ratio), 1), max(round(height * ratio), 1)
@@ -63,7 +63,7 @@ def fit(width: int, height: int, size: int, stride: int) -> Fit:
 
 
 def place(image: Pixels, place_at: Fit, interpolation: int = cv2.INTER_LINEAR) -> Pixels:
-    """The canvas ``[canvas_height, canvas_width, 3]`` with the image on it and grey around."""
+    """The canvas ``[canvas_height, canvas_width, 3]`` with the image on it, and grey around it."""
     if image.shape[:2] != (place_at.height, place_at.width):
         image = cv2.resize(image, (place_at.width, place_at.height), interpolation=interpolation)
     if (place_at.canvas_height, place_at.canvas_width) == image.shape[:2]:
@@ -82,7 +82,7 @@ def square(image: Pixels, size: int) -> Pixels:
 
 
 def letterboxed(image: Pixels, size: int, stride: int) -> Pixels:
-    """The image on the canvas that `fit` finds; shrinking averages, so that thin organisms do not vanish."""
+    """The image on the canvas that `fit` finds. Shrinking averages pixels, so that thin organisms do not vanish."""
     at = fit(image.shape[1], image.shape[0], size, stride)
     shrinks = at.width < image.shape[1]
     return place(image, at, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

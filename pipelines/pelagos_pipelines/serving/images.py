@@ -1,7 +1,7 @@
-"""Decodes images, in a child of the sandbox that decoder.py or the preparation keeps.
+"""Decodes images, in a sandboxed child of decoder.py or of the preparation.
 
-Nobody here reads a header: OpenCV's decoders do, and refuse by the ceiling in the environment before they take memory. It may
-know numpy, OpenCV and the sandbox only, and runs with numpy 1.26 and 2.
+Headers of JPEG and PNG are left to OpenCV's decoders, which refuse by the ceiling in the environment before they allocate memory.
+It may import only numpy, OpenCV and the sandbox, and runs with numpy 1.26 and 2.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ tasks.load()  # before children are forked
 NO_END = "no end marker"
 STRAY_BYTES = "stray bytes"
 TURNED, FLIPPED, ANIMATED = "turned", "flipped", "animated"
-"""What `decode` remarks of an image that is usable; the preparation makes sentences of it."""
+"""Remarks of `decode` about usable images, which the preparation turns into sentences."""
 DEPTHS = (8, 12, 16)
-"""Bits of a sample that images of 16 bits are taken to use."""
+"""The numbers of bits that samples of 16-bit images may be taken to use."""
 REDUCTIONS = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -39,33 +39,33 @@ _DAMAGE = re.compile(
     r"|extraneous bytes before marker 0x(c4|da|d[0-7])",  # between scans, and within one, no camera pads
     re.I,
 )
-"""What libjpeg says when pixels are missing; it gives grey or repeated ones instead, and OpenCV is content."""
+"""libjpeg's messages when pixels are missing. It returns grey or repeated ones instead, and OpenCV reports no error."""
 _STRAY = re.compile(r"extraneous bytes before marker 0xd9", re.I)
-"""In front of the end: padding of a camera, or what is left when some byte before was changed. Nobody can tell."""
+"""Before the end marker: a camera's padding, or the result of a changed byte. There is no way to know which."""
 _NO_MEMORY = -4
-"""OpenCV's code of an error."""
+"""OpenCV's error code for a lack of memory."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image as its file holds it: ``stored`` [height, width, 3], blue first, upright, of 8 or 16 bits.
+    """A decoded image: ``stored`` [height, width, 3], blue first, upright, with the file's 8 or 16 bits.
 
-    `seen` makes pixels of it. ``remarks`` say what is odd about the file.
+    `seen` converts it to pixels. ``remarks`` say what is odd about the file.
     """
 
     stored: Any
     remarks: tuple[str, ...] = ()
     opacity: Any = None
-    """[height, width] of what is neither JPEG nor PNG, where the file says how opaque each pixel is."""
+    """The opacity of each pixel, [height, width], for files other than JPEG and PNG that have one."""
 
 
 def nothing(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """The task that shows that there is a child."""
+    """A task that does nothing, to show that a child can be started."""
     return Answer()
 
 
 def canvas(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """The image on the canvas of a model, which ``task``, ``head``, ``size``, ``stride``, ``color`` and ``longest`` describe."""
+    """The task: the image on a model's canvas, by ``task``, ``head``, ``size``, ``stride``, ``color`` and ``longest``."""
     try:
         image = seen(decode(file.read()).stored)
     except ImageRefusedError as error:
@@ -76,7 +76,7 @@ def canvas(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def pixels(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """All pixels that a model sees of the image, blue first, for whoever cuts it into tiles or draws on it."""
+    """The task: all pixels of the image, blue first, for callers that cut it into tiles or draw on it."""
     try:
         image = seen(decode(file.read()).stored)
     except ImageRefusedError as error:
@@ -85,13 +85,13 @@ def pixels(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def decode_known(content: bytes) -> Pixels:
-    """In any process: the pixels of a JPEG or PNG that was decoded in a child before, and is known by its digest since.
+    """The pixels of a JPEG or PNG that a child has decoded before, and whose digest was checked. For use in any process.
 
-    What is in another encoding stands in versions as PNG, which was made of pixels that a child has decoded.
+    Images in other encodings are PNG files in versions, which were written from pixels that a child has decoded.
 
     Raises:
         ImageRefusedError: it cannot be decoded.
-        MemoryError: there is too little for its pixels.
+        MemoryError: there is too little memory for its pixels.
     """
     if not is_common(content):
         raise ImageRefusedError("the image is neither JPEG nor PNG, and only these are decoded here")
@@ -107,12 +107,12 @@ def decode_known(content: bytes) -> Pixels:
 
 
 def decode(content: bytes, *, narrow: bool = False, reduction: int = 1) -> Decoded:
-    """In a child: an encoded image; ``narrow``: a grey one keeps its one channel.
+    """Decode an image. For use in a child. With ``narrow``, a grey image keeps its single channel.
 
-    ``reduction``, of REDUCTIONS, makes the sides of a JPEG that is not narrow so many times shorter, in less time.
+    ``reduction``, a key of REDUCTIONS, shortens the sides of a JPEG, unless it is narrow, and saves time.
 
     Raises:
-        ImageRefusedError: it is not whole, of more pixels than the ceiling, or of a kind that is not read.
+        ImageRefusedError: it is damaged, above the ceiling of pixels, or of an unsupported kind.
         MemoryError: it does not fit in the child.
     """
     try:
@@ -124,7 +124,7 @@ def decode(content: bytes, *, narrow: bool = False, reduction: int = 1) -> Decod
     said = child.complaints()
     if _OUT_OF_MEMORY.search(said):
         raise MemoryError
-    if stored is None and not said and child.took_share() > 0.25:  # libjpeg does not say what it was short of
+    if stored is None and not said and child.took_share() > 0.25:  # libjpeg does not report that it was short of memory
         raise ImageRefusedError(
             "the image cannot be decoded: its content is damaged, or it needs more than"
             f" {Ceilings.read().image_memory} MiB of memory ({raise_it('image_memory')})"
@@ -139,7 +139,7 @@ def decode(content: bytes, *, narrow: bool = False, reduction: int = 1) -> Decod
 
 
 def _other(content: bytes, *, narrow: bool) -> Decoded:
-    """What is neither JPEG nor PNG."""
+    """Decode an image that is neither JPEG nor PNG."""
     found = encodings.decode(content)
     if found is None:
         raise ImageRefusedError(f"the image is not {NAMES}; encode it as one of these")
@@ -151,36 +151,36 @@ def _other(content: bytes, *, narrow: bool) -> Decoded:
 
 
 def turns(orientation: int) -> tuple[str, ...]:
-    """What EXIF makes of an image: one that is turned by 90 degrees has other sides then, one that is flipped the same."""
+    """The remark for an EXIF orientation: TURNED if it exchanges width and height, FLIPPED if it does not, none if upright."""
     return (TURNED,) if orientation in range(5, 9) else (FLIPPED,) if orientation in range(2, 5) else ()
 
 
 def _upright(stored: Any, orientation: int) -> Any:
-    """The image as its EXIF orientation wants it seen."""
+    """The image with its EXIF orientation applied."""
     turned = stored.swapaxes(0, 1) if orientation >= 5 else stored
-    # The first row and column of the file are, in turn: above and left, above and right, below and right, below and left; then
-    # left and above, right and above, right and below, left and below.
+    # By orientation from 1 on, the first row and column of the file are: top and left, top and right, bottom and right, bottom
+    # and left; then left and top, right and top, right and bottom, left and bottom.
     down = orientation in {3, 4, 7, 8}
     left = orientation in {2, 3, 6, 7}
     return turned[:: -1 if down else 1, :: -1 if left else 1]
 
 
 def depth(stored: Any) -> int | None:
-    """How many bits an image of 16 bits a sample uses, of DEPTHS; None for one of 8."""
+    """How many bits an image of 16 bits per sample uses, one of DEPTHS; None for an image of 8 bits."""
     return depth_of(int(stored.max())) if stored.dtype == np.uint16 else None
 
 
 def depth_of(largest: int) -> int:
-    """The same, by its largest sample."""
+    """How many bits an image uses, one of DEPTHS, by its largest sample."""
     return next(one for one in DEPTHS if largest < 1 << one)
 
 
 def seen(stored: Any) -> Pixels:
-    """What a model sees of the pixels that a file holds; ``stored`` is used up.
+    """The pixels that a model sees of a stored image; ``stored`` is overwritten.
 
-    Samples of 16 bits are cut to the upper 8 of those that the image uses: of 8, 12 or 16 bits, whichever is the least that
-    its largest sample fits in. So do images of 12-bit cameras, which come in 16 bits, not turn black. By a rule for each image,
-    because a model sees one image at a time; in integers, so that training and serving see the same.
+    Samples of 16 bits are reduced to the upper 8 of the bits that the image uses: 8, 12 or 16, the least that its largest sample
+    fits in. So images of 12-bit cameras, which are stored in 16 bits, do not turn black. The rule applies to each image, because
+    a model sees one image at a time, and uses integers, so that training and serving see the same.
     """
     if stored.dtype != np.uint16:
         eight: Pixels = stored
@@ -192,9 +192,9 @@ def seen(stored: Any) -> Pixels:
 
 
 def _stored(content: bytes, *, narrow: bool = False, reduction: int = 1) -> Any:
-    """The colours of a file at their full depth, upright, or None; a JPEG that has no end is given one.
+    """The colours of a file at full depth, upright, or None. A JPEG without an end marker is given one.
 
-    OpenCV waits for more of a file without an end. With one, libjpeg gives what there is, and complains when that is not all.
+    Without an end marker, OpenCV fails. With one, libjpeg returns what there is, and complains if that is incomplete.
     """
     flags = cv2.IMREAD_ANYCOLOR if narrow else cv2.IMREAD_COLOR
     if content.startswith(PNG):
@@ -208,7 +208,7 @@ def _stored(content: bytes, *, narrow: bool = False, reduction: int = 1) -> Any:
 
 
 def _remarks(content: bytes, said: str) -> tuple[str, ...]:
-    """What is to be said of a JPEG that was decoded. Raises ImageRefusedError when a part of it never came."""
+    """Remarks about a decoded JPEG. Raises ImageRefusedError when a part of it is missing."""
     content = scans.without_tail(content)
     if scans.end_in_zeros(content):
         raise ImageRefusedError(
@@ -229,7 +229,7 @@ def _remarks(content: bytes, said: str) -> tuple[str, ...]:
 
 
 def _meaning(error: cv2.error) -> Exception:
-    """What an error of OpenCV means; its text names lines of OpenCV."""
+    """The exception to raise for an error of OpenCV, whose text names lines of OpenCV and is not shown."""
     text = str(error)
     if error.code == _NO_MEMORY or _OUT_OF_MEMORY.search(text):
         return MemoryError()

@@ -1,9 +1,9 @@
-"""One asynchronous invocation: ``python -m pelagos_pipelines.serving.invocation`` in the script of a service of OSCAR.
+"""One asynchronous invocation: ``python -m pelagos_pipelines.serving.invocation`` in the script of an OSCAR service.
 
-OSCAR's supervisor has put the event into ``INPUT_FILE_PATH``. The package is brought and served in this container as always; the
-image is fetched, the result written, and the status last (pelagos_contract.invocations), which is in the log, too. Addresses
-must begin with ``PELAGOS_INVOCATIONS_URL``: whoever may invoke must not have jobs ask anybody in the cluster. Ends with 0 when
-there is a result; nobody looks at that. Imports the standard library only.
+OSCAR's supervisor has written the event to ``INPUT_FILE_PATH``. The package is fetched and served in this container as always.
+Then the image is fetched, the result written, and last the status (pelagos_contract.invocations), which is also logged. Addresses
+must begin with ``PELAGOS_INVOCATIONS_URL``, so that a caller cannot make jobs contact other servers in the cluster. Ends with 0
+when there is a result, though nothing checks that. Imports the standard library only.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ _AUTHORITIES = "PELAGOS_INVOCATIONS_CA"
 
 
 class FailedError(Exception):
-    """There is no result; the message says why, in one line."""
+    """The invocation has no result; the message says why, in one line."""
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A signed address leads nowhere else."""
+    """Follows no redirects: a signed address must not lead elsewhere."""
 
     def redirect_request(self, *_: object) -> None:
-        """None."""
+        """Refuse: urllib then raises the redirect as an HTTPError."""
 
 
 def main() -> NoReturn:
-    """Bring the package, forget the keys, answer. Ends the process."""
+    """Fetch the package, drop the keys, answer. Ends the process."""
     variables = dict(os.environ)
     try:
         invocation = told(variables)
@@ -67,7 +67,7 @@ def main() -> NoReturn:
 
 
 def told(variables: Mapping[str, str]) -> Invocation:
-    """The invocation, with addresses that may be asked. Raises FailedError, ValueError or OSError."""
+    """The invocation, after its addresses have been checked. Raises FailedError, ValueError or OSError."""
     path = Path(variables.get("INPUT_FILE_PATH", ""))
     with path.open("rb") as file:
         content = file.read(_LARGEST_EVENT + 1)
@@ -83,7 +83,7 @@ def told(variables: Mapping[str, str]) -> Invocation:
 
 
 def answer(invocation: Invocation, variables: Mapping[str, str]) -> int:
-    """Serve, ask, write; 0 when there is a result."""
+    """Serve the model, predict, write the result and the status. Returns 0 when there is a result."""
     manifest = variables.get("PELAGOS_MANIFEST_SHA256", "")
     try:
         image = _transfer(invocation.image_url, variables, limit=invocations.LARGEST_IMAGE)
@@ -100,7 +100,7 @@ def answer(invocation: Invocation, variables: Mapping[str, str]) -> int:
 
 
 def leave(invocation: Invocation, status: Status, variables: Mapping[str, str]) -> int:
-    """Write the status, in the log first; 0 when it tells of a result and was written."""
+    """Write the status, to the log first. Returns 0 when it reports a result and was written."""
     finished = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     content = invocations.document(Status(**{**vars(status), "finished_at": finished}))
     print(f"{invocations.LOGGED}{content}", flush=True)  # noqa: T201 - the job's log
@@ -113,7 +113,7 @@ def leave(invocation: Invocation, status: Status, variables: Mapping[str, str]) 
 
 @contextlib.contextmanager
 def serving(variables: Mapping[str, str]) -> Iterator[Path]:
-    """The server with its model loaded, for as long as the context lasts; where it listens. Raises FailedError."""
+    """Run the server with its model loaded during the block, which gets the folder of its sockets. Raises FailedError."""
     sockets = entrypoint.sockets(variables)
     sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryFile() as log:
@@ -138,7 +138,7 @@ def serving(variables: Mapping[str, str]) -> Iterator[Path]:
 
 
 def ask(sockets: Path, variables: Mapping[str, str], image: bytes, confidence: str) -> bytes:
-    """The prediction. Raises FailedError."""
+    """The server's prediction for the image, as JSON. Raises FailedError."""
     header, body = kserve_v2.request(image, {"confidence": confidence} if confidence else {})
     connection = gateway.Connection(sockets / "http", ANSWER_SECONDS)
     try:
@@ -157,13 +157,13 @@ def ask(sockets: Path, variables: Mapping[str, str], image: bytes, confidence: s
 
 
 def _transfer(url: str, variables: Mapping[str, str], *, content: bytes | None = None, limit: int = 4096) -> bytes:
-    """PUT ``content``, or GET at most ``limit`` bytes. What is signed in the address appears in no message."""
+    """PUT ``content``, or GET at most ``limit`` bytes. Signatures in the address appear in no message."""
     method = "PUT" if content is not None else "GET"
     authorities = variables.get(_AUTHORITIES) or variables.get("PELAGOS_STORAGE_CA") or None
     try:
         tls = ssl.create_default_context(cadata=authorities)
         opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=tls))
-        # Not what the library says of bytes by itself: that they are a form.
+        # Set explicitly, because urllib declares bytes to be a form by default.
         headers = {"Content-Type": "application/octet-stream"} if content is not None else {}
         request = urllib.request.Request(url, content, headers, method=method)  # noqa: S310 - begins as the operator says
         with opener.open(request, timeout=TRANSFER_SECONDS) as found:

@@ -1,8 +1,7 @@
-"""Maps that have a number for each pixel of an image: kept as runs, told as COCO's masks and as PNG; and how maps of networks
-get to the pixels of an original.
+"""Maps that have a number for each pixel of an image, kept as runs and rendered as COCO masks and PNG.
 
-Called by the strategies of tasks whose answers are of pixels, and by their evaluation. It may know numpy, OpenCV and
-pelagos_contract.run_lengths only, and runs with numpy 1.26 and 2.
+Also resamples the maps of networks at the pixels of an original. Called by the strategies of tasks whose answers are maps, and by
+their evaluation. It may import only numpy, OpenCV and pelagos_contract.run_lengths, and runs with numpy 1.26 and 2.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ from pelagos_pipelines.serving.geometry import Fitted
 from pelagos_pipelines.serving.predictions import Floats, Settings
 
 NONE = 0
-"""The number of pixels of nothing that is known."""
+"""The number of pixels that belong to no class or segment."""
 MOST_TOLD = 2 * 2**20
-"""Characters of the masks in a rendered answer; the map has the others, too. A known answer of a package has 4 MiB at most."""
+"""The most characters of masks in a rendered answer; the map has them all. A package's known answer has at most 4 MiB."""
 BAND = 2**20
-"""Pixels of an original that are looked at at once."""
+"""About how many pixels of an original are processed at a time."""
 
 
 @dataclass(frozen=True)
 class NumberMap:
-    """A number for each pixel of an image of ``width`` by ``height`` pixels: NONE, and whatever the others stand for.
+    """A number for each pixel of an image of ``width`` x ``height`` pixels: NONE, or a number whose meaning the caller defines.
 
-    It is kept in runs down the columns, one column after the other, so that thousands of maps fit in memory: where each begins,
-    int ``[n]`` in ascending order from 0 on, and its number ``[n]``.
+    It is kept in runs down the columns, one column after the other, so that thousands of maps fit in memory. ``starts`` [n] has
+    the ascending positions where runs begin, from 0 on, and ``numbers`` [n] their numbers.
     """
 
     width: int
@@ -45,7 +44,7 @@ class NumberMap:
 
     @classmethod
     def of(cls, pixels: Any) -> NumberMap:
-        """Of whole numbers [height, width]."""
+        """The map of an array of integers [height, width]."""
         height, width = pixels.shape
         down = np.ravel(np.asarray(pixels), order="F")
         starts = np.concatenate(([0], np.flatnonzero(down[1:] != down[:-1]) + 1))
@@ -54,19 +53,19 @@ class NumberMap:
 
     @property
     def pixels(self) -> Any:
-        """Int32 [height, width]."""
+        """The numbers as an int32 array [height, width]."""
         return np.repeat(self.numbers, self._lengths).reshape(self.width, self.height).T
 
     @property
     def areas(self) -> dict[int, int]:
-        """How many pixels have each of the numbers that there are, in ascending order."""
+        """The number of pixels by number, for the numbers that occur, in ascending order."""
         found, places = np.unique(self.numbers, return_inverse=True)
         sums: Any = np.zeros(len(found), np.int64)
         np.add.at(sums, places, self._lengths)
         return dict(zip(found.tolist(), sums.tolist(), strict=True))
 
     def mask(self, number: int) -> dict[str, Any]:
-        """The pixels with a number, as COCO's compressed RLE."""
+        """The mask of the pixels with a number, in COCO's compressed RLE."""
         chosen = self.numbers == number
         edges = np.stack((self.starts[chosen], self.starts[chosen] + self._lengths[chosen]), axis=1).ravel()
         runs = np.diff(np.concatenate(([0], edges, [self.width * self.height])))
@@ -74,7 +73,7 @@ class NumberMap:
         return {"size": [self.height, self.width], "counts": counts}
 
     def picture(self) -> bytes:
-        """A PNG whose grey levels are the numbers: of 8 bits where they suffice, else of 16. ValueError beyond."""
+        """A PNG whose grey levels are the numbers, with 8 bits if they suffice, else 16. Raises ValueError for larger numbers."""
         highest = int(self.numbers.max())
         if highest > np.iinfo(np.uint16).max:
             raise ValueError(f"a PNG of 16 bits cannot hold the number {highest}")
@@ -87,13 +86,13 @@ class NumberMap:
 
 
 def tensor(found: Sequence[NumberMap | None]) -> Any:
-    """The pictures of a batch ``[n, 1]`` in base64, of None no text: servers write them into JSON, too, which has no bytes."""
+    """The pictures of a batch, [n, 1], in base64, because servers may write them into JSON; an empty text for None."""
     texts = [b"" if one is None else base64.b64encode(one.picture()) for one in found]
     return np.array(texts, dtype=np.object_).reshape(-1, 1)
 
 
 def told(found: NumberMap, entries: list[tuple[int, dict[str, Any]]]) -> tuple[list[dict[str, Any]], bool]:
-    """Entries of a rendered answer, each with the mask of its number, as long as there is room; and whether all have theirs."""
+    """The entries of a rendered answer, with their masks up to MOST_TOLD characters, and whether all have theirs."""
     left, whole, rendered = MOST_TOLD, True, []
     for number, entry in entries:
         mask = found.mask(number)
@@ -105,14 +104,14 @@ def told(found: NumberMap, entries: list[tuple[int, dict[str, Any]]]) -> tuple[l
 
 @dataclass(frozen=True)
 class Band:
-    """Some rows of an original: from ``top`` on, and where their pixels' centres are on maps of a network, as coordinates."""
+    """Some rows of an original, from ``top`` on, with the coordinates of their pixels' centres on the maps of a network."""
 
     top: int
     rows: npt.NDArray[np.float64]
     columns: npt.NDArray[np.float64]
 
     def sampled(self, values: Floats, start: int = 0, end: int | None = None) -> Floats:
-        """A map [height, width] at the pixels of the band, from column ``start`` to ``end``: bilinear."""
+        """A map [height, width] interpolated bilinearly at the band's pixels, from column ``start`` to ``end``."""
         upper, down = _between(self.rows, values.shape[0])
         left, right = _between(self.columns[start:end], values.shape[1])
         below = np.minimum(upper + 1, values.shape[0] - 1)
@@ -123,7 +122,7 @@ class Band:
 
 
 def whole(image: Fitted, settings: Settings, size: tuple[int, int]) -> Band:
-    """All of the original, for maps of ``size`` (height, width) that cover the canvas of the model."""
+    """The whole original as one band, for maps of ``size`` (height, width) that cover the model's canvas."""
     at = geometry.fit(*image.shown, settings.image_size, settings.stride)
     rows, columns = (
         ((np.arange(length) + 0.5) * inner / length + offset) * cells / canvas - 0.5
@@ -136,7 +135,7 @@ def whole(image: Fitted, settings: Settings, size: tuple[int, int]) -> Band:
 
 
 def bands(image: Fitted, settings: Settings, size: tuple[int, int]) -> Iterator[Band]:
-    """Likewise, in bands."""
+    """The original in bands of about BAND pixels; arguments as of `whole`."""
     every = whole(image, settings, size)
     step = max(1, BAND // image.width)
     for top in range(0, image.height, step):
@@ -144,16 +143,16 @@ def bands(image: Fitted, settings: Settings, size: tuple[int, int]) -> Iterator[
 
 
 def reached(places: Any, inside: Any) -> tuple[int, int]:
-    """From and to which of ``places``, ascending coordinates on a map, cells can be seen that are ``inside``, bool [cells]."""
+    """The range of ``places``, ascending coordinates on a map, that cells which are ``inside``, bool [cells], can affect."""
     cells = np.flatnonzero(inside)
     if not len(cells):
         return 0, 0
-    # What is beyond the centre of a cell is partly of the next one.
+    # Interpolation extends a cell's effect to the centres of its neighbours.
     return int(places.searchsorted(cells[0] - 1)), int(places.searchsorted(cells[-1] + 1))
 
 
 def _between(places: Any, length: int) -> tuple[Any, Any]:
-    """The cell before each coordinate, and how far it is beyond that cell."""
+    """The cell before each coordinate, and the distance from that cell's centre, in cells."""
     inside = places.clip(0, length - 1)
     first = inside.astype(np.intp)
     return first, (inside - first).astype(np.float32)

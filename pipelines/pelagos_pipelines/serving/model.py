@@ -1,10 +1,10 @@
-"""Triton's Python backend calls this module: requests in, responses out, one inference batch over all of them.
+"""The module that Triton's Python backend calls: it answers a batch of requests with one inference batch over all their images.
 
-Of a request with several images each gets its result: what is refused has an error in its place, and the others are answered.
+If a request has several images, each gets a result: a refused image gets an error, and the others are answered.
 
-Beside it in the server's repository lie the verified package and a copy of the modules that serving/code.json lists, so that it
-needs nothing else of Pelagos. It must never raise while executing: an exception would fail all requests of the batch and leak
-their shared memory.
+Beside it in the server's repository are the verified package and a copy of the modules that serving/code.json lists; it needs
+nothing else of Pelagos. It must never raise while executing: an exception would fail all requests of the batch and leak their
+shared memory.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from pelagos_pipelines.serving.decoder import Decoder
 from pelagos_pipelines.serving.decoding import ImageRefusedError
 
 CHILDREN = 2
-"""Images that one instance decodes at once."""
+"""Images that one instance decodes concurrently."""
 PATIENCE = 1.0
-"""Seconds that a batch waits for its slowest image; an ordinary one takes hundredths."""
+"""Seconds that a batch waits for its slowest image; ordinary ones take hundredths."""
 MOST_TOLD = 8
-"""Images that an error names, when a request has no other."""
+"""How many images an error describes if all of a request were refused."""
 MOST_LATE = 16
-"""Images that may be late. With more of them batches wait, so that requests pile up where the server counts them."""
+"""How many images may be late. With more, batches wait for them, so that requests queue up where the server counts them."""
 
 
 @dataclass(frozen=True)
 class _Refusal:
-    """Stands where the image would be."""
+    """Takes the place of a decoded image that was refused."""
 
     message: str
     is_passing: bool = False
@@ -48,21 +48,21 @@ class _Refusal:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a request wants: which outputs, and what the network gave as well."""
+    """A request's options: the requested outputs, and whether the network's raw outputs are wanted as well."""
 
     outputs: list[str]
     raw: bool
     confidence: float | None = None
-    """What all classes must reach, in the place of the thresholds of the service."""
+    """The confidence for all classes, which replaces the service's thresholds."""
     fault: str = ""
-    """Why it cannot be answered; empty: it can."""
+    """Why the request cannot be answered; empty if it can."""
 
 
 class TritonPythonModel:
-    """The class that the backend looks for; one object per model instance, each in a process of its own."""
+    """The class that the backend looks for. There is one object per model instance, each in a process of its own."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the graph with the thresholds and threads of the model configuration."""
+        """Load the model with the thresholds and threads of the model configuration."""
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config.get("parameters", {}).items()}
         general = predictions.Thresholds(
@@ -78,12 +78,12 @@ class TritonPythonModel:
             gpu=int(args["model_instance_device_id"]) if args.get("model_instance_kind") == "GPU" else None,
         )
         settings = self._predictor.settings
-        # Those that were found on validation, unless whoever asked for this service has named another one for all.
+        # The package's thresholds of classes, found on validation, apply unless the service sets one for all.
         of_package = parameters.get("class_confidences", "package") == "package"
         self._thresholds = answers.thresholds(settings, general, of_package=of_package)
         geometry = settings.task, settings.image_size, settings.stride
         self._decoder = Decoder(*geometry, CHILDREN, color=settings.color, longest=settings.longest, head=settings.head)
-        # A model that cannot decode does not load, so that the server never says that it is ready.
+        # A child is started now: if that fails, the model does not load, and the server never becomes ready.
         self._decoder.start()
         self._decoding = ThreadPoolExecutor(CHILDREN)
         self._answering = ThreadPoolExecutor(1)
@@ -97,11 +97,11 @@ class TritonPythonModel:
         self._cut = _Counter("pelagos_cut_answers_total", cut, args)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer every request: with tensors, or with an error that concerns this request alone, when none of its images is fit.
+        """Answer every request: with tensors, or with an error for this request alone if none of its images can be used.
 
-        One whose images are not decoded in time is answered when they are, and holds up nobody else.
+        A request whose images are not decoded within PATIENCE is answered later, and does not delay the others.
         """
-        # All are begun before any is waited for: children decode images of several requests at once.
+        # Decoding begins for all requests before any is waited for, because children decode several images at a time.
         begun = [self._begin(request) for request in requests]
         self._late = {future for future in self._late if not future.done()}
         patience = PATIENCE if len(self._late) < MOST_LATE else None
@@ -110,7 +110,7 @@ class TritonPythonModel:
         ready = [index for index, futures in enumerate(begun) if all(future.done() for future in futures)]
         for index in set(range(len(requests))).difference(ready):
             self._answer_later(requests[index], begun[index])
-        # None stays in the place of a request that is answered later, by its sender: so the backend wants it.
+        # The backend expects None in the place of a request that is answered later through its sender.
         answers = self._answer([begun[index] for index in ready], [_asked(requests[index]) for index in ready])
         for index, response in zip(ready, answers, strict=True):
             responses[index] = response
@@ -119,12 +119,12 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """End the children, and the threads that wait for them."""
         self._decoder.close()
-        # In this order: when decoding has ended, nobody asks for another answer.
+        # Decoding ends first: once it has, no further answer is submitted.
         for threads in (self._decoding, self._answering):
             threads.shutdown(cancel_futures=True)
 
     def _begin(self, request: Any) -> list[Future[Any]]:
-        """Have the images of a request decoded."""
+        """Start decoding the images of a request."""
         try:
             tensor = backend.get_input_tensor_by_name(request, "image").as_numpy()
             contents = [bytes(content) for content in tensor.reshape(-1)]
@@ -149,14 +149,14 @@ class TritonPythonModel:
             if is_last:
                 self._answering.submit(answer)
 
-        # Futures end in the threads that decode, several at once perhaps. The last one has the request answered, in another
-        # thread: those have other images to decode.
+        # Callbacks run in the decoding threads, possibly concurrently, hence the lock. The last one submits the answer to another
+        # thread, because the decoding threads have other images to decode.
         left, counting = list(futures), Lock()
         for future in futures:
             future.add_done_callback(look)
 
     def _answer(self, begun: list[list[Future[Any]]], asked: list[_Asked]) -> list[Any]:
-        """The responses to requests whose images are decoded, by one inference batch over all of them."""
+        """The responses to requests whose images are decoded, from one inference batch over all of them."""
         decoded = [
             [_Refusal(request.fault) if request.fault else _image(future) for future in futures]
             for request, futures in zip(asked, begun, strict=True)
@@ -164,7 +164,7 @@ class TritonPythonModel:
         self._refused.add(sum(isinstance(image, _Refusal) for item in decoded for image in item))
         images = [image for item in decoded for image in item if not isinstance(image, _Refusal)]
         try:
-            # This thread and the one of late answers: the predictor does not promise to stand both at once.
+            # The backend's thread and that of late answers both come here, and the predictor is not thread-safe.
             with self._predicting:
                 raws = self._predictor.outputs(images)
                 thresholds = [
@@ -193,7 +193,7 @@ class TritonPythonModel:
         return responses
 
     def _outputs(self, results: list[tuple[Any, Any]], request: _Asked) -> dict[str, Any]:
-        """The tensors of predictions, with refusals in between, each with what the network gave."""
+        """The output tensors for predictions and refusals, each result paired with the network's raw output."""
         task, settings, labels = self._predictor.task, self._predictor.settings, self._predictor.settings.labels
         texts, errors, found = [], [], []
         for result, values in results:
@@ -228,7 +228,7 @@ def _image(future: Future[Any]) -> Any:
 
 
 def _fault(images: list[Any]) -> Any:
-    """The error of a request of which no image is left; None when there is one."""
+    """The error for a request whose images were all refused; None if any image can be answered."""
     refusals = [image for image in images if isinstance(image, _Refusal)]
     if len(refusals) < len(images):
         return None
@@ -254,7 +254,7 @@ def _asked(request: Any) -> _Asked:
 
 
 def _confidence(given: object) -> float | None:
-    """What a request asks for; a text, too, as older clients send no fractions. Raises ValueError."""
+    """A request's confidence; may be a text, because older clients cannot send fractions. Raises ValueError."""
     if given is None:
         return None
     if type(given) in {int, float, str}:
@@ -266,17 +266,17 @@ def _confidence(given: object) -> float | None:
 
 
 class _Counter:
-    """A counter of a model beside Triton's own metrics, for all of its instances."""
+    """A counter of a model in addition to Triton's own metrics, shared by its instances."""
 
     def __init__(self, name: str, description: str, args: dict[str, str]) -> None:
-        # The family must live as long as what it counts.
+        # The family must live as long as its metric.
         self._family = backend.MetricFamily(name=name, description=description, kind=backend.MetricFamily.COUNTER)
         self._metric = self._family.Metric(labels={"model": args["model_name"], "version": args["model_version"]})
 
     def add(self, number: int) -> None:
-        """Count so many more."""
+        """Add ``number`` to the counter."""
         if number:
-            with suppress(Exception):  # who counts must not fail requests
+            with suppress(Exception):  # counting must not fail requests
                 self._metric.increment(number)
 
 

@@ -1,8 +1,8 @@
-"""What a model package is made of, and how one is read from where others may have written. Standard library only.
+"""The format of model packages, and how to read one from a place where others may write. Standard library only.
 
-Called by the export, which writes packages; by the entrypoint and by fetch, which bring them to a server; and by the predictor,
+Called by the export, which writes packages; by the entrypoint and fetch, which bring them to a server; and by the predictor,
 which loads them. A package is data: one description, one ONNX graph, one probe. Nothing in it is ever executed. The sha256 of its
-description pins all of it, and whoever asks for a package names that digest.
+description pins all of it, and a caller that needs a package names that digest.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import Any, BinaryIO, NoReturn
 from pelagos_pipelines.serving import tasks
 
 SCHEMA_VERSION, CALIBRATED_VERSION = 2, 3
-"""Of packages, and of those with a temperature, or with thresholds of classes: servers from before there were any refuse them."""
+"""The version of packages, and of those with a temperature or thresholds of classes, which earlier servers must refuse."""
 TEMPERATURES, OFFSETS = (0.05, 20.0), (-20.0, 20.0)
-"""The lowest and the highest."""
+"""The lowest and the highest values."""
 DESCRIPTION, GRAPH, IMAGE, ANSWER = "package.json", "model.onnx", "probe.png", "probe.json"
 LARGEST = {DESCRIPTION: 4 << 20, GRAPH: (2 << 30) - 1, IMAGE: 64 << 20, ANSWER: 4 << 20}
-"""All files of a package, and how many bytes of each are read at most. A protobuf cannot be larger than that graph."""
+"""All files of a package, each with the most bytes that are read. The graph's limit is that of a protobuf."""
 FILES = (GRAPH, IMAGE, ANSWER)
-"""What a description lists: exactly these."""
+"""The files that a description must list, no more and no fewer."""
 COLORS = ("GrayWorld", "Clahe")
-"""Corrections that an input may have: color.METHODS, which this cannot import."""
+"""The colour corrections that an input may have: the keys of color.METHODS, which this module cannot import."""
 LARGEST_TILE, LARGEST_SIDE = 4096, 16384
-"""Pixels of a side: of a tile, and of an image that is reduced."""
+"""The most pixels of a side of a tile, and of an image that is reduced."""
 CODE = Path(__file__).with_name("code.json")
-"""Which of our own files the server's Python backend loads; read by the control plane too, which cannot import this."""
+"""The list of our files that the server's Python backend loads. The control plane, which cannot import this, reads it as well."""
 _HEX = frozenset("0123456789abcdef")
 _AGAIN = "train or export the model again"
 
@@ -43,7 +43,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Description:
-    """What is needed of ``package.json``: digests by file name, and how images become tensors and outputs of a kind objects."""
+    """The needed content of ``package.json``: digests by file name, and how to preprocess images and decode outputs."""
 
     files: Mapping[str, str]
     task: str
@@ -56,14 +56,14 @@ class Description:
     head: str | None = None
     stuff: tuple[str, ...] = ()
     scaling: tuple[float, float] | None = None
-    """Temperature and offset of its scores."""
+    """Temperature and offset for calibrating scores."""
     confidences: Mapping[str, float] | None = None
 
 
 def describe(content: bytes, place: object, manifest_sha256: str | None) -> Description:
-    """The description in ``content``, which was found at ``place``. Raises RefusedError for another than the pinned one.
+    """Parse the description in ``content``, found at ``place``. Raises RefusedError if it is invalid, or not the pinned one.
 
-    Without a pin whatever is well formed is taken: for those who have just made it.
+    Without a pin, any valid description is accepted: for callers that have just written it.
     """
     if manifest_sha256 is not None:
         _require_pinned(content, place, manifest_sha256)
@@ -82,7 +82,7 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
         _refuse(place, f"'files' must map names to their sha256, and onnxSha256 be that of {GRAPH}; {_AGAIN}")
     labels, stuff = found.get("labels"), found.get("stuff", [])
     if (
-        found.get("task") not in tuple(tasks.MODULES)  # which may be anything
+        found.get("task") not in tuple(tasks.MODULES)  # a tuple, because the value may be unhashable
         or not isinstance(labels, list)
         or not all(type(item) is str for item in labels)
         or not _are_among(stuff, labels)
@@ -100,7 +100,7 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
         or not 1 <= min(size, stride) <= max(size, stride) <= LARGEST_SIDE
     ):
         _refuse(place, f"'input' must hold imageSize and stride in pixels, at most {LARGEST_SIDE}; {_AGAIN}")
-    if color not in (None, *COLORS):  # which may be anything
+    if color not in (None, *COLORS):  # the value may be anything
         _refuse(place, f"'input.color' must be one of {', '.join(COLORS)}; {_AGAIN}")
     tile = given.get("tile")
     if tile is not None and not _is_tile(tile):
@@ -127,22 +127,22 @@ def read(package: Path, manifest_sha256: str | None = None) -> tuple[Description
 def verify(
     package: Path, manifest_sha256: str, target: Path | None = None, *, kept: Sequence[str] = FILES
 ) -> Description:
-    """Compare every file with what is pinned, and copy those that are ``kept`` into the folder ``target`` when there is one.
+    """Compare every file with the pinned digests, and copy those that are ``kept`` into the folder ``target``, if given.
 
-    What is copied is what was compared. Raises RefusedError for a package that is missing, altered, or another one.
+    The copied bytes are those that were compared. Raises RefusedError for a package that is missing, altered, or another one.
     """
     description, content = read(package, manifest_sha256)
     for name in FILES:
         copy(package, name, description.files[name], target / name if target and name in kept else None)
     if target is not None:
-        # The description is what makes a package: it comes last.
+        # The description comes last, because a package exists once its description does.
         (target / DESCRIPTION).write_bytes(content)
     return description
 
 
 def copy(package: Path, name: str, digest: str, target: Path | None) -> None:
-    """Copy a file of a package while it is compared with its digest, or only compare it. Raises RefusedError."""
-    # One byte more than may be there, so that a larger file is known from one of just that size. Nobody's word on sizes is taken.
+    """Copy a file of a package while comparing it with its digest, or only compare it. Raises RefusedError."""
+    # One byte more than allowed is read, to distinguish a larger file from one of just that size. Stated sizes are not trusted.
     found, left = hashlib.sha256(), LARGEST[name] + 1
     written = target.open("wb") if target is not None else None
     try:
@@ -160,18 +160,18 @@ def copy(package: Path, name: str, digest: str, target: Path | None) -> None:
 
 
 def require_digest(package: Path, name: str, content: bytes, digest: str) -> None:
-    """Raises RefusedError when the content of a file is not the one with ``digest``."""
+    """Raise RefusedError if the content of a file does not have ``digest``."""
     _require_digest(package, name, hashlib.sha256(content).hexdigest(), digest)
 
 
 def require_size(place: object, size: int, name: str) -> None:
-    """Raises RefusedError for a file that is larger than its kind may be."""
+    """Raise RefusedError for a file above the size limit of its kind."""
     if size > LARGEST[name]:
         raise RefusedError(f"{place} is larger than the {LARGEST[name]} bytes that {name} of a package may have")
 
 
 def opened(path: Path) -> BinaryIO:
-    """A plain file, opened once: no link, no device, nothing that would make the reader wait. Raises RefusedError."""
+    """Open a regular file: no link, no device, no pipe that would block. Raises RefusedError for anything else."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
@@ -188,12 +188,12 @@ def opened(path: Path) -> BinaryIO:
 
 
 def is_digest(value: object) -> bool:
-    """Whether it is a sha256 in lower-case hexadecimal digits."""
+    """Whether the value is a sha256 in lower-case hexadecimal digits."""
     return isinstance(value, str) and len(value) == 64 and set(value) <= _HEX
 
 
 def install_code(version: Path) -> None:
-    """Put the code that serves every package into a version folder of the server's repository: ours, from this installation."""
+    """Copy the code that serves packages, from this installation, into a version folder of the server's repository."""
     listed = json.loads(CODE.read_text(encoding="utf-8"))
     installation = Path(__file__).parents[2]
     for name, target in {listed["model"]: "model.py", **{name: name for name in listed["modules"]}}.items():
@@ -202,16 +202,16 @@ def install_code(version: Path) -> None:
 
 
 def _head(found: Mapping[str, Any], place: object) -> str | None:
-    """The kind of outputs that a package for a known task names, or None where it names none. Raises RefusedError."""
+    """The head that a package for a known task names, or None if it names none. Raises RefusedError for an unknown head."""
     known, head = tasks.heads(found["task"]), found.get("head")
-    if head not in known:  # which may be anything
+    if head not in known:  # the value may be anything
         told = ", ".join(map(str, known))
         _refuse(place, f"'head' of a package for {found['task']} must be {told}; serve it by a release that knows it")
     return None if head is None else str(head)
 
 
 def _scaling(found: Mapping[str, Any], place: object) -> tuple[float, float] | None:
-    """Of scores, or None where a package for a known task says nothing of it. Raises RefusedError."""
+    """Temperature and offset, or None if the package does not calibrate scores. Raises RefusedError for invalid ones."""
     given = found.get("calibration")
     if given is None:
         return None
@@ -228,7 +228,7 @@ def _scaling(found: Mapping[str, Any], place: object) -> tuple[float, float] | N
 
 
 def _confidences(found: Mapping[str, Any], labels: Sequence[str], place: object) -> Mapping[str, float] | None:
-    """What the scores of classes must reach, by label; None as above. Raises RefusedError."""
+    """Thresholds of classes by label, or None if the package has none. Raises RefusedError for invalid ones."""
     thresholds = found.get("thresholds")
     given = thresholds.get("classes") if isinstance(thresholds, dict) else None
     if given is None:
@@ -242,7 +242,7 @@ def _confidences(found: Mapping[str, Any], labels: Sequence[str], place: object)
 
 
 def _require_calibrated(found: Mapping[str, Any], field: str, place: object) -> None:
-    """Raises RefusedError for a package that may not have a field of those that say how sure scores are."""
+    """Raise RefusedError for a package whose version or task does not allow the calibration field ``field``."""
     if found["schemaVersion"] != CALIBRATED_VERSION:
         _refuse(place, f"'{field}' is of packages with schemaVersion {CALIBRATED_VERSION} alone; {_AGAIN}")
     if found["task"] not in tasks.CALIBRATED:
@@ -250,17 +250,17 @@ def _require_calibrated(found: Mapping[str, Any], field: str, place: object) -> 
 
 
 def _is_number(given: object, low: float, high: float) -> bool:
-    """Whether it is one between two, which may be anything."""
+    """Whether any value is a number from ``low`` to ``high``."""
     return isinstance(given, int | float) and type(given) is not bool and low <= given <= high
 
 
 def _are_among(some: object, labels: Sequence[str]) -> bool:
-    """Whether it is a list of labels, which may be anything."""
+    """Whether any value is a list of some of the labels."""
     return isinstance(some, list) and all(type(item) is str and item in labels for item in some)
 
 
 def _is_tile(given: object) -> bool:
-    """Whether it is what `Description.tile` is made of, which may be anything."""
+    """Whether any value is a valid ``input.tile``."""
     if not isinstance(given, dict) or set(given) != {"size", "overlap"}:
         return False
     size, overlap = given["size"], given["overlap"]

@@ -1,6 +1,6 @@
-"""What a package says of its model, what its outputs are judged by, and what all predictions have in common.
+"""A package's settings of its model, the thresholds for its outputs, and the base class of all predictions.
 
-Called by everything that predicts: predictor.py, the strategies of tasks, the families of the training. It may know numpy only,
+Used by everything that predicts: predictor.py, the strategies of tasks, the families of the training. It may import only numpy,
 and runs with numpy 1.26 and 2.
 """
 
@@ -17,15 +17,15 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int32]
 Raw: TypeAlias = Any
-"""What a network gives for one image: an array, or a tuple of arrays for a graph with several outputs, in their order."""
+"""A network's output for one image: an array, or a tuple of arrays, in order, for a graph with several outputs."""
 
 MAX_DETECTIONS = 3_000
-"""Of one image, where nothing else is said; spec.maxDetections and spec.evaluation.maxDetections have the same default."""
+"""The default of the most detections per image, the same as for spec.maxDetections and spec.evaluation.maxDetections."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """What makes scores say how often they are right, see calibration. ``offset`` is of scores alone that do not add up to 1."""
+    """The calibration of scores, see calibration. ``offset`` applies only to scores that are separate probabilities."""
 
     temperature: float
     offset: float = 0.0
@@ -33,12 +33,12 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a package says about its model. ``image_size`` and ``stride`` are in pixels, ``color`` is one of color.METHODS.
+    """A package's settings of its model. ``image_size`` and ``stride`` are in pixels, ``color`` is one of color.METHODS.
 
-    ``tile`` are size and overlap of the tiles, in pixels, that larger images are to be cut into by whoever asks. ``longest``
-    is the longer side, in pixels, to which larger images are reduced before a model sees them. ``head`` is what its outputs are,
-    of a task whose families differ in that: one of tasks.HEADS. ``stuff``: labels of classes that have an extent and no objects.
-    ``scaling``: of its scores, when they are told. ``confidences``: what those of classes must reach then, by label.
+    ``tile`` has size and overlap, in pixels, of the tiles into which clients should cut larger images. ``longest`` is the longer
+    side, in pixels, to which larger images are reduced before a model sees them. ``head`` is the kind of outputs, one of
+    tasks.HEADS, for tasks whose families differ in that. ``stuff`` has the labels of classes that have an extent and no objects.
+    ``scaling`` calibrates scores; ``confidences`` are thresholds, by label, for calibrated scores.
     """
 
     task: str
@@ -56,10 +56,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What turns raw detector output into detections; the defaults are those of ``YOLO.predict``, but for its 300 detections.
+    """Thresholds that turn a detector's raw output into detections. Defaults are those of ``YOLO.predict``, except its 300
+    detections: images of plankton and of the sea floor show thousands of organisms.
 
-    Images of plankton and of the sea floor show thousands of organisms. ``by_class``: what is asked of each class, by its index,
-    in the place of ``confidence``.
+    ``by_class`` has a confidence for each class, by index, which replaces ``confidence``.
     """
 
     confidence: float = 0.25
@@ -68,16 +68,16 @@ class Thresholds:
     by_class: tuple[float, ...] | None = None
 
     def least(self, class_ids: Any) -> Any:
-        """The confidence that those of these classes must have more than."""
+        """The confidence that a score must exceed, for each of these classes."""
         return self.confidence if self.by_class is None else np.asarray(self.by_class)[class_ids]
 
     def passed(self, scores: Any) -> Any:
-        """Which of ``scores`` ``[classes, n]`` have a best class that is told: ``[n]``."""
+        """A mask ``[n]`` of the columns of ``scores`` ``[classes, n]`` whose best class exceeds its threshold."""
         best = scores.max(axis=0)
         return best > (self.confidence if self.by_class is None else self.least(scores.argmax(axis=0)))
 
     def of(self, labels: Sequence[str], confidences: Mapping[str, float] | None) -> Self:
-        """With the confidences of the classes that have one, where there are some."""
+        """The thresholds with confidences by label, if any; other classes keep ``confidence``."""
         if not confidences:
             return self
         return replace(self, by_class=tuple(confidences.get(label, self.confidence) for label in labels))
@@ -85,7 +85,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Prediction(ABC):
-    """What a model says of one image, of which ``width`` and ``height`` are those of the original. Each task has its kind."""
+    """A model's prediction for one image of ``width`` x ``height`` pixels, the original's size. Each task has a subclass."""
 
     task: ClassVar[str]
     width: int
@@ -93,16 +93,16 @@ class Prediction(ABC):
 
     @property
     def is_cut(self) -> bool:
-        """Whether there is more to say, and only the best was kept."""
+        """Whether there were more results than are kept."""
         return False
 
     def told(self, thresholds: Thresholds, scaling: Scaling | None) -> Self:
-        """With scores that are scaled, and held against what ``thresholds`` ask of each class.
+        """The prediction with calibrated scores, after applying the thresholds of classes.
 
-        Nothing else for tasks that have neither.
+        Unchanged for tasks that have neither.
         """
         return self
 
     @abstractmethod
     def render(self, labels: Sequence[str]) -> dict[str, Any]:
-        """The JSON shape of the service contract. Boxes keep a hundredth of a pixel, scores and probabilities six digits."""
+        """The JSON form of the service contract. Boxes are rounded to 0.01 pixels, scores and probabilities to six digits."""

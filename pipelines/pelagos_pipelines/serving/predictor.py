@@ -1,7 +1,7 @@
-"""Images in, typed predictions out: what the task makes of an image, ONNX inference, what the task makes of its outputs.
+"""Predicts: the task's preprocessing of images, ONNX inference, and the task's decoding into typed predictions.
 
-Triton's Python backend calls it through model.py, the export through its parity check. It may know numpy, onnxruntime and
-serving alone, and runs with numpy 1.26 and 2.
+Triton's Python backend calls it through model.py, the export through its parity check. It may import only numpy, onnxruntime and
+serving, and runs with numpy 1.26 and 2.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 class NoGpuError(Exception):
-    """A GPU was asked for and cannot be used; the message says why."""
+    """A GPU was requested and cannot be used; the message says why."""
 
 
 def providers(offered: Sequence[str], gpu: int | None) -> list[str | tuple[str, dict[str, str]]]:
-    """What computes, of what ONNX Runtime offers, best first. Raises NoGpuError when that cannot use GPU number ``gpu``."""
+    """ONNX Runtime's providers to use, best first. Raises NoGpuError if ``offered`` has none for the GPU number ``gpu``."""
     if gpu is None:
         return [CPU]
     if CUDA not in offered:
@@ -39,14 +39,14 @@ def providers(offered: Sequence[str], gpu: int | None) -> list[str | tuple[str, 
 
 
 def session(model: bytes, threads: int, gpu: int | None = None) -> Any:
-    """A session of ONNX Runtime for the graph. Raises NoGpuError, and errors of its own."""
+    """A session of ONNX Runtime for the graph. Raises NoGpuError, and ONNX Runtime's own errors."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # A graph is all of a model: weights in other files, wherever they may lie, are refused, and so are other formats.
+    # A graph must contain the whole model: weights in other files, and other formats, are refused.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     chosen = providers(onnxruntime.get_available_providers(), gpu)
@@ -54,43 +54,43 @@ def session(model: bytes, threads: int, gpu: int | None = None) -> Any:
 
 
 class Predictor:
-    """An ONNX model with everything before and after it. Not thread-safe by promise; Triton gives every instance a process."""
+    """An ONNX model with its preprocessing and decoding. Not thread-safe; Triton gives every instance a process."""
 
     def __init__(
         self, model: bytes, settings: Settings, threads: int = 1, batch: int = 8, gpu: int | None = None
     ) -> None:
-        """Load the graph, onto the GPU of number ``gpu`` if one is given; at most ``batch`` images go through it at once."""
+        """Load the graph, onto the GPU number ``gpu`` if given. At most ``batch`` images go through it at a time."""
         self.settings = settings
         self.task = tasks.named(settings.task, settings.head)
         self.onnx_sha256 = hashlib.sha256(model).hexdigest()
         self._session = session(model, threads, gpu)
         if gpu is not None and CUDA not in self._session.get_providers():
-            # ONNX Runtime would serve on the processor, and only log it.
+            # ONNX Runtime would silently fall back to the CPU, and only log it.
             raise NoGpuError(f"GPU {gpu} cannot be used: CUDA or cuDNN of the image does not start on this node")
         (given,) = self._session.get_inputs()
         self._input = given.name
-        # Graphs of others may be made for one image at a time.
+        # Imported graphs may have a fixed batch size.
         fixed = given.shape[0] if isinstance(given.shape[0], int) else batch
         self._batch = min(fixed, self.task.at_once or fixed)
 
     def predict(self, images: Sequence[Pixels], thresholds: Thresholds | None = None) -> list[Prediction]:
-        """Predictions in the order of ``images``."""
+        """The predictions for ``images``, in order."""
         return self.predict_fitted([self.fitted(image) for image in images], thresholds)
 
     def fitted(self, image: Pixels) -> Fitted:
-        """The image, as it was decoded, on the canvas of the model."""
+        """A decoded image, reduced and colour-corrected, on the model's canvas."""
         shown = color.corrected(reducing.reduced(image, self.settings.longest), self.settings.color)
         found = self.task.fitted(shown, self.settings.image_size, self.settings.stride)
         return Fitted(found.canvas, image.shape[1], image.shape[0], (shown.shape[1], shown.shape[0]))
 
     def predict_fitted(self, images: Sequence[Fitted], thresholds: Thresholds | None = None) -> list[Prediction]:
-        """Likewise, of images that are on their canvas."""
+        """The predictions for images that are on their canvas, in order."""
         chosen = thresholds or Thresholds()
         raws = self.outputs(images)
         return [self.decode(raw, image, chosen) for raw, image in zip(raws, images, strict=True)]
 
     def outputs(self, images: Sequence[Fitted]) -> list[Raw]:
-        """What the network gives for each image, before any threshold; images whose canvases have one shape share a batch."""
+        """The network's output for each image, before any threshold. Images whose canvases have the same shape share a batch."""
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
             groups[image.canvas.shape].append(index)
@@ -104,7 +104,7 @@ class Predictor:
         return [results[index] for index in range(len(images))]
 
     def decode(self, raw: Raw, image: Fitted, thresholds: Thresholds) -> Prediction:
-        """What one of ``outputs`` says of its image; thresholds are of scores as they are told."""
+        """Decode one of `outputs` for its image. ``thresholds`` apply to calibrated scores."""
         scaling = self.settings.scaling
         found = self.task.decode(raw, image, self.settings, self.task.asked(thresholds, scaling))
         return found if scaling is None and thresholds.by_class is None else found.told(thresholds, scaling)
@@ -119,12 +119,12 @@ def load(
 
 
 def read(folder: Path, manifest_sha256: str | None = None) -> tuple[bytes, Settings]:
-    """The graph of the package in a folder, and its settings; what is given is what was compared with the package's digests.
+    """The graph of the package in a folder, compared with its digest, and the package's settings.
 
     Raises packages.RefusedError for a package that is missing, altered, or another than the one with ``manifest_sha256``.
     """
     described, _ = packages.read(folder, manifest_sha256)
-    # Read once, compared, and given to ONNX Runtime from memory: it never opens the file, which others could replace meanwhile.
+    # Read once, compared, and passed to ONNX Runtime from memory, so that nobody can replace the file after the comparison.
     with packages.opened(folder / packages.GRAPH) as file:
         graph = file.read(packages.LARGEST[packages.GRAPH])
     packages.require_digest(folder, packages.GRAPH, graph, described.files[packages.GRAPH])

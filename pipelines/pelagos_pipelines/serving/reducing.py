@@ -1,7 +1,7 @@
-"""Makes images smaller, to a longest side: the one place that does it, for versions of datasets and for servers.
+"""Reduces images to a longest side, for dataset versions and for servers. Nothing else does so.
 
 Called by inspection.py and images.py, in children, and by the predictor. Each pixel is the mean of the area that it covers in the
-original, in whole numbers: every machine finds the same. It may know numpy only, and runs with numpy 1.26 and 2.
+original, in whole numbers, so that every machine gets the same. It may import only numpy, and runs with numpy 1.26 and 2.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def size(width: int, height: int, longest: int | None) -> tuple[int, int]:
-    """Width and height of an image whose longer side has ``longest`` pixels at most; none becomes larger."""
+    """Width and height after reducing the longer side to at most ``longest`` pixels; no image becomes larger."""
     longer = max(width, height)
     if longest is None or longer <= longest:
         return width, height
@@ -21,7 +21,7 @@ def size(width: int, height: int, longest: int | None) -> tuple[int, int]:
 
 
 def reduced(image: Any, longest: int | None) -> Any:
-    """The image [height, width, channels] of 8 bits a sample in that size; itself when it is no larger."""
+    """The image [height, width, channels], 8 bits per sample, reduced to that size; ``image`` itself if it is no larger."""
     height, width = image.shape[:2]
     wide, high = size(width, height, longest)
     if (wide, high) == (width, height):
@@ -31,7 +31,7 @@ def reduced(image: Any, longest: int | None) -> Any:
     whole, part = edges // wide, (edges % wide)[:, None]
     area = width * height
     for row in range(high):
-        # Rows are counted in parts of a row, `high` of which make one: so sums are of whole numbers.
+        # Positions are counted in 1/high of a row, so that all sums are of whole numbers.
         (first, before), (last, behind) = divmod(row * height, high), divmod((row + 1) * height, high)
         column: Any = image[first:last].sum(axis=0, dtype=np.int64) * high - image[first].astype(np.int64) * before
         if behind:

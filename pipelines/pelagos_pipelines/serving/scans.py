@@ -1,7 +1,7 @@
-"""Whether a JPEG brings all of its scans, as they were: libjpeg decodes what it finds, and says nothing of what never came.
+"""Checks whether a JPEG has all of its scans: libjpeg decodes what it finds, and does not report missing ones.
 
-Called by images.py, in a child, of what has been decoded already. It judges completeness alone: no size, no limit and no pixel
-depends on what it reads, and of a file that it does not understand it says nothing. Standard library only.
+Called by images.py, in a child, for files that were decoded already. It only checks completeness: no size, limit or pixel depends
+on it, and it reports nothing about a file that it does not understand. Standard library only.
 """
 
 from __future__ import annotations
@@ -13,62 +13,62 @@ END = b"\xff\xd9"
 """The marker that ends a JPEG."""
 _START_OF_SCAN = b"\xff\xda"
 _NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.S)
-"""A marker, where coefficients stand: a zero or the number of a restart makes 0xFF a part of them."""
+"""The next marker among coefficients: 0xFF followed by a zero or a restart number is part of the coefficients."""
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _PROGRESSIVE = frozenset({0xC2, 0xCA})
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 """Markers without a length."""
 _COEFFICIENTS = 64
 _NEVER = 16
-"""Of a coefficient that no scan has brought: more bits than can be missing."""
+"""Missing bits of a coefficient that no scan has: more than can be missing otherwise."""
 _ZEROS = bytes(4)
 _FEEDS = 4
-"""Line feeds that tell."""
+"""The least line feeds from which a conversion can be concluded."""
 
 
 def without_tail(content: bytes) -> bytes:
-    """The JPEG without what stands behind its end marker: cameras append previews, films and notes, which are no part of it."""
+    """The JPEG without anything after its end marker: cameras append previews, films and notes, which are no part of it."""
     try:
         end = next((at for kind, at, _ in _segments(content) if kind == END[1]), len(content))
-    except IndexError:  # it is not what the decoder has read
+    except IndexError:  # this parser does not understand a file that the decoder has read
         return content
     return content[:end]
 
 
 def lack_end(content: bytes) -> bool:
-    """Whether there is no end marker behind the last scan."""
+    """Whether there is no end marker after the last scan."""
     return not content.endswith(END) and content.rfind(END) < content.rfind(_START_OF_SCAN)
 
 
 def end_in_zeros(content: bytes) -> bool:
-    """Whether the file ends in zeros instead of an end marker, as after a power cut: nobody knows where its content ended."""
+    """Whether the file ends in zeros instead of an end marker, as after a power cut: then the end of its content is unknown."""
     return content.endswith(_ZEROS) and lack_end(content)
 
 
 def have_other_line_ends(content: bytes) -> bool:
-    """Whether each line feed has a carriage return before it, as after FTP in text mode: the decoder makes noise of that.
+    """Whether each line feed has a carriage return before it, as after FTP in text mode, which the decoder turns into noise.
 
-    Every 256th byte of a scan is a line feed, and of these every 256th has one by chance.
+    By chance, every 256th byte of a scan is a line feed, and every 256th of these has a carriage return before it.
     """
     start = content.find(_START_OF_SCAN)
     first = content.find(b"\n", start)
-    if start < 0 or content[first - 1 : first] != b"\r":  # as of nearly all, which need not be counted in then
+    if start < 0 or content[first - 1 : first] != b"\r":  # true for nearly all files, which saves counting
         return False
     feeds = content.count(b"\n", start)
     return feeds >= _FEEDS and feeds == content.count(b"\r\n", start)
 
 
 def are_missing(content: bytes) -> bool:
-    """Whether a colour was never sent, or, of a progressive JPEG, some coefficient never or not to its last bit."""
+    """Whether a colour is missing, or, in a progressive JPEG, some coefficient or its last bits."""
     try:
         missing = _missing_bits(content)
-    except (IndexError, KeyError):  # it is not what the decoder has read
+    except (IndexError, KeyError):  # this parser does not understand a file that the decoder has read
         return False
     return any(any(bits) for bits in missing.values())
 
 
 def _missing_bits(content: bytes) -> dict[int, list[int]]:
-    """By component, how many bits of each coefficient are missing at the end of the image."""
+    """By component, the number of bits of each coefficient that are missing at the end of the image."""
     missing: dict[int, list[int]] = {}
     progressive = False
     for kind, _, body in _segments(content):
@@ -88,7 +88,7 @@ def _missing_bits(content: bytes) -> dict[int, list[int]]:
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Each marker to the end of the image: its kind, where it ends, and the segment that belongs to it."""
+    """Each marker up to the end of the image: its kind, the end of its segment, and the segment's content."""
     at = 2
     while (found := _NEXT.search(content, at)) is not None:
         kind, at = content[found.end() - 1], found.end()

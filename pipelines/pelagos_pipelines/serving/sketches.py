@@ -1,8 +1,8 @@
-"""What a network gives for one image before any threshold, in few numbers: what tells one model from another.
+"""Summarises a network's output for one image, before any threshold, in a few numbers that distinguish models.
 
-Tasks make rows of a network's output, and a sketch of the rows. model.py sends it to a request that asks for it, and the export
-needs both for parity and for the known answer of a package. Detections and classes are judgements: of a model that is sure of
-nothing they are empty, or ties that anything turns around. The numbers before them are not. It may know numpy only, and runs with
+Tasks arrange a network's output in rows, and take a sketch of the rows. model.py returns it to a request that asks for it, and
+the export needs both for parity and for a package's known answer. Detections and classes are decisions: for an unsure model they
+are empty, or ties that the smallest difference decides. The numbers before them are not. It may import only numpy, and runs with
 numpy 1.26 and 2.
 """
 
@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 
 ULPS = 1.2e-7
-"""Two units of the last digit of 1 in float32, about."""
+"""About the spacing of float32 numbers at 1."""
 FAINTEST = 1e-5
-"""Scores below it are taken for it: arithmetic differs by 1e-7, which is much of them."""
+"""Lower scores are raised to this: arithmetic differs by 1e-7, which is a large part of them."""
 
 
 def packed(sketch: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
-    """As JSON: the labels of the classes, and by kind the rows one after another, little-endian float32 in base64."""
+    """The sketch for JSON: the labels, and by kind the rows one after another, as little-endian float32 in base64."""
     rows = {kind: base64.b64encode(values.astype("<f4").tobytes()).decode() for kind, values in sketch.items()}
     return {"labels": list(labels)} | rows
 
 
 def distances(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """How far the rows of two networks' outputs, or of two sketches, are apart by kind: root mean squares."""
+    """The distances between the rows of two outputs, or of two sketches, by kind: root mean squares."""
     return {kind: np.sqrt(np.square(values - other[kind]).mean(axis=1)) for kind, values in one.items()}

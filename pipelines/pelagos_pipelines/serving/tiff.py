@@ -1,9 +1,9 @@
-"""TIFF files as cameras and microscopes write them: one picture, of 8 or 16 bits a sample, or of one bit.
+"""Reads TIFF files as cameras and microscopes write them: one picture, of 1, 8 or 16 bits per sample.
 
-Called in a child: by images.py, and by streaming.py for images that are read a band of rows at a time. The directory is read
-here, so that what is not understood is refused by name; so are pixels that are not packed, or packed with deflate, whose
-checksums libtiff does not look at. LZW and PackBits are left to libtiff, by OpenCV, of which it gets nothing but packed bytes.
-It may know numpy and OpenCV only, and runs with numpy 1.26 and 2.
+Called in a child: by images.py, and by streaming.py for images that are read a band of rows at a time. The directory is parsed
+here, so that unsupported varieties are refused by name. So are pixels without compression or with deflate, because libtiff does
+not verify deflate's checksums. LZW and PackBits are left to libtiff by way of OpenCV, which gets only the compressed bytes.
+It may import only numpy and OpenCV, and runs with numpy 1.26 and 2.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pelagos_pipelines.serving.decoding import ImageRefusedError, require_pixels
 
 DAMAGED = "the image cannot be decoded: its content is damaged, or ends too early; send a complete TIFF"
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
-"""By the number of a type of values, its letter for struct. No other type stands for what is read here."""
+"""The letters for struct by TIFF's numbers of types. No other type occurs in the tags that are read here."""
 _WIDTH, _HEIGHT, _BITS, _PACKING, _PHOTOMETRIC, _FILL_ORDER, _ORIENTATION = 256, 257, 258, 259, 262, 266, 274
 _SAMPLES, _ROWS, _PLANES, _PREDICTOR, _PALETTE, _FORMAT, _SUBFILE = 277, 278, 284, 317, 320, 339, 254
 _STRIPS, _STRIP_SIZES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_SIZES = 273, 279, 322, 323, 324, 325
@@ -43,22 +43,22 @@ _COLOURS = {
 }
 _DESCRIPTION, _TEXT, _MOST_LETTERS = 270, 2, 4_096
 _STACK = re.compile(rb"ImageJ=[^\n]*\n(?:[^\n]*\n)*?images=(\d{1,9})\b")
-"""What ImageJ says of a stack, of which programs give the first page alone a directory."""
+"""ImageJ's description of a stack, of which only the first page may have a directory."""
 _BIG_END_FIRST = 0
-"""No tag of a file, but how its numbers are written."""
+"""A key of ours in directories, which is no tag: whether the file's numbers are big-endian."""
 _REDUCED, _MASK = 1, 4
 COLOURED = frozenset({_RGB, _INDEXED})
-"""What has colours of all that is read."""
+"""The supported photometric interpretations with colours."""
 _MOST_PAGES, _MOST_ENTRIES, _MOST_VALUES = 10_000, 4_096, 4_000_000
 _ONE_BIT, _BYTE, _DEEP = 1, 8, 16
 _AT_ONCE = 1 << 20
-"""Bytes of rows, about, that are read at once where a file allows it."""
+"""About how many bytes of rows are read at a time, if the file allows it."""
 
 Directory = Mapping[int, tuple[int, ...]]
 
 
 class Content(Protocol):
-    """What is read of a file: its bytes, or something that reads those that are asked for."""
+    """The content of a file: its bytes, or an object that reads the bytes that are sliced."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, part: slice, /) -> bytes: ...
@@ -66,9 +66,9 @@ class Content(Protocol):
 
 @dataclass(frozen=True)
 class _Layout:
-    """How the samples of a page lie in its file: in ``chunks`` (offset, size) of ``rows`` x ``width``.
+    """How the samples of a page are stored: in ``chunks`` (offset, size) of ``rows`` x ``width``.
 
-    ``across`` of them lie side by side, ``down`` one below the other, for each plane.
+    For each plane, ``across`` of them are side by side, and ``down`` one below the other.
     """
 
     chunks: Sequence[tuple[int, int]]
@@ -80,15 +80,15 @@ class _Layout:
 
 
 def is_one(content: Content) -> bool:
-    """Whether it begins as one."""
+    """Whether the content begins like a TIFF."""
     return content[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
 
 @dataclass(frozen=True)
 class Picture:
-    """``colours`` as the file holds them, [height, width, 1 or 3], blue first, of 8 or 16 bits; ``orientation`` as in EXIF.
+    """A picture as stored: ``colours`` [height, width, 1 or 3], blue first, of 8 or 16 bits; ``orientation`` is EXIF's.
 
-    ``opacity`` [height, width] of the same depth, None where the file has none.
+    ``opacity`` [height, width] has the same depth; None if the file has none.
     """
 
     colours: Any
@@ -97,10 +97,10 @@ class Picture:
 
 
 def decode(content: bytes) -> Picture:
-    """The only page.
+    """Decode the only page.
 
     Raises:
-        ImageRefusedError: it is damaged, too large, or of a kind that is not read.
+        ImageRefusedError: it is damaged, too large, not the only page, or of an unsupported kind.
     """
     try:
         pages = list(_pages(content))
@@ -113,13 +113,13 @@ def decode(content: bytes) -> Picture:
 
 
 def orientation(directory: Directory) -> int:
-    """How a picture lies, 1 to 8 as in EXIF; 1, upright, for what says nothing that is known."""
+    """The orientation of a picture, 1 to 8 as in EXIF; 1, upright, if it is missing or invalid."""
     found = directory.get(_ORIENTATION, (1,))
     return found[0] if len(found) == 1 and 1 <= found[0] <= 8 else 1
 
 
 def first_directory(content: Content) -> Directory:
-    """The first directory of what has the form of a TIFF, such as EXIF data; an empty one for anything damaged."""
+    """The first directory of data in TIFF's form, such as EXIF; empty for damaged data."""
     try:
         return next(_pages(content), {})
     except (struct.error, ImageRefusedError, OverflowError):
@@ -178,7 +178,7 @@ _READ = frozenset(
 
 
 def _require_single(pages: Sequence[Directory]) -> None:
-    """Smaller copies of a picture, and masks, are no pages."""
+    """Raise ImageRefusedError for several pages. Smaller copies of a picture, and masks, do not count as pages."""
     stack = _STACK.match(bytes(pages[0].get(_DESCRIPTION, ())))
     if stack is not None and int(stack[1]) > 1:
         raise _of_pages(int(stack[1]))
@@ -206,9 +206,9 @@ def _picture(content: bytes, page: Directory) -> Picture:
 
 @dataclass(frozen=True)
 class Scan:
-    """A picture in a file that is read a band of rows at a time, as the file holds them, and turned by nobody.
+    """A picture that is read a band of rows at a time, as stored and without applying its orientation.
 
-    ``samples`` of a pixel, each of ``bits``, that the file has; ``orientation`` is as in EXIF.
+    ``samples`` per pixel and ``bits`` per sample are those of the file; ``orientation`` is EXIF's.
     """
 
     width: int
@@ -224,12 +224,12 @@ Band: TypeAlias = tuple[Any, Any]
 
 
 def streamed(content: Content) -> tuple[Scan, Callable[[], Iterator[Band]]]:
-    """The only page, however many pixels it has, and what gives its bands from the first row on, each time anew.
+    """The only page, with any number of pixels, and a function that returns its bands from the first row on.
 
-    Memory is taken for what the file packs in one piece, and for a few rows of what it does not, or packs with deflate.
+    Memory holds one chunk at a time, or if the chunk is uncompressed or uses deflate, only a few rows of it.
 
     Raises:
-        ImageRefusedError: it is damaged, or of a kind that is not read; also while bands are read.
+        ImageRefusedError: it is damaged, or of an unsupported kind; also raised while bands are read.
     """
     try:
         pages = list(_pages(content))
@@ -273,7 +273,7 @@ def _bands(content: Content, page: Directory, scan: Scan) -> Iterator[Band]:
 
 
 def _pieces(content: Content, layout: _Layout, packing: int, row: int, height: int) -> Iterator[bytes]:
-    """Some rows of ``row`` bytes after another, of strips that are not packed, or packed with deflate."""
+    """Blocks of rows of ``row`` bytes, from strips that are uncompressed or use deflate."""
     many = max(1, _AT_ONCE // row)
     for number, (offset, size) in enumerate(layout.chunks):
         rows = min(layout.rows, height - number * layout.rows)
@@ -285,27 +285,27 @@ def _pieces(content: Content, layout: _Layout, packing: int, row: int, height: i
             if len(plain) < wanted:
                 raise ImageRefusedError(DAMAGED)
             yield plain
-        # Behind the last row comes the checksum, which tells damage; before it may be rows beyond the picture.
+        # After the last row, and possibly some rows beyond the picture, comes the checksum, which reveals damage.
         spare = (layout.rows - rows) * row
         if packing != _PLAIN and (len(inflating.read(spare + 1)) > spare or not inflating.ended):
             raise ImageRefusedError(DAMAGED)
 
 
 class Inflating:
-    """Unpacks deflated data, of which ``packed`` gives one part after another, as much as is asked for."""
+    """Decompresses deflate data on demand; ``packed`` yields the compressed parts in order."""
 
     def __init__(self, packed: Iterator[bytes]) -> None:
-        """Nothing is read before it is asked for."""
+        """Read nothing yet."""
         self._packed = packed
         self._unpacker = zlib.decompressobj()
 
     @property
     def ended(self) -> bool:
-        """Whether it came to its end, and its checksum was right."""
+        """Whether the end was reached, with a correct checksum."""
         return self._unpacker.eof
 
     def read(self, size: int) -> bytes:
-        """``size`` bytes, or fewer when there are no more. Raises zlib.error for what is damaged."""
+        """The next ``size`` bytes, or fewer at the end. Raises zlib.error for damaged data."""
         found = bytearray()
         while len(found) < size and not self._unpacker.eof:
             given = self._unpacker.unconsumed_tail or next(self._packed, b"")
@@ -317,7 +317,7 @@ class Inflating:
 
 
 def _shown(stored: Any, page: Directory, scan: Scan) -> Band:
-    """What samples of the file mean."""
+    """The colours and opacity that the file's samples mean."""
     if scan.photometric == _INDEXED:
         return _looked_up(stored[..., 0], page), None
     if scan.bits == _ONE_BIT:
@@ -334,7 +334,7 @@ def _one(page: Directory, tag: int, default: int = 0) -> int:
 
 
 def _kind(page: Directory) -> tuple[int, int, int]:
-    """Samples of a pixel, bits of a sample, and what they mean. Raises ImageRefusedError for what is not read."""
+    """Samples per pixel, bits per sample, and photometric interpretation. Raises ImageRefusedError for unsupported kinds."""
     packing = _one(page, _PACKING, _PLAIN)
     if packing not in {_PLAIN, _LZW, _DEFLATE, _OLD_DEFLATE, _PACK_BITS}:
         raise _refused(
@@ -399,10 +399,10 @@ def _plane(content: bytes, page: Directory, layout: _Layout, plane: int, scan: S
 
 
 def _put(content: Content, page: Directory, layout: _Layout, down: int, target: Any, bits: int) -> None:
-    """Put the strip, or the tiles, of number ``down`` from above into ``target`` [rows, width, samples]."""
+    """Decode the strip, or the row of tiles, with the number ``down`` into ``target`` [rows, width, samples]."""
     rows, width, samples = target.shape
     row = _row(layout, samples, bits)
-    # A tile is whole, beyond the edge of the picture, too; the last strip need not be.
+    # Tiles are always complete, even beyond the edge of the picture; the last strip need not be.
     least = layout.rows if layout.tiled else rows
     for across in range(layout.across):
         left = across * layout.width
@@ -413,12 +413,12 @@ def _put(content: Content, page: Directory, layout: _Layout, down: int, target: 
 
 
 def _row(layout: _Layout, samples: int, bits: int) -> int:
-    """Bytes of a row of a strip or tile."""
+    """The bytes of a row of a strip or tile."""
     return -(-layout.width * samples * bits // 8)
 
 
 def _samples(plain: bytes, page: Directory, shape: tuple[int, int, int], bits: int) -> Any:
-    """The samples [rows, width, samples] that unpacked bytes are."""
+    """Uncompressed bytes as samples [rows, width, samples]."""
     lines = np.frombuffer(plain, np.uint8).reshape(shape[0], -1)
     if bits == _ONE_BIT:
         lines = np.unpackbits(lines, axis=1)[:, : shape[1] * shape[2]]
@@ -430,7 +430,7 @@ def _samples(plain: bytes, page: Directory, shape: tuple[int, int, int], bits: i
 
 
 def _unpacked(packed: bytes, packing: int, row: int, least: int, most: int) -> bytes:
-    """``least`` rows of ``row`` bytes. Raises ImageRefusedError for a chunk that has fewer, or is damaged."""
+    """Decompress ``least`` rows of ``row`` bytes. Raises ImageRefusedError for a chunk that has fewer, or is damaged."""
     wanted = least * row
     if packing in {_DEFLATE, _OLD_DEFLATE}:
         unpacker = zlib.decompressobj()
@@ -445,10 +445,10 @@ def _unpacked(packed: bytes, packing: int, row: int, least: int, most: int) -> b
 
 
 def _by_libtiff(packed: bytes, packing: int, row: int, rows: int) -> bytes:
-    """What libtiff unpacks, of files made here, of one strip of grey samples without meaning.
+    """Decompress with libtiff, by wrapping the bytes into a file with one strip of grey samples.
 
-    Samples of 16 bits OpenCV reads as they are, and fails when libtiff complains; of 8 bits it passes over damage, so that these
-    serve for the last row alone, of an odd number of bytes in all.
+    OpenCV reads samples of 16 bits unchanged, and fails when libtiff complains. With 8 bits it ignores damage, so these are only
+    used for the last row if the number of bytes is odd.
     """
     size = rows * row
     whole = (rows, row // 2) if row % 2 == 0 else (rows // 2, row) if rows > 1 else (1, row // 2)
@@ -472,11 +472,11 @@ def _strip(packed: bytes, packing: int, shape: tuple[int, int], bits: int) -> by
 
 
 def _looked_up(indices: Any, page: Directory) -> Any:
-    """The colours of a palette, whose entries have 16 bits in the file, of which the upper 8 are meant."""
+    """The colours of a palette. Its entries have 16 bits in the file, of which the upper 8 are used."""
     entries = page.get(_PALETTE, ())
     if len(entries) != 3 * 256:
         raise ImageRefusedError(DAMAGED)
     table = np.array(entries, np.uint32).reshape(3, 256)
-    # Old programs write 8 bits.
+    # Some old programs write 8-bit entries.
     table = table >> 8 if table.max() > 255 else table
     return table.T[:, ::-1].astype(np.uint8)[indices]

@@ -1,6 +1,6 @@
-"""What differs by task when a model serves: one module each, with a class of `strategy.Strategy`. A new one is a line in MODULES.
+"""The task-specific parts of serving: one module per task, with a subclass of `strategy.Strategy`, listed in MODULES.
 
-The standard library alone, until a strategy is asked for: whoever reads packages knows the names of tasks, and needs no numpy.
+Imports only the standard library until a strategy is needed: readers of packages need the names of tasks, but not numpy.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ MODULES = {
     "SemanticSegmentation": "semantic_segmentation",
     "PanopticSegmentation": "panoptic_segmentation",
 }
-"""By the name of the task in packages."""
+"""The modules by the name of the task in packages."""
 CALIBRATED = ("Detection", "Classification", "InstanceSegmentation", "OrientedDetection")
-"""Tasks whose packages may say at which temperature scores are told, and what those of classes must reach."""
+"""Tasks whose packages may have a calibration of scores, and thresholds of classes."""
 HEADS: Mapping[str, Mapping[str, str]] = {
     "InstanceSegmentation": {
         "yolov8-seg": "instance_heads.yolov8_seg",
@@ -31,17 +31,17 @@ HEADS: Mapping[str, Mapping[str, str]] = {
         "mask2former": "instance_heads.mask2former",
     },
 }
-"""Of tasks whose families have outputs of different kinds: the modules of these, by what packages call them."""
+"""For tasks whose families have outputs of different kinds: the modules of these heads, by their names in packages."""
 
 
 def heads(task: str) -> tuple[str | None, ...]:
-    """The heads that packages of a task may name, which must be one of them; None alone where they name none."""
+    """The heads of a task, one of which its packages must name; only None for tasks without heads."""
     return tuple(HEADS.get(task, (None,)))
 
 
 @cache
 def named(task: str, head: str | None = None) -> Strategy:
-    """The strategy of a task, with a head where it has several. Raises ValueError when it is none that is served."""
+    """The strategy of a task, for a head if it has several. Raises ValueError for an unknown task or head."""
     if task not in MODULES:
         raise ValueError(f"there is no task {task!r} that is served; there are {', '.join(MODULES)}")
     if head not in heads(task):
@@ -53,7 +53,7 @@ def named(task: str, head: str | None = None) -> Strategy:
 
 
 def load() -> None:
-    """Load all strategies, for a process whose children may load nothing later."""
+    """Import all strategies, for a process whose children cannot import anything later."""
     for task in MODULES:
         for head in heads(task):
             named(task, head)

@@ -1,4 +1,4 @@
-"""Detection in serving: boxes of a network ``[4 + classes, anchors]`` (centre x, y, width, height; class scores)."""
+"""Detection in serving: a network's boxes ``[4 + classes, anchors]`` (centre x, y, width, height; class scores)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from pelagos_pipelines.serving.predictions import Floats, Integers, Prediction, 
 from pelagos_pipelines.serving.tasks.strategy import Strategy
 
 CLASS_OFFSET = np.float32(7680)
-"""Boxes are moved apart by this many pixels per class, so that suppression never crosses classes."""
+"""Boxes are moved apart by this many pixels per class, so that NMS never crosses classes."""
 MAX_CANDIDATES = 30_000
-"""Boxes of one image that suppression looks at, best first, as in ultralytics. No more than that can be detections."""
+"""The most boxes of one image that go into NMS, best first, as in ultralytics; so also the most detections."""
 VALUES = 16_384
-"""Numbers of each kind in a sketch, about."""
+"""About how many numbers of each kind a sketch has."""
 MOST, LEAST = 128, 4
-"""Anchors that are told."""
+"""The most and the least anchors in a sketch."""
 
 
 @dataclass(frozen=True)
 class Detections(Prediction):
     """Boxes of one image: ``[n, 4]`` x1, y1, x2, y2 in pixels of the original; ``scores`` [n] descending; ``class_ids`` [n].
 
-    ``cut``: there are more, and only the best were kept (`Thresholds.max_detections`, MAX_CANDIDATES).
+    ``cut``: there were more, and only the best are kept (`Thresholds.max_detections`, MAX_CANDIDATES).
     """
 
     task = "Detection"
@@ -40,28 +40,28 @@ class Detections(Prediction):
 
     @property
     def is_cut(self) -> bool:
-        """As ``cut`` says."""
+        """Whether there were more objects than are kept."""
         return self.cut
 
     def chosen(self, which: Any) -> Self:
-        """Those that an index or a mask of rows chooses."""
+        """The detections that an index array or a mask selects."""
         return replace(self, boxes=self.boxes[which], scores=self.scores[which], class_ids=self.class_ids[which])
 
     def calibrated(self, scaling: Scaling) -> Self:
-        """With all scores scaled; they descend as before."""
+        """The prediction with calibrated scores, in the same order."""
         return replace(self, scores=calibration.scaled(self.scores, scaling))
 
     def told(self, thresholds: Thresholds, scaling: Scaling | None) -> Self:
-        """Those that pass."""
+        """The calibrated detections that exceed their class's threshold."""
         found = self if scaling is None else self.calibrated(scaling)
         return found.chosen(found.scores > thresholds.least(found.class_ids))
 
     def placed(self, box: Any) -> dict[str, Any]:
-        """Where one of its boxes is, as JSON."""
+        """The place of one box, for JSON."""
         return {"box": [round(float(value), 2) for value in box]}
 
     def render(self, labels: Sequence[str]) -> dict[str, Any]:
-        """With the boxes, best first."""
+        """All detections, best first."""
         found = [
             {
                 "label": labels[class_id],
@@ -81,7 +81,7 @@ class Detections(Prediction):
 
 
 def detections(raw: Floats, at: Fit, original: tuple[int, int], thresholds: Thresholds) -> Detections:
-    """As `with_anchors` has them."""
+    """The detections of `with_anchors`."""
     return with_anchors(raw, at, original, thresholds)[0]
 
 
@@ -100,7 +100,7 @@ def with_anchors(
         The detections, and the anchor of each.
     """
     anchors = np.flatnonzero(thresholds.passed(raw[4:]))
-    # What is no number has no place in an answer, and would fail all that is answered with it.
+    # Values that are not finite have no place in JSON, and would fail all answers of the batch.
     anchors = anchors[np.isfinite(raw[:, anchors]).all(axis=0)]
     raw = raw[:, anchors].T
     scores, classes = raw[:, 4:].max(axis=1), raw[:, 4:].argmax(axis=1)
@@ -124,20 +124,20 @@ class DetectionTask(Strategy):
 
     task, results = Detections.task, "detections"
     numbers = 4
-    """Of a box."""
+    """Numbers per box."""
 
     def shape(self, width: int, height: int, size: int, stride: int) -> tuple[int, int]:
-        """Of the smallest letterbox."""
+        """The sides of the smallest letterbox."""
         at = geometry.fit(width, height, size, stride)
         return at.canvas_height, at.canvas_width
 
     def fitted(self, image: Pixels, size: int, stride: int) -> Fitted:
-        """In the smallest letterbox."""
+        """The image in the smallest letterbox."""
         height, width = image.shape[:2]
         return Fitted(geometry.place(image, geometry.fit(width, height, size, stride)), width, height)
 
     def values(self, canvases: npt.NDArray[Any]) -> Floats:
-        """In [0, 1]."""
+        """Values in [0, 1]."""
         values = canvases[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32, order="C")
         values /= np.float32(255)
         return values
@@ -148,7 +148,7 @@ class DetectionTask(Strategy):
         return detections(raw, at, (image.width, image.height), thresholds)
 
     def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Any]:
-        """Rectangular tensors; there is always a row, because empty tensors do not travel. A refused image has no row."""
+        """Rectangular tensors with at least one row, because empty tensors cannot be sent. Refused images have a count of 0."""
         batch = len(predictions)
         counts = [0 if found is None else len(found.scores) for found in predictions]
         rows = max([1, *counts])
@@ -165,14 +165,14 @@ class DetectionTask(Strategy):
         return {"count": np.array(counts, np.int32)[:, None], "cut": cut, **rows_of}
 
     def rows(self, raw: Floats) -> dict[str, Any]:
-        """``scores``, a row for each class, as logarithms of odds, so that small ones count as large ones do; and ``boxes``."""
+        """``scores``, a row for each class, as logits, so that small ones count as much as large ones; and ``boxes``."""
         kept = _scores(raw)
         return {"scores": np.log(kept / (1 - kept)), "boxes": raw[:4].astype(np.float64)}
 
     def sketch(self, raw: Floats) -> dict[str, Any]:
-        """Some anchors, evenly spread.
+        """Some anchors, evenly spread, and as ``best`` the highest scores of each class.
 
-        Its ``best`` are the highest scores of each class, wherever they are: of a good detector, most anchors see nothing.
+        The latter are needed because most anchors of a good detector see nothing.
         """
         known = self.rows(raw)
         anchors, chosen = raw.shape[1], self.told(raw)
@@ -181,12 +181,12 @@ class DetectionTask(Strategy):
         return {kind: values[:, chosen] for kind, values in known.items()} | {"best": best[:, ::-1]}
 
     def told(self, raw: Floats) -> Any:
-        """Places of the anchors that a sketch has."""
+        """The indices of the anchors in a sketch."""
         anchors = raw.shape[1]
         return np.linspace(0, anchors - 1, min(max(VALUES // len(raw), LEAST), MOST, anchors)).astype(int)
 
     def rounding(self, raw: Floats) -> dict[str, Any]:
-        """Of the best scores as of all."""
+        """The uncertainty of rows; that of ``best`` is the same as of all scores."""
         kept = _scores(raw)
         undecided = np.sqrt(np.square(sketches.ULPS / (kept * (1 - kept))).mean(axis=1))
         return {"scores": undecided, "best": undecided, "boxes": sketches.ULPS * np.abs(raw[:4]).max(axis=1)}

@@ -1,7 +1,7 @@
 """Instance segmentation in serving: objects with a class, a score, a box and a mask in pixels of the original image.
 
-Networks of this task have outputs of several kinds: what is one here, a head, is a module of `instance_heads` with a subclass of
-`InstanceHead`, which packages name. The rest is the same for all.
+Networks for this task have different kinds of outputs. Each kind, a head, is a module of `instance_heads` with a subclass of
+`InstanceHead`, and packages name their head. The code here is common to all.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from pelagos_pipelines.serving.tasks import detection
 from pelagos_pipelines.serving.tasks.strategy import Strategy
 
 MASK_PIXELS = 2**28
-"""Pixels of the boxes of one image in which masks are made: some seconds of work."""
+"""The most pixels of boxes per image in which masks are computed: a few seconds of work."""
 MASK_CHARACTERS = 2**23
-"""Of the masks of one image, as COCO's compressed runs. An outline of 1,000 pixels takes about as many."""
+"""The most characters of an image's masks in COCO's compressed RLE. An outline of 1,000 pixels takes about 1,000."""
 
 
 @dataclass(frozen=True)
 class Instances(Prediction):
     """Objects of one image: ``boxes`` [n, 4] x1, y1, x2, y2 in pixels of the original; ``scores`` [n] descend; ``class_ids`` [n].
 
-    ``masks`` [n] are texts of runs, of the whole image (see run_lengths), none without a pixel. ``cut``: there are more objects,
-    and only the best were kept (`Thresholds.max_detections`, MASK_PIXELS, MASK_CHARACTERS).
+    ``masks`` [n] are texts of runs over the whole image (see run_lengths); none is empty. ``cut``: there were more objects, and
+    only the best are kept (`Thresholds.max_detections`, MASK_PIXELS, MASK_CHARACTERS).
     """
 
     task = "InstanceSegmentation"
@@ -45,16 +45,16 @@ class Instances(Prediction):
 
     @property
     def is_cut(self) -> bool:
-        """As ``cut`` says."""
+        """Whether there were more objects than are kept."""
         return self.cut
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the image, as masks have it."""
+        """Height and width of the image, in the order of masks."""
         return self.height, self.width
 
     def chosen(self, which: Any, *, cut: bool | None = None) -> Self:
-        """Those that an index or a mask of rows chooses."""
+        """The objects that an index array or a mask selects."""
         places = np.arange(len(self.scores))[which]
         return replace(
             self,
@@ -66,16 +66,16 @@ class Instances(Prediction):
         )
 
     def calibrated(self, scaling: Scaling) -> Self:
-        """With all scores scaled; they descend as before."""
+        """The prediction with calibrated scores, in the same order."""
         return replace(self, scores=calibration.scaled(self.scores, scaling))
 
     def told(self, thresholds: Thresholds, scaling: Scaling | None) -> Self:
-        """Those that pass."""
+        """The calibrated objects that exceed their class's threshold."""
         found = self if scaling is None else self.calibrated(scaling)
         return found.chosen(found.scores > thresholds.least(found.class_ids))
 
     def render(self, labels: Sequence[str]) -> dict[str, Any]:
-        """With boxes, masks and areas, best first."""
+        """All objects with boxes, masks and areas, best first."""
         found = [
             {
                 "label": labels[class_id],
@@ -98,9 +98,9 @@ class Instances(Prediction):
 
 @dataclass(frozen=True)
 class Candidates:
-    """Objects, best first, before their masks are made: as `Instances` has them.
+    """Objects, best first, before their masks are computed; fields as of `Instances`.
 
-    ``boxes`` of a network that finds none are None: the box of an object is the smallest around its mask. ``cut``: there are
+    ``boxes`` is None for networks that predict none: an object's box is then the smallest around its mask. ``cut``: there were
     more.
     """
 
@@ -111,17 +111,18 @@ class Candidates:
 
 
 def instances(image: Fitted, found: Candidates, part: Callable[[int], Part]) -> Instances:
-    """Objects with their masks, as many of them, the best first, as the limits of one image allow.
+    """The best objects with their masks, as many as the limits per image allow.
 
-    ``part`` makes the mask of the object with this place among the candidates: the pixels in its box, or in a smaller part of the
-    image. An object whose mask has no pixel is left out.
+    ``part`` computes the mask of the candidate with an index: the pixels in its box, or in a smaller part of the image. Objects
+    whose mask has no pixel are left out.
     """
     size, masks, boxes, kept = (image.height, image.width), list[str](), list[Any](), list[int]()
     pixels, characters, cut = 0, 0, found.cut
     for place in range(len(found.scores)):
         box = None if found.boxes is None else found.boxes[place]
         pixels += size[0] * size[1] if box is None else _pixels(box)
-        # The best object is told whatever its size is, which that of the image bounds. Masks without a pixel are work, too.
+        # The best object is always reported: the size of the image bounds its mask. Empty masks count, because they take time,
+        # too.
         if place and pixels > MASK_PIXELS:
             cut = True
             break
@@ -148,7 +149,7 @@ def instances(image: Fitted, found: Candidates, part: Callable[[int], Part]) -> 
 
 
 def columns_and_rows(box: Any, size: tuple[int, int]) -> tuple[slice, slice]:
-    """The columns and rows of an image of ``size`` (height, width) whose left and upper edges lie in a box x1, y1, x2, y2."""
+    """The columns and rows of an image of ``size`` (height, width) whose left and top edges lie in a box x1, y1, x2, y2."""
     first, last = np.ceil(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
     (left, top), (right, bottom) = (np.clip(ends, 0, (size[1], size[0])).tolist() for ends in (first, last))
     return slice(left, max(right, left)), slice(top, max(bottom, top))
@@ -162,31 +163,31 @@ def around(mask: str, size: tuple[int, int]) -> tuple[float, float, float, float
 
 
 class InstanceHead(Strategy):
-    """See `Strategy` for the contract of its methods, and below for what each head has beside.
+    """The base class of heads; see `Strategy` for the contract of its methods, and below for the additional ones.
 
-    Unless a head says otherwise, images are on the smallest letterbox, with values in [0, 1], as those of detectors are.
+    Unless a head says otherwise, images are on the smallest letterbox, with values in [0, 1], as for detectors.
     """
 
     task, results = Instances.task, "instances"
 
     @abstractmethod
     def places_and_scores(self, raw: Raw) -> tuple[Floats, Floats]:
-        """The output for one image in two: what is in pixels of the canvas, and what is in [0, 1]; for the export."""
+        """The output for one image, divided into values in pixels of the canvas, and values in [0, 1]; for the export."""
 
     @abstractmethod
     def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
-        """The name of a row that `rows` makes of an output."""
+        """The name of a row of `rows`, for messages."""
 
     def shape(self, width: int, height: int, size: int, stride: int) -> tuple[int, int]:
-        """Of the smallest letterbox."""
+        """The sides of the smallest letterbox."""
         return detection.STRATEGY.shape(width, height, size, stride)
 
     def fitted(self, image: Pixels, size: int, stride: int) -> Fitted:
-        """In the smallest letterbox."""
+        """The image in the smallest letterbox."""
         return detection.STRATEGY.fitted(image, size, stride)
 
     def values(self, canvases: npt.NDArray[Any]) -> Floats:
-        """In [0, 1]."""
+        """Values in [0, 1]."""
         return detection.STRATEGY.values(canvases)
 
     @abstractmethod
@@ -194,7 +195,7 @@ class InstanceHead(Strategy):
         """The objects with their masks, by `instances`."""
 
     def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Any]:
-        """As detection has them, with the masks of the rows, "" where there is none, and the size of the image they are of."""
+        """The tensors of detection, with the masks of rows, "" for rows without an object, and the size of their image."""
         found = detection.STRATEGY.tensors(predictions, labels)
         masks: Any = np.full(found["scores"].shape, b"", np.object_)
         for index, prediction in enumerate(predictions):

@@ -1,7 +1,7 @@
-"""Oriented detection in serving: turned boxes of a network ``[4 + classes + 1, anchors]``.
+"""Oriented detection in serving: a network's turned boxes ``[4 + classes + 1, anchors]``.
 
-Rows are centre x, y, width, height, class scores, and an angle in radians from the x axis towards the y axis: clockwise as one
-sees the image.
+Rows are centre x, y, width, height, class scores, and an angle in radians from the x axis towards the y axis, which is clockwise
+as one sees the image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pelagos_pipelines.serving.tasks.detection import CLASS_OFFSET, MAX_CANDIDAT
 
 @dataclass(frozen=True)
 class OrientedDetections(Detections):
-    """Boxes of one image: ``[n, 5]`` centre x, y, length, width in pixels of the original, and angle; else as `Detections`.
+    """Boxes of one image: ``[n, 5]`` centre x, y, length, width in pixels of the original, and angle; the rest as `Detections`.
 
     Length is the longer side, and the angle, in degrees from 0 to 180, is that of this side: clockwise from the x axis, as one
     sees the image. Corners may lie outside of the image.
@@ -31,7 +31,7 @@ class OrientedDetections(Detections):
     task = "OrientedDetection"
 
     def placed(self, box: Any) -> dict[str, Any]:
-        """With thousandths of a degree: at the end of a long box one is less than a hundredth of a pixel."""
+        """The box and its corners. Angles have three digits, because 0.001 degrees move a long box's end by less than 0.01 px."""
         *sides, angle = box.tolist()
         return {
             "box": [*(round(side, 2) for side in sides), round(angle, 3) % 180],
@@ -40,7 +40,7 @@ class OrientedDetections(Detections):
 
 
 def corners(boxes: Any) -> Any:
-    """x and y of the corners of turned boxes ``[n, 5]``, as ``[n, 4, 2]``: clockwise, the upper left one at 0 degrees first."""
+    """x and y of the corners of turned boxes ``[n, 5]``, as ``[n, 4, 2]``: clockwise, starting at the top left for 0 degrees."""
     half, turn = boxes[:, None, 2:4] / 2, np.radians(boxes[:, 4])[:, None]
     right, down = np.moveaxis(half * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], boxes.dtype), -1, 0)
     cosine, sine = np.cos(turn), np.sin(turn)
@@ -48,7 +48,7 @@ def corners(boxes: Any) -> Any:
 
 
 def canonical(boxes: Any) -> Floats:
-    """Boxes with any sides and angles in radians as `OrientedDetections` has them: each rectangle in one way."""
+    """Boxes with any sides and angles in radians, converted to the unique form of `OrientedDetections`."""
     found = boxes.astype(np.float32)
     is_high = found[:, 2] < found[:, 3]
     found[is_high, 2:4] = found[is_high, 3:1:-1]
@@ -58,10 +58,10 @@ def canonical(boxes: Any) -> Floats:
 
 
 def oriented_detections(raw: Floats, at: Fit, original: tuple[int, int], thresholds: Thresholds) -> OrientedDetections:
-    """Turn a detector's ``[4 + classes + 1, anchors]`` into detections; arguments as of `detection.detections`."""
+    """Decode a detector's ``[4 + classes + 1, anchors]`` into detections; arguments as of `detection.detections`."""
     kept = raw[:, thresholds.passed(raw[4:-1])].T
     with np.errstate(over="ignore"):
-        kept = kept[np.isfinite(kept * np.float32(180)).all(axis=1)]  # what degrees can be told of
+        kept = kept[np.isfinite(kept * np.float32(180)).all(axis=1)]  # finite in degrees, too
     scores, classes = kept[:, 4:-1].max(axis=1), kept[:, 4:-1].argmax(axis=1)
     left_out = len(scores) > MAX_CANDIDATES
     order = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
@@ -94,23 +94,23 @@ class OrientedDetectionTask(DetectionTask):
         return oriented_detections(raw, at, (image.width, image.height), thresholds)
 
     def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Any]:
-        """With the corners of each box, x and y after each other; of rows without a box all are 0."""
+        """The tensors of detection, with the corners of each box, x and y alternating; all 0 for rows without a box."""
         found = super().tensors(predictions, labels)
         boxes = found["boxes"]
         points = corners(boxes.reshape(-1, self.numbers)).reshape(*boxes.shape[:2], 8)
         return found | {"corners": points.astype(np.float32)}
 
     def rows(self, raw: Floats) -> dict[str, Any]:
-        """With the angles."""
+        """The rows of detection, and the angles."""
         return detection.STRATEGY.rows(raw[:-1]) | {"angles": raw[-1:].astype(np.float64)}
 
     def sketch(self, raw: Floats) -> dict[str, Any]:
-        """With the angles of the same anchors."""
+        """The sketch of detection, and the angles of the same anchors."""
         found = detection.STRATEGY.sketch(raw[:-1])
         return found | {"angles": raw[-1:, self.told(raw[:-1])].astype(np.float64)}
 
     def rounding(self, raw: Floats) -> dict[str, Any]:
-        """Of angles as of what their size is."""
+        """The uncertainty of detection's rows, and that of angles, in proportion to the largest."""
         return detection.STRATEGY.rounding(raw[:-1]) | {"angles": sketches.ULPS * np.abs(raw[-1:]).max(axis=1)}
 
 

@@ -1,7 +1,7 @@
-"""Panoptic segmentation in serving: segments that share the pixels of an image, of a network of queries.
+"""Panoptic segmentation in serving: segments that divide the pixels of an image, from a network of queries.
 
-Its outputs are, for each of ``queries`` things that may be there, the probabilities of all classes and last that there is nothing
-``[queries, classes + 1]``, and the probabilities of cells of the canvas to be of it ``[queries, height, width]``.
+For each query, the outputs are the probabilities of all classes, followed by that of nothing, ``[queries, classes + 1]``, and the
+probabilities that cells of the canvas belong to it, ``[queries, height, width]``.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from pelagos_pipelines.serving.tasks import semantic_segmentation as semantic
 from pelagos_pipelines.serving.tasks.strategy import Strategy
 
 INSIDE = 0.5
-"""From which probability on a pixel may be of a segment."""
+"""The least probability of a pixel that may belong to a segment."""
 OVERLAP = 0.8
-"""Share of its own pixels that others must leave to a segment, else it is one that others tell better."""
+"""The fraction of its pixels that a segment must keep against others; otherwise it is dropped, as others describe them better."""
 
 
 @dataclass(frozen=True)
 class Segments(Prediction):
-    """Segments of one image: ``segments`` has, of each pixel, the place in ``class_ids`` [n] and one more, or maps.NONE.
+    """Segments of one image. ``segments`` has for each pixel its index in ``class_ids`` [n] plus 1, or maps.NONE.
 
-    ``scores`` [n] descending; ``are_things`` [n]: objects that are counted, and not the extent of a class. ``cut``: there are
-    more, and only the best were kept.
+    ``scores`` [n] are descending. ``are_things`` [n] says which are objects, and not the extent of a class. ``cut``: there were
+    more, and only the best are kept.
     """
 
     task = "PanopticSegmentation"
@@ -43,11 +43,11 @@ class Segments(Prediction):
 
     @property
     def is_cut(self) -> bool:
-        """As ``cut`` says."""
+        """Whether there were more segments than are kept."""
         return self.cut
 
     def render(self, labels: Sequence[str]) -> dict[str, Any]:
-        """With the segments, best first, and what is left."""
+        """All segments, best first, and the pixels that belong to none."""
         areas = self.segments.areas
         total = self.width * self.height
         entries: list[tuple[int, dict[str, Any]]] = [
@@ -80,19 +80,19 @@ class Segments(Prediction):
 
 
 def segments(raw: Raw, image: Fitted, settings: Settings, thresholds: Thresholds) -> Segments:
-    """Turn what a network of queries gives into segments.
+    """Decode the output of a network of queries into segments.
 
-    Of the queries whose best class has more than the confidence, each pixel is given to the one with the highest product of
-    score and mask among those whose mask has it. Queries that are left with less than OVERLAP of their masks are dropped, with
-    their pixels; those of one class that is stuff are one segment.
+    Queries whose best class exceeds the confidence compete for pixels: each pixel goes to the query with the highest product of
+    score and mask among those whose mask contains it. Queries that keep less than OVERLAP of their masks are dropped with their
+    pixels. Queries of one stuff class form one segment.
 
-    Source: Cheng, Schwing and Kirillov, Per-pixel classification is not all you need, NeurIPS 2021, section 3.4; there a pixel
-    may also go to a query whose mask has it not, and is then of none.
+    Source: Cheng, Schwing and Kirillov, Per-pixel classification is not all you need, NeurIPS 2021, section 3.4. There, a pixel
+    may also go to a query whose mask does not contain it, and then belongs to none.
 
     Args:
         raw: probabilities of classes [queries, classes + 1] and of cells [queries, height, width] of one image.
         image: the image on its canvas.
-        settings: those of the model; ``stuff`` are classes that have no objects.
+        settings: the model's settings; ``stuff`` are classes without objects.
         thresholds: confidence, and the number of segments to keep.
     """
     classes, masks = raw
@@ -123,7 +123,7 @@ def segments(raw: Raw, image: Fitted, settings: Settings, thresholds: Thresholds
 
 
 def _columns(mask: Floats, band: maps.Band) -> tuple[int, int]:
-    """Between which columns of the original a mask can be inside in a band."""
+    """The range of the original's columns in which a mask can be inside, within a band."""
     top, bottom = max(int(band.rows[0]), 0), max(int(np.ceil(band.rows[-1])), 0) + 1
     return maps.reached(band.columns, (mask[top:bottom] >= INSIDE).any(axis=0))
 
@@ -138,7 +138,7 @@ def _numbered(  # noqa: PLR0913 - what `segments` has found
     *,
     cut: bool,
 ) -> Segments:
-    """With numbers from 1 on, those of one class of stuff joined."""
+    """The kept segments numbered from 1 on, with those of one stuff class joined."""
     labels, scores = found
     numbers: Any = np.zeros(len(kept) + 1, np.uint16)
     chosen: list[int] = []
@@ -167,15 +167,15 @@ class PanopticSegmentationTask(Strategy):
     task, results = Segments.task, "segments"
 
     def shape(self, width: int, height: int, size: int, stride: int) -> tuple[int, int]:
-        """Of the smallest letterbox."""
+        """The sides of the smallest letterbox."""
         return semantic.letterbox(width, height, size, stride)
 
     def fitted(self, image: Pixels, size: int, stride: int) -> Fitted:
-        """In the smallest letterbox."""
+        """The image in the smallest letterbox."""
         return semantic.fitted(image, size, stride)
 
     def values(self, canvases: npt.NDArray[Any]) -> Floats:
-        """In [0, 1]."""
+        """Values in [0, 1]."""
         return semantic.values(canvases)
 
     def decode(self, raw: Raw, image: Fitted, settings: Settings, thresholds: Thresholds) -> Segments:
@@ -183,7 +183,7 @@ class PanopticSegmentationTask(Strategy):
         return segments(raw, image, settings, thresholds)
 
     def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Any]:
-        """The map of each image as PNG in base64, and rows of its segments: always one, because empty tensors do not travel."""
+        """Each image's map as PNG in base64, and rows of segments: at least one, because empty tensors cannot be sent."""
         batch = len(predictions)
         counts = [0 if found is None else len(found.scores) for found in predictions]
         rows = max([1, *counts])
@@ -202,27 +202,27 @@ class PanopticSegmentationTask(Strategy):
         return {"count": np.array(counts, np.int32)[:, None], "cut": cut, "segment_map": found_maps, **rows_of}
 
     def refused(self, why: str) -> dict[str, Any]:
-        """Likewise, with no pixel that is of no segment."""
+        """The result of `Strategy.refused`, with no unclassified pixels."""
         return {**super().refused(why), "cut": False, "unclassified": {"area": 0, "share": 0.0}}
 
     def rows(self, raw: Raw) -> dict[str, Any]:
-        """What does not depend on the order of queries, a row for each class, and the masks.
+        """Rows for each class that do not depend on the order of queries, and the masks.
 
-        ``scores``: of each cell the sum over queries of the products of class and mask. ``best``: the probabilities of all
-        queries, descending. ``masks``: of each query, as far as it is something.
+        ``scores`` has for each cell the sum over queries of the products of class and mask. ``best`` has the probabilities of
+        all queries, descending. ``masks`` has each query's mask times the probability that it is something.
         """
         classes, masks = (one.astype(np.float64) for one in raw)
         flat = masks.reshape(len(masks), -1)
         return {**_of_classes(classes, flat), "masks": flat * (1 - classes[:, -1:])}
 
     def sketch(self, raw: Raw) -> dict[str, Any]:
-        """Some cells, evenly spread; the best queries."""
+        """Some cells, evenly spread, and the best queries."""
         classes, masks = (one.astype(np.float64) for one in raw)
         known = _of_classes(classes, masks.reshape(len(masks), -1))
         return {"scores": semantic.spread(known["scores"]), "best": known["best"][:, : semantic.VALUES]}
 
     def rounding(self, raw: Raw) -> dict[str, Any]:
-        """The same for all."""
+        """The same uncertainty for all rows."""
         classes, masks = raw
         labels = np.full(classes.shape[1] - 1, semantic.UNDECIDED)
         return {"scores": labels, "best": labels, "masks": np.full(len(masks), semantic.UNDECIDED)}

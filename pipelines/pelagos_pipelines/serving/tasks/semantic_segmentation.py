@@ -1,6 +1,6 @@
-"""Semantic segmentation in serving: a class for each pixel, or none, of a network ``[classes + 1, height, width]``.
+"""Semantic segmentation in serving: a class or none for each pixel, from a network's maps ``[classes + 1, height, width]``.
 
-Its maps cover the canvas, in cells of any size: for each cell the scores of all classes in [0, 1], and last that of none of them.
+The maps cover the canvas in cells of any size. Each cell has the scores of all classes in [0, 1], followed by that of no class.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, 
 from pelagos_pipelines.serving.tasks.strategy import Strategy
 
 VALUES = 16_384
-"""Numbers in a sketch, about."""
+"""About how many numbers a sketch has."""
 UNDECIDED = 0.005
-"""Networks that look where their masks are above one half (Mask2Former) look elsewhere when a last digit tips a cell."""
+"""The uncertainty of scores: networks that attend where their masks exceed one half (Mask2Former) attend elsewhere when a cell is
+tipped by its last digit."""
 
 
 @dataclass(frozen=True)
 class ClassMap(Prediction):
-    """Of each pixel of one image the index of its class and one more, or maps.NONE."""
+    """For each pixel of one image, the index of its class plus 1, or maps.NONE."""
 
     task = "SemanticSegmentation"
     classes: NumberMap
 
     def render(self, labels: Sequence[str]) -> dict[str, Any]:
-        """With the classes that there are, the one with most pixels first, and what is left."""
+        """The classes that occur, the one with the most pixels first, and the pixels without a class."""
         total = self.width * self.height
         areas = self.classes.areas
         none = areas.pop(maps.NONE, 0)
@@ -60,19 +61,19 @@ class SemanticSegmentationTask(Strategy):
     task, results = ClassMap.task, "classes"
 
     def shape(self, width: int, height: int, size: int, stride: int) -> tuple[int, int]:
-        """Of the smallest letterbox."""
+        """The sides of the smallest letterbox."""
         return letterbox(width, height, size, stride)
 
     def fitted(self, image: Pixels, size: int, stride: int) -> Fitted:
-        """In the smallest letterbox."""
+        """The image in the smallest letterbox."""
         return fitted(image, size, stride)
 
     def values(self, canvases: npt.NDArray[Any]) -> Floats:
-        """In [0, 1]."""
+        """Values in [0, 1]."""
         return values(canvases)
 
     def decode(self, raw: Floats, image: Fitted, settings: Settings, thresholds: Thresholds) -> ClassMap:
-        """The highest score of each pixel, between the centres of cells bilinear; thresholds do not apply."""
+        """The class with the highest score at each pixel, interpolated bilinearly between cells. Thresholds do not apply."""
         none = len(raw) - 1
         found: Any = np.empty((image.height, image.width), np.uint16)
         for band in maps.bands(image, settings, raw.shape[1:]):
@@ -86,7 +87,7 @@ class SemanticSegmentationTask(Strategy):
         return ClassMap(image.width, image.height, NumberMap.of(found))
 
     def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Any]:
-        """The map of each image as PNG in base64, and the pixels of each class; of a refused image no bytes, and no pixels."""
+        """Each image's map as PNG in base64, and the pixels of each class; an empty map and no pixels for a refused image."""
         areas: Any = np.zeros((len(predictions), len(labels)), np.int64)
         for index, found in enumerate(predictions):
             for number, area in ({} if found is None else found.classes.areas).items():
@@ -96,11 +97,11 @@ class SemanticSegmentationTask(Strategy):
         return {"class_map": pictures, "areas": areas}
 
     def refused(self, why: str) -> dict[str, Any]:
-        """Likewise, with no pixel that is of no class."""
+        """The result of `Strategy.refused`, with no unclassified pixels."""
         return {**super().refused(why), "cut": False, "unclassified": {"area": 0, "share": 0.0}}
 
     def rows(self, raw: Floats) -> dict[str, Any]:
-        """``scores``, a row for each class; that of none follows from them."""
+        """``scores``, a row for each class; the score of no class follows from them."""
         return {"scores": raw[:-1].reshape(len(raw) - 1, -1).astype(np.float64)}
 
     def sketch(self, raw: Floats) -> dict[str, Any]:
@@ -108,23 +109,23 @@ class SemanticSegmentationTask(Strategy):
         return {kind: spread(rows) for kind, rows in self.rows(raw).items()}
 
     def rounding(self, raw: Floats) -> dict[str, Any]:
-        """The same for all."""
+        """The same uncertainty for all rows."""
         return {"scores": np.full(len(raw) - 1, UNDECIDED)}
 
 
 def letterbox(width: int, height: int, size: int, stride: int) -> tuple[int, int]:
-    """Height and width of the smallest canvas."""
+    """Height and width of the smallest letterbox."""
     at = geometry.fit(width, height, size, stride)
     return at.canvas_height, at.canvas_width
 
 
 def fitted(image: Pixels, size: int, stride: int) -> Fitted:
-    """The image on it; shrinking averages, so that thin organisms do not vanish."""
+    """The image in the smallest letterbox. Shrinking averages pixels, so that thin organisms do not vanish."""
     return Fitted(geometry.letterboxed(image, size, stride), image.shape[1], image.shape[0])
 
 
 def values(canvases: npt.NDArray[Any]) -> Floats:
-    """Red first, in [0, 1]."""
+    """The network's input for canvases: red first, values in [0, 1]."""
     found = canvases[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32, order="C")
     found /= np.float32(255)
     return found

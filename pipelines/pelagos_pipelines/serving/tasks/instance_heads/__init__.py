@@ -1,1 +1,1 @@
-"""The kinds of outputs that networks for instance segmentation have: one module each, with an `InstanceHead` as STRATEGY."""
+"""The kinds of outputs of networks for instance segmentation: one module each, with an `InstanceHead` as STRATEGY."""

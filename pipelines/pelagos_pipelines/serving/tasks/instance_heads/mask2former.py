@@ -1,7 +1,7 @@
 """The head of Mask2Former (Cheng et al. 2022, arXiv:2112.01527): queries, each with a class and a mask over the canvas.
 
-Its outputs are those of panoptic segmentation: for each of ``queries`` the probabilities of all classes and last that there is
-nothing ``[queries, classes + 1]``, and those of cells of the canvas to be of it ``[queries, height, width]``.
+Its outputs are those of panoptic segmentation: for each query the probabilities of all classes, followed by that of nothing,
+``[queries, classes + 1]``, and the probabilities that cells of the canvas belong to it, ``[queries, height, width]``.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from pelagos_pipelines.serving.tasks.instance_segmentation import (
 )
 
 MOST = 100
-"""Objects of an image, at most, as in the paper: pairs of a query and one of its classes."""
+"""The most objects of an image, as in the paper; each is a pair of a query and a class."""
 
 
 class Mask2FormerHead(InstanceHead):
     """See `InstanceHead` for the contract of its methods. Masks may overlap, and `Thresholds.iou` does not apply."""
 
     def shape(self, width: int, height: int, size: int, stride: int) -> tuple[int, int]:
-        """Of the smallest letterbox."""
+        """The sides of the smallest letterbox."""
         return semantic.letterbox(width, height, size, stride)
 
     def fitted(self, image: Pixels, size: int, stride: int) -> Fitted:
-        """In the smallest letterbox, as the other tasks of the network have it."""
+        """The image in the smallest letterbox, as for the other tasks of the network."""
         return semantic.fitted(image, size, stride)
 
     def decode(self, raw: Raw, image: Fitted, settings: Settings, thresholds: Thresholds) -> Instances:
-        """A score is the probability of the class times the mean one of the cells that are inside."""
+        """Decode objects. A score is the probability of the class times the mean probability of the cells that are inside."""
         classes, masks = raw
         inside = masks >= panoptic.INSIDE
         sure = (masks * inside).sum(axis=(1, 2)) / np.maximum(inside.sum(axis=(1, 2)), 1)
@@ -61,34 +61,34 @@ class Mask2FormerHead(InstanceHead):
             cut=len(order) > len(chosen),
         )
         made = instances(image, found, lambda place: _part(masks[queries[place]], reach[place], canvas))
-        # Cells say about where masks are; boxes are around what became of them.
+        # Cells only bound where masks can be. The final boxes are computed around the finished masks.
         exact: Any = np.array([around(mask, made.size) for mask in made.masks], np.float32)
         return replace(made, boxes=exact.reshape(-1, 4))
 
     def places_and_scores(self, raw: Raw) -> tuple[Floats, Floats]:
-        """Scores and masks are both in [0, 1]."""
+        """Nothing in pixels; scores and masks are both in [0, 1]."""
         classes, masks = raw
         return classes[:0], np.concatenate((classes.ravel(), masks.ravel()))
 
     def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
-        """A query, or what all queries say of a class."""
+        """The mask of a query, or a class over all queries."""
         return f"the mask of query {index}" if kind == "masks" else f"class {labels[index]!r}"
 
     def rows(self, raw: Raw) -> dict[str, Any]:
-        """As panoptic segmentation has them."""
+        """The rows of panoptic segmentation."""
         return panoptic.STRATEGY.rows(raw)
 
     def sketch(self, raw: Raw) -> dict[str, Any]:
-        """As panoptic segmentation has it."""
+        """The sketch of panoptic segmentation."""
         return panoptic.STRATEGY.sketch(raw)
 
     def rounding(self, raw: Raw) -> dict[str, Any]:
-        """As panoptic segmentation has it."""
+        """The uncertainty of panoptic segmentation."""
         return panoptic.STRATEGY.rounding(raw)
 
 
 def _reach(inside: Any, canvas: maps.Band) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the pixels of the original in which a mask can be."""
+    """Left, top, right and bottom of the part of the original in which a mask can be."""
     left, right = maps.reached(canvas.columns, inside.any(axis=0))
     top, bottom = maps.reached(canvas.rows, inside.any(axis=1))
     return left, top, right, bottom

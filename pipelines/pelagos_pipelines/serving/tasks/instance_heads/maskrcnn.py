@@ -1,11 +1,11 @@
-"""The head of Mask R-CNN (He et al. 2017, arXiv:1703.06870): boxes that the graph has suppressed, and in each a mask of 28 x 28.
+"""The head of Mask R-CNN (He et al. 2017, arXiv:1703.06870): boxes after NMS in the graph, and in each a mask of 28 x 28.
 
-Its outputs, for each image, are: ``objects`` [301, 6], x1, y1, x2, y2 in pixels of the canvas, score and class, best first, and
-zeros where there is none; ``masks`` [301, 28, 28], how likely each part of such a box is a part of the object. Then what the
-network makes of boxes that are always the same (FIXED), which no choice among thousands of candidates comes before:
-``classes`` [1 + classes, 9], logits, those of the background first; ``boxes`` [4 * (1 + classes), 9], sides in pixels of the
-canvas; ``drawings`` [classes, 9 * 49], logits of masks; and ``anchors`` [15, n], of the last level: how much three shapes at each
-of n places look like an object, and by how much they are to be moved. See training/maskrcnn_networks.py.
+For each image, its outputs are ``objects`` [301, 6], with x1, y1, x2, y2 in pixels of the canvas, score and class, best first and
+padded with zeros; and ``masks`` [301, 28, 28], the probability that each part of such a box belongs to the object. Then come the
+network's outputs for fixed boxes (FIXED), which do not depend on a choice among thousands of candidates: ``classes``
+[1 + classes, 9], logits, those of the background first; ``boxes`` [4 * (1 + classes), 9], sides in pixels of the canvas; and
+``drawings`` [classes, 9 * 49], logits of masks. Last come ``anchors`` [15, n] of the last level: for three shapes at each of n
+places, how much they look like an object, and by how much to move them. See training/maskrcnn_networks.py.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from pelagos_pipelines.serving.tasks.instance_segmentation import Candidates, In
 
 OUTPUTS = ("objects", "masks", "classes", "boxes", "drawings", "anchors")
 MOST = 300
-"""Objects of an image, at most. There is one row more, which tells whether there are more."""
+"""The most objects of an image. The output has one row more, which shows whether there are more."""
 LEAST = 0.05
-"""Score that an object has at least, as torchvision has it: others are left out by the graph."""
+"""The least score of an object, as in torchvision; the graph leaves others out."""
 IOU = 0.5
-"""Of boxes of one class, above which the graph keeps the better one, as torchvision has it."""
+"""The IoU of boxes of one class above which the graph keeps only the better one, as in torchvision."""
 FIXED = (
     (0.0, 0.0, 1.0, 1.0),
     *((x, y, x + 0.5, y + 0.5) for x in (0.0, 0.5) for y in (0.0, 0.5)),
     *((x, y, x + 0.25, y + 0.25) for x in (0.125, 0.625) for y in (0.125, 0.625)),
 )
-"""Boxes of the canvas, x1, y1, x2, y2 as parts of its sides."""
+"""The fixed boxes, x1, y1, x2, y2 in fractions of the canvas's sides."""
 INSIDE = 0.5
-"""How likely a pixel is at least to be a part of an object."""
+"""The probability that a pixel must exceed to be part of an object."""
 _SWAPPED = 2
-"""Of the best objects: as many may be others where two runtimes suppress boxes that are about equally good."""
+"""How many of the best objects may be exchanged when two runtimes choose between boxes of about the same score in NMS."""
 _LAYERS = 100
-"""Roundings that add up on the way through a network, about."""
+"""About how many roundings add up on the way through a network."""
 _VALUES = 16_384
-"""Numbers of each kind in a sketch, at most, unless it has more rows."""
+"""The most numbers of each kind in a sketch, unless it has more rows."""
 
 
 class MaskRcnn(InstanceHead):
@@ -53,7 +53,7 @@ class MaskRcnn(InstanceHead):
     at_once = 1
 
     def decode(self, raw: Raw, image: Fitted, settings: Settings, thresholds: Thresholds) -> Instances:
-        """Boxes are suppressed again where less overlap is asked for than the graph allows."""
+        """Decode objects. NMS runs again if a lower IoU is requested than the graph uses."""
         objects, masks = raw[0], raw[1]
         chosen = np.flatnonzero((objects[:, 4] > 0) & np.isfinite(objects).all(axis=1))
         chosen = chosen[objects[chosen, 4] > thresholds.least(objects[chosen, 5].astype(np.int32))]
@@ -73,12 +73,12 @@ class MaskRcnn(InstanceHead):
         )
 
     def places_and_scores(self, raw: Raw) -> tuple[Floats, Floats]:
-        """What it makes of the fixed boxes, as probabilities: the order of what it finds may differ."""
+        """The outputs for the fixed boxes, as probabilities, because the order of objects may differ between runtimes."""
         odds = np.exp(raw[2] - raw[2].max(axis=0))
         return raw[3], odds / odds.sum(axis=0)
 
     def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
-        """A class, a side of its boxes, its masks, or a row of the anchors."""
+        """The name of a class, a side of its boxes, its masks, or a row of the anchors."""
         named = ["the background", *(f"class {label!r}" for label in labels)]
         if kind == "scores":
             return "the scores of what is found"
@@ -89,7 +89,7 @@ class MaskRcnn(InstanceHead):
         return named[index] if kind == "classes" else f"row {index + 1} of the anchors"
 
     def rows(self, raw: Raw) -> dict[str, Any]:
-        """All but masks and places of what is found, of which there are ``scores``."""
+        """The ``scores`` of objects, without their masks and boxes, and all outputs for fixed boxes and anchors."""
         known = {name: np.asarray(output, np.float64) for name, output in zip(OUTPUTS[2:], raw[2:], strict=True)}
         return {"scores": raw[0][None, :, 4].astype(np.float64), **known}
 
@@ -101,7 +101,7 @@ class MaskRcnn(InstanceHead):
         }
 
     def rounding(self, raw: Raw) -> dict[str, Any]:
-        """That of the largest number of a kind; of scores, what two that are exchanged for others make."""
+        """The uncertainty of a kind's largest number; for scores, the effect of exchanging _SWAPPED objects."""
         scores = raw[0][:, 4].astype(np.float64)
         exchanged = np.sqrt(_SWAPPED / len(scores)) * max(scores[0], LEAST) / 2
         undecided = {
@@ -112,9 +112,9 @@ class MaskRcnn(InstanceHead):
 
 
 def pasted(mask: Floats, box: Any, width: int, height: int) -> Part:
-    """The pixels, in an image, of an object of which ``mask`` [side, side] is in ``box`` (x1, y1, x2, y2).
+    """The pixels, in an image, of an object with ``mask`` [side, side] in ``box`` (x1, y1, x2, y2).
 
-    As torchvision.models.detection.roi_heads.paste_masks_in_image makes them: with a margin of zeros, between whole pixels.
+    As in torchvision.models.detection.roi_heads.paste_masks_in_image: with a margin of zeros, and boxes cut to whole pixels.
     """
     side = len(mask)
     half = (box[2:] - box[:2]) * np.float32(0.5) * np.float32((side + 2) / side)

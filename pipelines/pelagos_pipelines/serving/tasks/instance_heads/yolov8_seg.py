@@ -2,7 +2,7 @@
 
 Height and width are those of the canvas. The last numbers of a candidate are its coefficients: its mask is where the sum of the
 prototypes, each times its coefficient, is above 0. Source: Bolya, Zhou, Xiao and Lee, YOLACT: real-time instance segmentation,
-ICCV 2019, doi:10.1109/ICCV.2019.00925; as ultralytics makes masks in pixels of the original (``retina_masks``).
+ICCV 2019, doi:10.1109/ICCV.2019.00925. Masks are in pixels of the original, as ultralytics computes them with ``retina_masks``.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from pelagos_pipelines.serving.tasks.instance_segmentation import (
 )
 
 REDUCTION = 4
-"""Pixels of the canvas that a prototype has one for, across and down."""
+"""Pixels of the canvas per pixel of a prototype, across and down."""
 ANCHORS, PLACES = 16, 64
-"""Of a sketch: candidates, and places where each of their masks is told."""
+"""The candidates in a sketch, and the places at which their masks are sampled."""
 AT_ONCE = 4096
-"""Pixels of a side of the part of an image for which a mask is made at once."""
+"""The side, in pixels, of the part of an image for which a mask is computed at a time."""
 HIDDEN = 16.0
-"""How many times larger the values may be of which coefficients and prototypes are sums: early in training they cancel."""
+"""How many times larger the summands of coefficients and prototypes may be than the sums: early in training they cancel."""
 
 
 class YoloV8Seg(InstanceHead):
     """See `InstanceHead` for the contract of its methods."""
 
     def decode(self, raw: Raw, image: Fitted, settings: Settings, thresholds: Thresholds) -> Instances:
-        """Boxes as detection has them, and in each the mask."""
+        """Decode boxes as in detection, and the mask in each."""
         candidates, prototypes = _boxes(raw), raw[1]
         at = geometry.fit(*image.shown, settings.image_size, settings.stride)
         found, anchors = detection.with_anchors(candidates, at, (image.width, image.height), thresholds)
@@ -68,18 +68,18 @@ class YoloV8Seg(InstanceHead):
         return instances(image, kept, part)
 
     def places_and_scores(self, raw: Raw) -> tuple[Floats, Floats]:
-        """Four rows of boxes come first, and those of classes next."""
+        """The four rows of boxes, and the rows of classes."""
         candidates = _boxes(raw)
         return candidates[:4], candidates[4:]
 
     def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
-        """A class, a side of the boxes, a coefficient, or a prototype."""
+        """The name of a class, a number of the boxes, a coefficient, or a prototype."""
         if kind == "scores":
             return f"class {labels[index]!r}"
         return f"{'xywh'[index]} of the boxes" if kind == "boxes" else f"{kind} {index + 1}"
 
     def rows(self, raw: Raw) -> dict[str, Any]:
-        """As detection has them, and one for each ``coefficient`` and ``prototype``."""
+        """The rows of detection, and one for each ``coefficient`` and ``prototype``."""
         candidates, prototypes = _boxes(raw), raw[1]
         return {
             **detection.STRATEGY.rows(candidates),
@@ -88,12 +88,12 @@ class YoloV8Seg(InstanceHead):
         }
 
     def sketch(self, raw: Raw) -> dict[str, Any]:
-        """As detection has it, and in one row ``masks``: what some candidates have in some places, before any threshold."""
+        """The sketch of detection, and one row ``masks``: the values of some masks at some places, before any threshold."""
         coefficients, places = _sampled(raw)
         return {**detection.STRATEGY.sketch(_boxes(raw)), "masks": (coefficients.T @ places).reshape(1, -1)}
 
     def rounding(self, raw: Raw) -> dict[str, Any]:
-        """That of the values of which each number is the sum."""
+        """The uncertainty of the summands of each number."""
         candidates, prototypes = _boxes(raw), raw[1]
         coefficients, places = _sampled(raw)
         return {
@@ -105,14 +105,14 @@ class YoloV8Seg(InstanceHead):
 
 
 def _boxes(raw: Raw) -> Floats:
-    """The candidates without their coefficients: what detectors give."""
+    """The candidates without their coefficients, which is the output of a detector."""
     candidates, prototypes = raw
     boxes: Floats = candidates[: len(candidates) - len(prototypes)]
     return boxes
 
 
 def _sampled(raw: Raw) -> tuple[Any, Any]:
-    """Coefficients of some candidates, and values of the prototypes in some places: ``[32, n]`` each, evenly spread."""
+    """Coefficients of some candidates, and values of the prototypes at some places, ``[32, n]`` each, evenly spread."""
     candidates, prototypes = raw
     coefficients = candidates[len(candidates) - len(prototypes) :].astype(np.float64)
     flat = prototypes.reshape(len(prototypes), -1).astype(np.float64)
@@ -124,14 +124,14 @@ def _spread(count: int, most: int) -> Any:
 
 
 def _inside(coefficients: Any, prototypes: Any, down: _Weights, across: _Weights) -> Any:
-    """The pixels of a mask in a part of an image, whose rows and columns are weighted means of those of the prototypes."""
+    """The pixels of a mask in a part of an image; rows and columns are weighted means of those of the prototypes."""
     window = prototypes[:, down.reached, across.reached]
     low = (coefficients @ window.reshape(len(window), -1)).reshape(window.shape[1:])
     return down.values @ low @ across.values.T > 0
 
 
 class _Weights(NamedTuple):
-    """What each of some rows, or columns, takes of those of the prototypes that are ``reached``: ``[rows, reached]``."""
+    """The weights ``[rows, reached]`` of the ``reached`` rows (or columns) of the prototypes in some rows of the original."""
 
     reached: slice
     values: Any
@@ -139,9 +139,10 @@ class _Weights(NamedTuple):
 
 @dataclass(frozen=True)
 class _Interpolation:
-    """How each row of the original is made: of the rows ``before`` and ``after`` of ``finer`` ``[rows, grid]``, by ``share``.
+    """How each row of the original is interpolated between the rows ``before`` and ``after`` of ``finer`` ``[rows, grid]``.
 
-    An image may have a million rows: what each takes of the whole grid would be a gigabyte.
+    ``share`` is the weight of ``after``. An image may have a million rows, whose weights over the whole grid would take a
+    gigabyte.
     """
 
     finer: Any
@@ -150,7 +151,7 @@ class _Interpolation:
     share: Any
 
     def weights(self, rows: slice) -> _Weights:
-        """Those of some rows, one at least."""
+        """The weights of some rows, at least one."""
         before, after, share = self.before[rows], self.after[rows], self.share[rows, None]
         cells = np.flatnonzero(self.finer[before[0] : after[-1] + 1].any(axis=0))
         reached = slice(int(cells[0]), int(cells[-1]) + 1)
@@ -162,11 +163,11 @@ class _Interpolation:
 def _interpolation(
     grid: tuple[int, int], shown: tuple[int, int], size: tuple[int, int], *, axis: int
 ) -> _Interpolation:
-    """What each row (``axis`` 0) or column (1) of the original takes of each row or column of the prototypes.
+    """How each row (``axis`` 0) or column (1) of the original is interpolated from those of the prototypes.
 
-    As ultralytics resizes masks: bilinearly, to where borders of the letterbox end between pixels, these are cut off, then to the
-    original. ``grid`` is the height and width of prototypes, ``shown`` that of the image that was put on the canvas, ``size``
-    that of the original.
+    As ultralytics resizes masks: bilinearly to a resolution at which the letterbox's borders end between pixels, then without the
+    borders to the original. ``grid`` is the height and width of the prototypes, ``shown`` that of the image that was put on the
+    canvas, ``size`` that of the original.
     """
     canvas = [REDUCTION * side for side in grid]
     gain = min(canvas[0] / shown[0], canvas[1] / shown[1])
@@ -185,7 +186,7 @@ def _interpolation(
 
 
 def _bilinear(size: int, source: int) -> tuple[Any, Any, Any]:
-    """Of each of ``size`` pixels, the two of ``source`` whose centres are next to its own, and how far it is to the second."""
+    """For each of ``size`` pixels, the two of ``source`` with the nearest centres, and the weight of the second."""
     places = np.clip((np.arange(size) + 0.5) * (source / size) - 0.5, 0, source - 1)
     before = places.astype(int)
     return before, np.minimum(before + 1, source - 1), places - before
