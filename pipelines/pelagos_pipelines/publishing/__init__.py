@@ -1,5 +1,5 @@
-"""Versions put into repositories with InvenioRDM, such as Zenodo. The steps call it; it knows no operator.
+"""Publishes versions in InvenioRDM repositories such as Zenodo. Called by steps; independent of the operator.
 
-What a record says (description), what is in it (packing), the repository's API (inveniordm), and how a record comes about whoever
-dies in between (publication).
+The metadata of a record (description), its files (packing), the repository's API (inveniordm), and a crash-safe publication
+(publication).
 """

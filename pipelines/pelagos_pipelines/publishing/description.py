@@ -1,7 +1,7 @@
-"""What people say of a dataset, as the metadata of a record of InvenioRDM: its schema of drafts, `metadata.md` of its docs.
+"""Converts a dataset's metadata to that of an InvenioRDM record: its schema of drafts, `metadata.md` of its docs.
 
-What the schema has no place for, or would refuse on some servers, stands in the documents beside: ids of affiliations and funders
-are terms of a server's own vocabulary, which need not have ours.
+Values that the schema lacks, or that some servers would refuse, are only in the documents beside it: for example, ids of
+affiliations and funders are terms of a server's own vocabulary, which may not have ours.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ _LANGUAGES = {
     "sr": "srp", "sv": "swe", "sw": "swa", "tr": "tur", "uk": "ukr", "ur": "urd", "zh": "zho",
     "th": "tha", "vi": "vie",  # codespell:ignore tha,vie
 }  # fmt: skip
-"""Of ISO 639-1, those of ISO 639-3, which InvenioRDM has; others are told by the documents alone."""
+"""ISO 639-3 codes, which InvenioRDM uses, by ISO 639-1 codes; other languages are only in the documents."""
 
 
 def version_urn(digest: str) -> str:
-    """What names exactly this version in its record, and in every document: by it a record is found again."""
+    """The identifier of exactly this version in its record and documents, by which the record is found again."""
     return f"urn:{digest}"
 
 
 def owner_urn(uid: str) -> str:
-    """What names the Dataset whose versions records are: by it they are found again."""
+    """The identifier of the Dataset in the records of its versions, by which they are found again."""
     return f"urn:uuid:{uid}"
 
 
 def described(
     said: Metadata, *, url: str, version: str, owner: str, day: str, dois: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """The metadata of the record of a version; ``day`` is that of publication where nobody says another.
+    """The metadata of a version's record; ``day`` is the default day of publication.
 
-    ``dois`` are the record's own: an identifier of the dataset that is none of them is told as that of the same elsewhere.
+    ``dois`` are the record's own. A different identifier of the dataset is added as that of an identical work elsewhere.
     """
     return filled(
         resource_type={"id": RESOURCE_TYPE},
@@ -77,12 +77,12 @@ def described(
 
 
 def access(said: Metadata) -> dict[str, str]:
-    """Who may have the files; the record itself everybody may see."""
+    """Access to the files; the record itself is always public."""
     return {"record": "public", "files": "public" if said.is_open else "restricted"}
 
 
 def _html(text: str | None) -> str | None:
-    """Text for a field of HTML: nothing in it is markup."""
+    """Text escaped for an HTML field; None for an empty one."""
     if not text:
         return None
     paragraphs = [part for part in text.split("\n\n") if part.strip()]
@@ -108,7 +108,7 @@ def _person_or_org(party: Party) -> dict[str, Any]:
 
 
 def _creator(party: Party) -> dict[str, Any]:
-    # The same one twice is refused.
+    # Without duplicates, which the repository would refuse.
     names = dict.fromkeys(each.name for each in party.affiliations)
     return filled(person_or_org=_person_or_org(party), affiliations=[{"name": name} for name in names])
 
@@ -148,7 +148,7 @@ def _related(said: Metadata, owner: str, dois: set[str]) -> Iterator[dict[str, A
     for each in said.related:
         scheme = _SCHEMES.get(each.type)
         if scheme is None or each.plain in told | dois:
-            continue  # The documents have it.
+            continue  # Only in the documents.
         told.add(each.plain)
         yield _relation(_normal(each), scheme, each.relation.lower(), _KINDS.get(each.kind or ""))
 
@@ -188,7 +188,7 @@ def _funding(each: Funding) -> dict[str, Any]:
 
 
 def plain_doi(text: object) -> str | None:
-    """A DOI that a server tells; None for what is none."""
+    """A DOI from a server's response; None if it is invalid."""
     try:
         found = identifiers.doi(str(text)) if text else ""
     except ValueError:

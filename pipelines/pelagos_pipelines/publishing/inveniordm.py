@@ -1,8 +1,7 @@
-"""A repository with InvenioRDM, by its REST API: drafts, their files, published records. Zenodo is one.
+"""A client for InvenioRDM's REST API: drafts, their files, published records. Zenodo is such a repository.
 
-Addresses are made here and never taken from answers: the token goes to the repository alone. What an answer says is bounded
-before it goes anywhere. A call that may have had its effect though it failed says so (UncertainError): it must not be made again
-blindly.
+URLs are built here and never taken from responses, so that the token is only sent to the repository. Values of responses are
+bounded before they are used. A failed call that may have taken effect raises UncertainError: it must not be repeated blindly.
 """
 
 from __future__ import annotations
@@ -29,30 +28,30 @@ from pelagos_pipelines.publishing.description import owner_urn, plain_doi, versi
 from pelagos_pipelines.publishing.packing import Packed
 
 ACCEPT = {"Accept": "application/vnd.inveniordm.v1+json, application/json;q=0.5"}
-"""Zenodo answers with a form of its own otherwise; files have no other than the second."""
+"""Without this header, Zenodo answers in a format of its own; endpoints of files only offer the second one."""
 PAGE = 25
-"""Hits of a page: as many as everybody may ask for."""
+"""Hits per page, the limit for requests by anyone."""
 MOST_PAGES = 20
 LARGEST_LIST = 64 * 2**20
 _NUMBER = re.compile(r"[0-9a-z]([-0-9a-z]{0,62}[0-9a-z])?")
 _NOBODY_KNOWS = frozenset({408, 500, 502, 503, 504})
-"""Statuses after which a call that is no repetition may have been carried out or not."""
+"""Statuses after which it is unknown whether a call took effect."""
 _GONE = frozenset({404, 410})
 _MOST_ERRORS = 5
 _TRIES = 3
 
 
 class UncertainError(Exception):
-    """Nobody knows whether the call was carried out."""
+    """It is unknown whether the call took effect."""
 
 
 class GoneError(Exception):
-    """The draft is not there: somebody discarded it, or it was published."""
+    """The draft no longer exists: it was discarded or published."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A record or a draft, as far as we go by it. ``pids`` is what a draft gives back when it is written."""
+    """The used fields of a record or draft. ``pids`` has to be sent back when a draft is updated."""
 
     number: str
     parent: str
@@ -63,22 +62,22 @@ class Record:
     at: str
     pids: Mapping[str, Any] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
-    """Of identifiers: by them records of ours are known."""
+    """Its identifiers, by which our records are recognised."""
     errors: tuple[str, ...] = ()
-    """What a draft lacks before it can be published, in the repository's words."""
+    """What a draft lacks for publication, in the repository's words."""
 
     def is_of(self, owners: Collection[str]) -> bool:
-        """Whether it is a version of one of these Datasets, or was begun as a copy of one."""
+        """Whether it is a version of one of these Datasets, or started as a copy of one."""
         return any(owner_urn(uid) in self.names for uid in owners)
 
     def is_version(self, digest: str) -> bool:
-        """Whether it says that it is this version."""
+        """Whether it has the identifier of this version."""
         return version_urn(digest) in self.names
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of a draft; ``md5`` is empty until it is complete."""
+    """A file of a draft; ``md5`` is empty until the file is complete."""
 
     name: str
     size: int | None
@@ -87,25 +86,25 @@ class Entry:
 
 
 class Repository:
-    """One at ``url``; ``token`` is kept to itself."""
+    """The repository at ``url``; the token is not exposed."""
 
     def __init__(self, client: Client, url: str, login: Credentials) -> None:
-        """Make no connection yet."""
+        """Make no connection yet; ``login`` has the token."""
         self.url, self.client, self._login = url.rstrip("/"), client, login
         self._api = f"{self.url}/api"
         self.name = repository_name(self.url)
 
     def page(self, record: Record) -> str:
-        """Where people look at it."""
+        """The URL of its page for people."""
         return f"{self.url}/{'records' if record.is_published else 'uploads'}/{record.number}"
 
     def drafts(self, owners: Sequence[str]) -> list[Record]:
-        """Unpublished drafts of the Datasets, the oldest first; what was made a moment ago may lack yet."""
+        """Unpublished drafts of the Datasets, oldest first. The search index lags, so the latest ones may be missing."""
         found = [each for each in self._mine(owners) if not each.is_published]
         return sorted(found, key=lambda each: (each.at, each.number))
 
     def published(self, owners: Sequence[str]) -> list[Record]:
-        """Published records of the Datasets, the newest version first; likewise."""
+        """Published records of the Datasets, newest version first. The latest ones may be missing as in ``drafts``."""
         found = [each for each in self._mine(owners) if each.is_published]
         return sorted(found, key=lambda each: each.index, reverse=True)
 
@@ -118,20 +117,20 @@ class Repository:
         return self._one(f"/records/{number}")
 
     def create(self, document: Mapping[str, Any]) -> Record:
-        """A draft of a new record. Raises UncertainError."""
+        """Create the draft of a new record. Raises UncertainError."""
         return self._record(self._once("/records", document, expect=(200, 201)))
 
     def new_version(self, number: str) -> Record:
-        """The draft of the next version of a published record: a new one, or that which there is."""
+        """The draft of the next version of a published record, created unless it exists."""
         return self._record(self._again("POST", f"/records/{number}/versions", expect=(200, 201)))
 
     def update(self, number: str, document: Mapping[str, Any]) -> Record:
-        """Write a draft. Raises GoneError."""
+        """Replace the metadata of a draft. Raises GoneError."""
         answer = self._ask("PUT", f"/records/{number}/draft", body=document, expect=(200, *_GONE))
         return self._record(self._there(answer, number))
 
     def reserve(self, number: str) -> Record:
-        """Have a DOI reserved for a draft, unless it has one, or the repository gives none. Raises GoneError."""
+        """Reserve a DOI for a draft, unless it has one or the repository does not assign DOIs. Raises GoneError."""
         path = f"/records/{number}/draft/pids/doi"
         answer = self._again("POST", path, expect=(200, 201, 400, 403, 405, *_GONE))
         if answer.status in {200, 201}:
@@ -142,7 +141,7 @@ class Repository:
         return found
 
     def files(self, number: str) -> list[Entry]:
-        """Those of a draft. Raises GoneError."""
+        """The files of a draft. Raises GoneError."""
         answer = self._ask("GET", f"/records/{number}/draft/files", limit=LARGEST_LIST, expect=(200, *_GONE))
         entries = self._document(self._there(answer, number)).get("entries")
         if not isinstance(entries, list):
@@ -150,11 +149,11 @@ class Repository:
         return [self._entry(each) for each in entries]
 
     def remove_file(self, number: str, name: str) -> None:
-        """Take a file out of a draft."""
+        """Remove a file from a draft."""
         self._ask("DELETE", self._file(number, name), expect=(200, 204, *_GONE))
 
     def begin_file(self, number: str, name: str) -> None:
-        """Name a file that will come. Raises GoneError."""
+        """Announce a file before its upload. Raises GoneError."""
         path = f"/records/{number}/draft/files"
         answer = self._again("POST", path, body=[{"key": name}], expect=(200, 201, 400, *_GONE))
         self._there(answer, number)
@@ -162,24 +161,24 @@ class Repository:
             raise self._refused(f"takes no file {name}", answer)
 
     def send_file(self, number: str, body: FileBody, name: str) -> None:
-        """Send a file that was named. Raises GoneError."""
+        """Upload an announced file. Raises GoneError."""
         answer = self._ask("PUT", f"{self._file(number, name)}/content", body=body, expect=(200, 201, *_GONE))
         self._there(answer, number)
 
     def complete_file(self, number: str, name: str) -> Entry:
-        """Say that a file is whole; what the repository has of it then. Raises GoneError."""
+        """Commit an uploaded file; returns the repository's entry for it. Raises GoneError."""
         answer = self._again("POST", f"{self._file(number, name)}/commit", expect=(200, 201, 400, *_GONE))
         self._there(answer, number)
         if answer.status != 400:
             return self._entry(self._document(answer))
-        # Somebody else's try, or our last one, may have done it.
+        # Another attempt, or an earlier try of this one, may already have committed it.
         there = next((each for each in self.files(number) if each.name == name and each.is_complete), None)
         if there is None:
             raise self._refused(f"does not take the file {name}", answer)
         return there
 
     def publish(self, number: str) -> Record:
-        """Publish a draft, which cannot be undone. Raises UncertainError, and GoneError; RefusedError: PUBLICATION_REFUSED."""
+        """Publish a draft, which is irreversible. Raises UncertainError, GoneError, and RefusedError (PUBLICATION_REFUSED)."""
         answer = self._once(f"/records/{number}/draft/actions/publish", None, expect=(200, 201, 202, 400, *_GONE))
         self._there(answer, number)
         if answer.status == 400:
@@ -187,15 +186,15 @@ class Repository:
         return self._record(answer)
 
     def discard(self, number: str) -> None:
-        """Discard a draft; a published record of the same number stays."""
+        """Discard a draft; a published record with the same number stays."""
         self._ask("DELETE", f"/records/{number}/draft", expect=(200, 204, *_GONE))
 
     def propose(self, number: str, community: str) -> str | None:
-        """Propose a published record to a community; why that was not done, in the repository's words."""
+        """Propose a published record to a community; returns the repository's reason if that fails, else None."""
         document = {"communities": [{"id": community}]}
         answer = self._again("POST", f"/records/{number}/communities", body=document, expect=(200, 201, 400, 403, 404))
         words = self._words(answer) if answer.status >= 400 else None
-        # One that was proposed before, or is in it, is refused in such words.
+        # The repository refuses a record that was already proposed or accepted with this word.
         return None if words is None or "already" in words else words
 
     def _one(self, path: str) -> Record | None:
@@ -203,10 +202,10 @@ class Repository:
         return self._record(answer) if answer.status == 200 else None
 
     def _mine(self, owners: Sequence[str]) -> list[Record]:
-        """All of the account that name one of the Datasets, in all versions.
+        """All records and drafts of the account that name one of the Datasets, in all versions.
 
-        Of others nothing counts, be it public or shared with the account: anybody can publish a record that names our Dataset.
-        The search is by words, so that each hit is looked at once more.
+        Those of other accounts do not count, even if shared with ours: anyone can publish a record that names our Dataset. The
+        search is full-text, so each hit is checked again.
         """
         query = " OR ".join(f'metadata.related_identifiers.identifier:"{owner_urn(uid)}"' for uid in owners)
         found: dict[str, Record] = {}
@@ -227,7 +226,7 @@ class Repository:
         return self.client.answer(f"{self._api}{path}", method=method, headers=ACCEPT, login=self._login, **asked)
 
     def _again(self, method: str, path: str, **asked: Any) -> Answer:
-        """A call that brings about the same however often it is made, though HTTP does not say so."""
+        """Repeat a call that is idempotent, although its HTTP method is not."""
         for left in reversed(range(_TRIES)):
             try:
                 return self._ask(method, path, **asked)
@@ -238,7 +237,7 @@ class Repository:
         raise AssertionError("the last try returns or raises")
 
     def _once(self, path: str, body: Any, expect: tuple[int, ...]) -> Answer:
-        """A call that must not be made twice. Raises UncertainError."""
+        """Make a call that must not be repeated. Raises UncertainError."""
         try:
             answer = self._ask("POST", path, body=body, expect=(*expect, *_NOBODY_KNOWS))
         except FetchError as error:
@@ -303,7 +302,7 @@ class Repository:
         )
 
     def _words(self, answer: Answer) -> str:
-        """Why a call was refused."""
+        """The repository's reason for a refusal."""
         try:
             found = self._document(answer)
         except RefusedError:
@@ -313,12 +312,12 @@ class Repository:
 
 
 def is_whole(entry: Entry, file: Packed) -> bool:
-    """Whether what the repository has is the file."""
+    """Whether the repository has the complete file, by MD5 and size."""
     return entry.is_complete and entry.md5 == file.md5 and entry.size in {None, file.size}
 
 
 def refusal(error: UnexpectedStatusError, name: str) -> RefusedError:
-    """What a status that nobody expects means for a publication."""
+    """The refusal of a publication for an unexpected status."""
     if error.status in {401, 403}:
         return RefusedError(
             Reason.REPOSITORY_ACCESS_DENIED,
@@ -334,7 +333,7 @@ def refusal(error: UnexpectedStatusError, name: str) -> RefusedError:
 
 
 def _errors(found: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a repository finds wrong, by field."""
+    """The errors that a repository reports, by field."""
     told = list[str]()
     for each in _listed(found.get("errors")):
         messages = each.get("messages") or each.get("message") or ()

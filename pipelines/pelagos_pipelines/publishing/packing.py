@@ -1,7 +1,7 @@
-"""What is put into the record of a version: an archive of its images and annotations, documents of its metadata, and a manifest.
+"""Packs the files of a version's record: an archive of images and annotations, metadata documents, and a manifest.
 
-The same version gives the same bytes each time, so that what is in a repository already is known by its digest. Nothing of it is
-in memory at once.
+The same version always gives the same bytes, so that files that are already in a repository are recognised by digest. Files are
+streamed and never held in memory as a whole.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from pelagos_pipelines.preparation.exporting import Wanted
 MANIFEST = "manifest.json"
 _PIECE = 2**20
 _TEXT = frozenset({".json", ".jsonld", ".csv", ".xml", ".txt", ".yaml", ".yml", ".md", ".tsv"})
-"""Suffixes of what becomes smaller when it is packed; images do not."""
+"""Suffixes of files that are compressed; images would not become smaller."""
 _LARGE = 2**31
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The first time that an archive can tell: a real one would make it another archive each time."""
+"""The fixed time of all members, the earliest that zip supports; real times would change the archive's bytes."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A file of the record, of ``size`` bytes; ``md5`` is by which repositories check it."""
+    """A file of the record with its ``size`` in bytes; repositories verify it by ``md5``."""
 
     name: str
     path: Path
@@ -46,25 +46,25 @@ class Packed:
 
 
 def archive_name(dataset: str, version: str) -> str:
-    """Of NAMESPACE/NAME and a digest, for people who have several."""
+    """The archive's name from NAMESPACE/NAME and the version's digest, so that people can distinguish several."""
     return f"{dataset.rpartition('/')[2]}-{version.removeprefix('sha256:')[:12]}.zip"
 
 
 def is_ours(name: str, dataset: str) -> bool:
-    """Whether a file of a record is one that this Dataset put there, in whichever version."""
+    """Whether a file of a record was put there for this Dataset, in any version."""
     head, _, tail = name.rpartition("-")
     ours = head == dataset.rpartition("/")[2] and len(tail) == len("0123456789ab.zip") and tail.endswith(".zip")
     return ours or name == MANIFEST or any(name in each.files for each in DOCUMENTS)
 
 
 def pack(asked: PublicationRequest, said: Metadata, doi: str | None, scratch: Path) -> list[Packed]:
-    """The files, written below ``scratch``, the largest first; ``said`` and ``doi`` are what documents tell.
+    """Write the files below ``scratch``, largest first; ``said`` and ``doi`` are the content of the documents.
 
     Raises:
-        RefusedError: DATASET_NOT_READABLE: the version is not what its digest says, or not there; TASK_MISMATCH for a format that
-            it cannot be written in; METADATA_INCOMPLETE.
+        RefusedError: DATASET_NOT_READABLE when the version is missing or does not match its digest; TASK_MISMATCH if a format
+            does not support the task; METADATA_INCOMPLETE.
         StorageError, StorageRefusedError: see storage.errors.
-        OSError: the disk is full, among others.
+        OSError: for example a full disk.
     """
     here = (
         published.download(asked.uri, scratch / "version", SPLITS) if storage.is_remote(asked.uri) else Path(asked.uri)
@@ -77,7 +77,7 @@ def pack(asked: PublicationRequest, said: Metadata, doi: str | None, scratch: Pa
     shutil.rmtree(view, ignore_errors=True)
     wanted = Wanted(documents=asked.publish.documents, metadata=said, dataset=asked.dataset, made=asked.made, doi=doi)
     try:
-        # Every blob is held against its name, and the version against its digest: what goes out is what was judged.
+        # Every blob is verified by its name, and the version by its digest, so that exactly the checked content is published.
         exporting.described_view(here, asked.publish.view, view, wanted)
     except LackingError as error:
         raise RefusedError(Reason.METADATA_INCOMPLETE, str(error), "publish.documents") from error
@@ -102,7 +102,7 @@ def _manifest(asked: PublicationRequest, doi: str | None, files: Mapping[str, ob
 
 
 def _zip(folder: Path, target: Path) -> None:
-    """All files of a folder, in the order of their names."""
+    """Pack all files of a folder, sorted by name."""
     target.unlink(missing_ok=True)
     with zipfile.ZipFile(target, "w", allowZip64=True) as archive:
         for file in _files(folder):

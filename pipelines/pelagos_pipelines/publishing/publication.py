@@ -1,10 +1,9 @@
-"""How the record of a version comes about: found, begun or gone on with, filled, published; whoever died before us.
+"""Publishes a version crash-safely: finds, creates or continues its record, uploads its files, publishes it.
 
-A record of ours names the Dataset and the version (description), so that it is found again. There is at most one unpublished
-draft of a Dataset: that of an earlier version becomes that of the present one. A version that is published stays as it is.
-
-A search finds what was made a moment ago only after a while. So the intent to make a record is written down first (Journal), and
-who finds it waits until the search would know; its number, once it is known, is asked for without a search.
+Our records name the Dataset and the version (description), so that they are found again. A Dataset has at most one unpublished
+draft: that of an earlier version is reused for the present one. A published version is never changed. The repository's search
+index lags behind. Therefore the intent to create a record is written first (Journal). A later attempt that finds the intent waits
+until the search would find the record. Once its number is known, the record is requested without a search.
 """
 
 from __future__ import annotations
@@ -28,31 +27,31 @@ from pelagos_pipelines.storage import Place
 
 JOURNAL, STEP = "publication.json", "publication"
 SETTLES = 60.0
-"""Seconds after which a search knows what was made before."""
+"""Seconds after which a search is assumed to find earlier records."""
 _TRIES = 3
-"""Drafts that may vanish while they are filled."""
+"""Number of attempts with drafts that vanish while they are filled."""
 _PAUSE = 3.0
 
 
 class Journal:
-    """What this Dataset has begun in a repository, beside the report of its run, which is one and the same for all versions."""
+    """The record of what this Dataset has started in a repository, beside the report of its run, which all versions share."""
 
     def __init__(self, place: Place, server: str) -> None:
-        """What an earlier attempt wrote; of another repository nothing counts."""
+        """Read what an earlier attempt wrote; entries for another repository are ignored."""
         self._place, self._server = place, server
-        # Others may write where it is kept: under the seal of this run it is what an attempt of it wrote.
+        # Others may be able to write there, so only content sealed by this run is trusted.
         found = sealing.opened(sealing.document(place.folder / JOURNAL), sealing.STATE, step=STEP) or {}
         mine = found.get("server") == server
         self.is_intended = mine and found.get("intended") is True
         self.number = str(found.get("record") or "") if mine else ""
 
     def intend(self) -> None:
-        """A record is about to be made."""
+        """Record that a draft is about to be created."""
         self.is_intended, self.number = True, ""
         self._write()
 
     def made(self, number: str) -> None:
-        """It is there, under this number."""
+        """Record that the draft exists, with its number."""
         if (self.is_intended, self.number) != (False, number):
             self.is_intended, self.number = False, number
             self._write()
@@ -67,7 +66,7 @@ class Journal:
 
 @dataclass
 class Publication:
-    """Of one version. ``scratch`` takes what is sent; ``progress`` is told bytes, and all of them."""
+    """The publication of one version. ``scratch`` holds the uploaded files; ``progress`` gets sent and total bytes."""
 
     asked: PublicationRequest
     repository: Repository
@@ -77,17 +76,17 @@ class Publication:
     _vanished: set[str] = field(default_factory=set)
 
     def run(self) -> PublicationResult:
-        """What is in the repository then.
+        """Publish, or update the draft; returns the state in the repository.
 
         Raises:
             RefusedError: as packing.pack and the repository.
-            FetchError: the repository is away; nothing is lost of what was done.
+            FetchError: the repository does not answer; a later attempt continues.
         """
         for _ in range(_TRIES):
             try:
                 return self._run()
             except GoneError as error:
-                # Somebody discarded the draft, or published it: what there is now is looked for anew.
+                # Somebody discarded or published the draft: search again for the present state.
                 self._vanished.add(str(error))
         raise RefusedError(
             Reason.PUBLICATION_REFUSED,
@@ -109,11 +108,11 @@ class Publication:
         return self._result(self._proposed(self._publish(draft)))
 
     def _known(self) -> list[Record]:
-        """What is published of the Dataset, by whichever attempt and of whichever version; the newest first."""
+        """All published records of the Dataset, of any attempt and version, newest first."""
         found = self.repository.published(self.asked.owners)
         number = self.journal.number
         if number and all(each.number != number for each in found):
-            # Published a moment ago, the search may not know it yet.
+            # If it was published just now, the search may not find it yet.
             known = self.repository.record(number)
             if known is not None and known.is_published and known.is_of(self.asked.owners):
                 return [known, *found]
@@ -123,7 +122,7 @@ class Publication:
         return record.is_of(self.asked.owners) and record.is_version(self.asked.version)
 
     def _draft(self, published: list[Record]) -> Record:
-        """The draft to fill: one of ours that there is, that of a new version, or a new one."""
+        """The draft to fill: an existing one of ours, that of a new version, or a new one."""
         known = self.repository.draft(self.journal.number) if self.journal.number else None
         if known is not None and not known.is_published and known.is_of(self.asked.owners):
             return self._ours(known)
@@ -141,7 +140,7 @@ class Publication:
         return next((each for each in fit if each.number not in self._vanished), None)
 
     def _created(self) -> Record:
-        """A draft of a new record: never a second one, though nobody may know of the first."""
+        """Create the draft of a new record, but never a second one, even if the outcome of the first attempt is unknown."""
         doubt = self.journal.is_intended
         for _ in range(_TRIES):
             found = self._settled() if doubt else None
@@ -159,7 +158,7 @@ class Publication:
         raise FetchError(f"{self.repository.name} does not say whether it made a draft, {_TRIES} times")
 
     def _settled(self) -> Record | None:
-        """A draft of ours that another attempt made, once a search would know it."""
+        """The draft of an earlier attempt, after waiting until a search would find it; None without one."""
         end = time.monotonic() + SETTLES
         while True:
             found = self._unpublished([])
@@ -169,7 +168,7 @@ class Publication:
             self.repository.client.deadline.pause(min(_PAUSE, left), "waiting for the search of the repository")
 
     def _ours(self, draft: Record) -> Record:
-        """Refuse a draft that people work on: whoever begins a new version by hand begins with a copy of ours."""
+        """The draft, unless people work on it, which is refused: a new version started by hand is a copy of our record."""
         names = [each.name for each in self.repository.files(draft.number)]
         strange = [name for name in names if not packing.is_ours(name, self.asked.dataset)]
         if strange:
@@ -182,8 +181,8 @@ class Publication:
         return draft
 
     def _filled(self, draft: Record) -> Record:
-        """With the version's metadata, a DOI and its files; nothing that is there already is sent again."""
-        # The names first, so that whoever comes after us finds it as what it is going to be.
+        """Fill the draft with the version's metadata, a DOI and its files; files that it has already are not sent again."""
+        # The identifiers first, so that a later attempt recognises the draft by them.
         draft = self.repository.update(draft.number, self._document(draft))
         self._require_valid(draft)
         if draft.doi is None:
@@ -196,7 +195,7 @@ class Publication:
         return draft
 
     def _said(self, draft: Record) -> Metadata:
-        """What documents say: the DOI of the record, and one that the dataset has elsewhere beside it."""
+        """The metadata for the documents, with the record's DOI; another DOI of the dataset becomes a related one."""
         said, doi = self.asked.metadata, draft.doi
         if doi is None or said.identifier == doi:
             return said
@@ -248,14 +247,14 @@ class Publication:
         raise FetchError(f"{self.repository.name} does not say whether it published {draft.number}, {_TRIES} times")
 
     def _looked_for(self, number: str) -> Record | None:
-        """The record, if it was published in spite of what was answered."""
+        """The record, if it was published although the call failed; None otherwise."""
         client = self.repository.client
         client.deadline.pause(min(client.patience.first_pause, SETTLES), "waiting for the repository")
         found = self.repository.record(number)
         return found if found is not None and found.is_published and self._is_it(found) else None
 
     def _proposed(self, record: Record) -> Record:
-        """Proposed to the community; what stands in the way of that is told and no more: published is published."""
+        """Propose the record to the community. A failure is only reported, since the publication itself is done."""
         community = self.asked.publish.community
         why = self.repository.propose(record.number, community) if community else None
         return (
@@ -275,12 +274,12 @@ class Publication:
                 day=datetime.now(UTC).date().isoformat(),
                 dois=dois,
             ),
-            # Without it, some releases take the reserved DOI for one that is not wanted any more.
+            # Without pids, some releases of InvenioRDM drop the reserved DOI.
             "pids": dict(draft.pids) if draft is not None else {},
         }
 
     def _require_valid(self, draft: Record) -> None:
-        """Refuse what the repository finds wrong in words, before anything large is sent; files lack at first."""
+        """Refuse metadata that the repository rejects, before large files are sent. Errors about missing files are expected."""
         if [each for each in draft.errors if not each.startswith("files")]:
             raise self._incomplete(draft)
 
@@ -309,7 +308,7 @@ class Publication:
 
 
 def discard(repository: Repository, asked: DiscardRequest) -> list[str]:
-    """Discard the unpublished drafts of a Dataset that goes; their numbers. Those that hold the work of others stay."""
+    """Discard the unpublished drafts of a deleted Dataset, except those that people work on; returns their numbers."""
     gone = []
     for draft in repository.drafts(asked.owners):
         try:
@@ -323,7 +322,7 @@ def discard(repository: Repository, asked: DiscardRequest) -> list[str]:
 
 
 def _moment(text: str) -> str:
-    """In the form of Kubernetes; now for what a server tells and nobody can read."""
+    """A server's time in the form of Kubernetes; the present time if it cannot be parsed."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:

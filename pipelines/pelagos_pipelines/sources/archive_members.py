@@ -1,7 +1,7 @@
-"""The task that unpacks an archive of strangers: run in a child of the sandbox by archives.py, into a folder that it is given.
+"""The task that unpacks an untrusted archive into a given folder. Run in a child of the sandbox by archives.py.
 
-Nothing is written but regular files, each new, below that folder; every name is judged before anything of it is made. Sizes are
-counted as bytes come out, since what an archive says of them may be a lie.
+Only new regular files are written below that folder, and every name is checked before it is used. Sizes are counted while bytes
+are unpacked, since the sizes stated in an archive may be false.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from pelagos_pipelines.sandbox import Answer, TaskRefusedError
 from pelagos_pipelines.sources import zstandard_frames
 
 RATIO = 100
-"""Bytes for each byte of the archive from which on it is taken for a bomb, if it has more than SMALL of them."""
+"""Compression ratio from which an archive counts as a decompression bomb, if it unpacks to more than SMALL bytes."""
 SMALL = 2**30
 _CHUNK = 2**20
 _LONGEST = 255
-"""Bytes of a name."""
+"""Most bytes of a name."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ENCRYPTED, _UTF_8 = 0x1, 0x800
 _UNICODE_PATH = 0x7075
-"""Info-ZIP's field."""
+"""Id of Info-ZIP's extra field with the Unicode name."""
 _SHOWN = 5
 _PACKED: Mapping[bytes, Callable[[BinaryIO], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
@@ -48,13 +48,13 @@ _PACKED: Mapping[bytes, Callable[[BinaryIO], Any]] = {
     b"\xfd7zXZ\0": lzma.LZMAFile,
     **dict.fromkeys(zstandard_frames.BEGINNINGS, lambda file: io.BufferedReader(zstandard_frames.Frames(file), _CHUNK)),
 }
-"""By the first bytes. Unlike the streams of tarfile these know several parts, as pbzip2 writes them, and look at checksums."""
+"""Decompressors by first bytes. Unlike tarfile's streams, they support several parts, as pbzip2 writes, and verify checksums."""
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
 
 
 @dataclass
 class _Member:
-    """A regular file of the archive, or what else stands there as ``kind``."""
+    """A member of the archive: a regular file, or something else as ``kind`` says."""
 
     name: str
     kind: str
@@ -63,22 +63,22 @@ class _Member:
 
 @dataclass
 class _Unpacking:
-    """What has been written so far."""
+    """The state of unpacking, with its limits."""
 
     into: Path
     files: int
-    """How many there may be; and ``size`` how many bytes."""
+    """Most files; ``size`` is the most bytes."""
     size: int
     archive: int
     written: int = 0
     unclosed: bool = False
-    """Whether a tar ends without the blocks that end it."""
+    """Whether a tar lacks its terminating blocks."""
     guessed: list[str] = field(default_factory=list)
-    """Names of which nothing says in what they are encoded."""
+    """Names without a stated encoding."""
     names: dict[str, str] = field(default_factory=dict)
 
     def take(self, member: _Member, opened: Callable[[_Member], IO[bytes]]) -> None:
-        """Write one file."""
+        """Write one member."""
         path = _safe(member.name)
         if member.kind == "folder":
             return
@@ -111,7 +111,7 @@ class _Unpacking:
             os.close(target)
 
     def count(self, size: int) -> None:
-        """Note bytes that came out."""
+        """Count unpacked bytes. Raises TaskRefusedError beyond the limits."""
         self.written += size
         if self.written > self.size:
             raise TaskRefusedError(f"it holds more than {self.size // 2**30} GiB, unpacked", {"ceiling": True})
@@ -123,12 +123,11 @@ class _Unpacking:
 
 
 def unpack(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """Unpack ``file`` of the ``kind`` zip or tar into the open folder ``into``: at most ``files`` of ``size`` bytes together.
+    """Unpack ``file`` of the ``kind`` zip or tar into the open folder ``into``: at most ``files`` files of ``size`` bytes in all.
 
-    The document has the numbers of both, whether the archive is ``unclosed``, and how many names are ``guessed``, with the first.
-
+    The document has both numbers, whether the archive is ``unclosed``, and the number of ``guessed`` names with the first ones.
     Raises:
-        TaskRefusedError: what people should know of it; ``full`` in the detail when the disk is.
+        TaskRefusedError: with a message for people; ``full`` in the detail when the disk is full.
     """
     folder = Path(f"/proc/self/fd/{arguments['into']}")
     work = _Unpacking(folder, arguments["files"], arguments["size"], os.fstat(file.fileno()).st_size)
@@ -157,7 +156,7 @@ def _zip(file: BinaryIO, work: _Unpacking) -> None:
             if info.flag_bits & _ENCRYPTED:
                 raise TaskRefusedError(f"{printable(info.filename)} is encrypted: pack it without a password")
             mode = info.external_attr >> 16
-            # Some programs of Windows end folders with its own separator. A folder with content is none.
+            # Some Windows programs end the names of folders with a backslash. A member with content is not a folder.
             name = _name(info)
             if name is None:
                 name = info.filename
@@ -168,9 +167,9 @@ def _zip(file: BinaryIO, work: _Unpacking) -> None:
 
 
 def _name(info: zipfile.ZipInfo) -> str | None:
-    """The name; None when nothing says what it is in. That is the code page of DOS by the format, and any other in truth.
+    """The decoded name; None without a stated encoding, which is the DOS code page by the standard but any other in practice.
 
-    macOS writes UTF-8 and does not say so; Info-ZIP, WinZip and others put it into a field of its own beside the old name.
+    macOS writes UTF-8 without marking it; Info-ZIP, WinZip and others put it into an extra field beside the old name.
     """
     if info.flag_bits & _UTF_8 or info.orig_filename.isascii():
         return info.filename
@@ -179,7 +178,7 @@ def _name(info: zipfile.ZipInfo) -> str | None:
     while at + 4 <= len(info.extra):
         kind, size = struct.unpack_from("<HH", info.extra, at)
         body = info.extra[at + 4 : at + 4 + size]
-        # The checksum is of the old name, and another one when somebody renamed the file and knew nothing of the field.
+        # The checksum covers the old name. It differs if a program renamed the file without updating this field.
         if (
             kind == _UNICODE_PATH
             and len(body) == size > 5
@@ -199,14 +198,13 @@ def _kind(mode: int) -> str:
 
 
 class _Header(tarfile.TarInfo):
-    """A header that cannot be read is damage; tarfile takes it for the end, and all that follows would vanish.
+    """Treats an unreadable header as damage, where tarfile would silently stop and lose everything that follows.
 
-    The end of the file in place of one is the end, though its two blocks are missing: some programs leave them out, and others
-    read what these write.
+    The end of the file is accepted without the two terminating blocks, since some programs omit them and others accept that.
     """
 
     unclosed = False
-    """Of a class made for one archive: whether that was so."""
+    """Whether the terminating blocks were missing. A subclass is created for each archive, so this is per archive."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
@@ -222,7 +220,7 @@ class _Header(tarfile.TarInfo):
 
 
 def _tar(file: BinaryIO, work: _Unpacking) -> None:
-    # As a stream: what was read is never gone back to, so that a member is read once and nothing is kept of it.
+    # As a stream, without seeking back: each member is read once, and nothing of it is kept.
     content = _plain(file)
 
     class Header(_Header):
@@ -231,8 +229,8 @@ def _tar(file: BinaryIO, work: _Unpacking) -> None:
     with tarfile.open(fileobj=content, mode="r|", tarinfo=Header) as archive:
         for member in archive:
             work.take(_of_tar(member), lambda taken: _extracted(archive, taken.content))
-            archive.members = []  # type: ignore[attr-defined] # else a million of them fill the memory
-        # To the very end, where checksums stand. Zeros are what it is filled up with.
+            archive.members = []  # type: ignore[attr-defined] # tarfile keeps all members, which would fill the memory
+        # Read to the very end, so that the decompressor verifies its checksum. Only zeros may follow, as padding.
         rest: IO[bytes] = archive.fileobj  # type: ignore[assignment]
         while chunk := rest.read(_CHUNK):
             work.count(len(chunk))
@@ -245,7 +243,7 @@ def _tar(file: BinaryIO, work: _Unpacking) -> None:
 
 
 def _plain(file: BinaryIO) -> IO[bytes]:
-    """The content of a file that may be packed."""
+    """The content of a file, decompressed if it is compressed."""
     start = file.read(max(map(len, _PACKED)))
     file.seek(0)
     unpacked: IO[bytes] = next((kind(file) for magic, kind in _PACKED.items() if start.startswith(magic)), file)
@@ -271,7 +269,7 @@ def _extracted(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 def _safe(name: str) -> str:
-    """The name below the folder; "" for the folder itself."""
+    """The checked path below the folder; "" for the folder itself. Raises TaskRefusedError for unsafe names."""
     if _CONTROL.search(name) or not is_encodable(name):
         raise TaskRefusedError(f"the name {printable(name)} is not UTF-8, or holds control characters: rename the file")
     plain = name.replace("\\", "/")

@@ -1,7 +1,7 @@
-"""An archive on the data volume: unpacked into a folder of its own, in a child of the sandbox, before anybody looks into it.
+"""Unpacks an archive into a folder of its own, in a child of the sandbox, before its files are read.
 
-zip and tar, the latter also packed with gzip, bzip2, xz or Zstandard. An archive that holds one folder and nothing else, as
-those of most services do, stands for what is in that folder.
+Supported are zip and tar, the latter also compressed with gzip, bzip2, xz or Zstandard. If an archive only contains one folder,
+as those of most services do, that folder is the source.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KINDS: Mapping[str, str] = {
     ".tar.zst": "tar",
     ".tzst": "tar",
 }
-"""By the end of the name, in any case."""
+"""Kinds of archives by the end of the name, in upper or lower case."""
 NAMES = ", ".join(KINDS)
 _BEGINNINGS: Mapping[bytes, str] = {
     b"PK\x03\x04": "zip",
@@ -49,14 +49,14 @@ _USTAR = slice(257, 262)
 _TASKS = "pelagos_pipelines.sources.archive_members"
 _GIBIBYTE = 2**30
 _MEMORY = 1024 * MEBIBYTE
-"""Of the child: the table of a zip with a million files takes most of it."""
+"""Memory limit of the child in bytes; the directory of a zip with a million files takes most of it."""
 _SLOWNESS = 6
-"""Real seconds for a second of processor time, when the machine and its disk are busy."""
+"""Allowed wall-clock seconds per second of processor time, for a busy machine and disk."""
 
 
 @dataclass(frozen=True)
 class Unpacked:
-    """The ``folder`` that an archive stands for, and the files of the archive that lie ``beside`` it, as seen from it."""
+    """The ``folder`` that is the archive's content, and the files ``beside`` it in the archive, relative to it."""
 
     folder: Path
     beside: tuple[str, ...]
@@ -64,20 +64,20 @@ class Unpacked:
 
 
 def kind_of(path: str) -> str | None:
-    """Which kind of archive the name says; None when it says none."""
+    """The kind of archive by the name; None for other names."""
     lower = path.lower()
     return next((kind for end, kind in KINDS.items() if lower.endswith(end)), None)
 
 
 def without_ending(path: str) -> str:
-    """The name without what says that it is an archive."""
+    """The name without the ending of an archive."""
     lower = path.lower()
     ends = [len(end) for end in KINDS if lower.endswith(end)]
     return path[: -max(ends)] if ends and len(path) > max(ends) else path
 
 
 def kind_in(descriptor: int) -> str | None:
-    """Which kind of archive an open file is by its first bytes; None when these are of none."""
+    """The kind of archive by the first bytes of an open file; None for other files."""
     beginning = os.pread(descriptor, 512, 0)
     if beginning[_USTAR] == b"ustar":
         return "tar"
@@ -85,10 +85,10 @@ def kind_in(descriptor: int) -> str | None:
 
 
 def unpack(path: str, opened: Opened, target: Path, most_files: int, field: str, kind: str | None = None) -> Unpacked:
-    """Unpack the archive that people call ``path`` into ``target``, which must not exist; ``kind`` where its name says none.
+    """Unpack an archive, called ``path`` in messages, into ``target``, which must not exist; ``kind`` if its name has none.
 
     Raises:
-        RefusedError: FORMAT_INVALID for an archive that is damaged, too large, or holds what no reader should see.
+        RefusedError: FORMAT_INVALID for an archive that is damaged, too large, or has unsafe members.
         FullError: the disk is full.
         UnavailableError: no child could be started.
         ChangedError: it changed while it was read.
@@ -122,7 +122,7 @@ def unpack(path: str, opened: Opened, target: Path, most_files: int, field: str,
 
 
 def _odd(path: str, found: Mapping[str, object]) -> Iterator[str]:
-    """What people should know of an archive that was unpacked; a child says it, and may have been taken over by the archive."""
+    """Warnings about an unpacked archive, from the answer of a child that may have been compromised by the archive."""
     if found.get("unclosed") is True:
         yield (
             f"the archive {printable(path)} ends without the blocks that end a tar: make sure that it was transferred whole, or"
@@ -139,7 +139,7 @@ def _odd(path: str, found: Mapping[str, object]) -> Iterator[str]:
 
 @contextmanager
 def _still(opened: Opened) -> Iterator[None]:
-    """Raise ChangedError, whatever else was found: the archive may still be on its way to the volume."""
+    """A context that raises ChangedError instead of other errors if the file changed: it may still be being uploaded."""
     try:
         yield
     finally:
@@ -151,12 +151,12 @@ def _refused(path: str, why: str, field: str) -> RefusedError:
 
 
 def _meant(folder: Path) -> Unpacked:
-    """The folder itself, or the only one in it, unless its name says something of what is in it."""
+    """The folder itself, or its only subfolder, unless that one's name is meaningful for annotations."""
     root, beside = folder, list[str]()
     while True:
         inner, others = list[Path](), list[Path]()
         for entry in sorted(root.iterdir()):
-            # What a computer of Apple adds lies beside all else.
+            # macOS adds these beside the actual content.
             is_added = entry.name == "__MACOSX" or entry.name.startswith(".")
             (others if is_added else inner).append(entry)
         if len(inner) != 1 or not inner[0].is_dir():
@@ -164,7 +164,7 @@ def _meant(folder: Path) -> Unpacked:
         name = inner[0].name
         if split_of(name) is not None or naming.folded(name) in naming.EMPTY_FOLDERS:
             return Unpacked(root, tuple(beside))
-        # As seen from what is in the folder, where the same names may stand again.
+        # Relative to the inner folder, which may contain the same names again.
         beside = [f"../{path}" for path in (*beside, *(file.relative_to(root).as_posix() for file in _files(others)))]
         root = inner[0]
 

@@ -1,7 +1,7 @@
 """A volume, or all volumes of a project, of a BIIGLE server: its CSV reports of annotations and image labels, and its images.
 
-Source: biigle/core, ``routes/api.php`` and the controllers of reports, volumes and images. A user may ask 10,800 times an hour,
-which its answers (429) hold us to; an image is one question.
+Source: biigle/core, ``routes/api.php`` and the controllers of reports, volumes and images. A user may send 10,800 requests an
+hour, which the server enforces (429); an image takes one request.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ANNOTATIONS, LABELS = "ImageAnnotations\\Csv", "ImageLabels\\Csv"
 _JSON = {"Accept": "application/json"}
 _PAUSES = (0.2, 15.0)
 _LONGEST_REPORT = 3600.0
-"""Seconds; BIIGLE does not say that one failed."""
+"""Most seconds to wait for a report, since BIIGLE does not report failures."""
 _LARGEST_IMAGE = 2**32
 _Name = Annotated[str, Field(max_length=1000)]
 
@@ -67,7 +67,7 @@ class _Report(Told):
 
 
 class _Server:
-    """One that is asked for one volume or project."""
+    """A client for one volume or project."""
 
     def __init__(self, source: BiigleSource, errand: Errand) -> None:
         self.source, self.errand, self.client = source, errand, errand.client
@@ -96,7 +96,7 @@ class _Server:
         return [services.understood(self.client, self.url(path), model, each) for each in found]
 
     def volumes(self) -> list[_Volume]:
-        """Those of images."""
+        """The volumes that contain images."""
         if self.source.volume is not None:
             found = [self.get(f"volumes/{self.source.volume}", _Volume)]
         else:
@@ -110,10 +110,10 @@ class _Server:
         return sorted(images, key=lambda each: each.id)
 
     def names(self, volume: _Volume) -> dict[int, str]:
-        """The names of its images by their numbers."""
+        """The names of a volume's images by their ids."""
         path = f"volumes/{volume.id}/filenames"
         found = self.json(path)
-        # An empty list is how PHP writes that there are none.
+        # PHP serializes an empty mapping as an empty list.
         pairs = found.items() if isinstance(found, dict) else ()
         named = {int(key): name for key, name in pairs if str(key).isdigit() and isinstance(name, str)}
         if len(named) != len(found):
@@ -121,7 +121,7 @@ class _Server:
         return dict(sorted(named.items()))
 
     def drawn(self, volume: _Volume) -> list[str]:
-        """Digests of all that people drew and said of the images."""
+        """Digests of the volume's reports, which change with any annotation or label."""
         return [
             download(
                 self.client, Wanted(self.url(path), self.errand.scratch / "drawn", self.login, headers=_JSON)
@@ -130,7 +130,7 @@ class _Server:
         ]
 
     def report(self, volume: _Volume, kind: str, target: Path) -> Path:
-        """A report of now, as it is packed."""
+        """Request a new report and download it, compressed, to ``target``."""
         number = next((each.id for each in self.listed("reports", _Type) if each.name == kind), None)
         if number is None:
             raise self.client.invalid(self.url("reports"), f"knows no reports of the type {kind}")
@@ -154,7 +154,7 @@ class _Server:
 
 
 def look(source: BiigleSource, errand: Errand) -> Origin:
-    """By the names of images, and all that was drawn: a volume does not say when that was changed."""
+    """The state by image names and all annotations, since a volume has no date of its last change."""
     server = _Server(source, errand)
     volumes = server.volumes()
     parts = [(each.id, each.name, [*server.names(each).items()], server.drawn(each)) for each in volumes]
@@ -167,7 +167,7 @@ def look(source: BiigleSource, errand: Errand) -> Origin:
 
 
 def fetch(source: BiigleSource, errand: Errand, origin: Origin) -> tuple[SourceFiles, Origin]:
-    """For each volume a table of annotations, one of labels, and a folder with the images."""
+    """Fetch for each volume a table of annotations, one of labels, and a folder with the images."""
     server, names = _Server(source, errand), services.Names()
     root = errand.scratch / "biigle"
     missing, done = list[tuple[str, int]](), 0
@@ -197,7 +197,8 @@ def fetch(source: BiigleSource, errand: Errand, origin: Origin) -> tuple[SourceF
 
 
 def _image(server: _Server, number: int, target: Path, path: str) -> int:
-    """Have an image, which will be ``path``, at ``target``; the bytes that were fetched for it. Raises as `download`."""
+    """Bring the image ``path`` to ``target``, from the store or the server; returns the downloaded bytes. Raises as
+    `download`."""
     url, kept = server.url(f"images/{number}/file"), server.errand.kept
     wanted, seen = Wanted(url, target, server.login, limit=_LARGEST_IMAGE), kept.find(url)
     try:
@@ -213,7 +214,7 @@ def _image(server: _Server, number: int, target: Path, path: str) -> int:
 
 
 def _lay(server: _Server, packed: Path, target: Path) -> None:
-    """The table of a report, which has one where labels are not separated by tree or user; none where nothing was drawn."""
+    """Unpack the only table of a report to ``target``; there is none if the volume has no annotations."""
     field, into = server.client.field, packed.with_name("unpacked-report")
     with Folder(packed.parent).open(packed.name) as opened:
         packed.unlink()

@@ -1,6 +1,6 @@
-"""A project, task or job of a CVAT server: exported there as "CVAT for images 1.1" with its images, downloaded, and unpacked.
+"""A project, task or job of a CVAT server: exported as "CVAT for images 1.1" with its images, downloaded and unpacked.
 
-Source: the server's own description of its API, ``cvat/schema.yml`` of cvat-ai/cvat, as of 2.80.
+Source: the server's API schema, ``cvat/schema.yml`` of cvat-ai/cvat, as of 2.80.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ EXPORTED = "CVAT for images 1.1"
 _ACCEPT = {"Accept": "application/vnd.cvat+json"}
 _PAGE = 100
 _PAUSES = (0.2, 15.0)
-"""Seconds between questions whether an export is there: small ones are at once."""
+"""Shortest and longest seconds between polls for an export; small ones are ready at once."""
 _NO_SUBSET = "default"
-"""The folder, in the export of a project, of images that are in no subset."""
+"""The folder for images without a subset, in the export of a project."""
 _Count = Annotated[int, Field(ge=0)]
 _Name = Annotated[str, Field(max_length=4096)]
 
@@ -56,7 +56,7 @@ class _Thing(Told):
 
 
 class _Job(Told):
-    """Somebody has gone through the images of one that is completed, or that is validated or accepted."""
+    """A job. Its images count as reviewed if it is completed, or in the stage of validation or acceptance."""
 
     id: int
     task_id: int
@@ -98,17 +98,17 @@ class _Frame(Told):
 
 
 class _Meta(Told):
-    """The images of a task or a job; of a video there is one frame for all. Frames have the numbers of the task's."""
+    """The images of a task or job; a video has one frame entry for all. Frame numbers are those of the task."""
 
     size: _Count
     frames: list[_Frame] | None = None
     deleted_frames: tuple[int, ...] = ()
     included_frames: list[int] | None = None
     chunks_updated_date: _Name = ""
-    """When the images were changed last; what is drawn on them is none of it."""
+    """When the images were last changed, not counting annotations."""
 
     def numbered(self, first: int) -> list[tuple[int, str]] | None:
-        """The number and name of each image of a task, or of a job that begins with ``first``; None where they have no names."""
+        """The number and name of each image of a task, or of a job that begins with frame ``first``; None without names."""
         if self.frames is None or self.included_frames is not None or len(self.frames) != self.size:
             return None
         return [(number, each.name) for number, each in enumerate(self.frames, first)]
@@ -125,7 +125,7 @@ class _Request(Told):
 
 
 class _Server:
-    """One that is asked for one thing."""
+    """A client for one project, task or job."""
 
     def __init__(self, source: CvatSource, errand: Errand) -> None:
         self.client, self.base, self.store = errand.client, source.url, errand.kept.store
@@ -146,7 +146,7 @@ class _Server:
         )
 
     def all(self, path: str, model: type[_Page], **params: Any) -> Iterator[Any]:
-        """Of all pages."""
+        """The entries of all pages."""
         url = services.address(self.base, path)
         params |= {"page_size": _PAGE, "sort": "id"}
 
@@ -161,24 +161,24 @@ class _Server:
         return self.get(f"/api/{self.kind}s/{self.number}", _Thing)
 
     def tasks(self) -> list[_Thing]:
-        """Those of the project; none of anything else."""
+        """The tasks of a project; empty for a task or job."""
         return [*self.all("/api/tasks", _Things, project_id=self.number)] if self.kind == "project" else []
 
     def parts(self) -> Iterator[tuple[str, _Thing]]:
-        """What has images: the job, or all tasks, as they were when they were first asked for."""
+        """The things with images: the job, or all tasks, cached from the first request."""
         if self._parts is None:
             self._parts = self.tasks() if self.kind == "project" else [self.thing()]
         return ((("job" if self.kind == "job" else "task"), each) for each in self._parts)
 
     def meta(self, kind: str, number: int) -> _Meta:
-        """Of a task or a job, as it was when it was first asked for."""
+        """The images of a task or job, cached from the first request."""
         if (kind, number) not in self._metas:
             path = f"/api/{kind}s/{number}/data/meta"
             self._metas[kind, number] = self.get(path, _Meta, limit=services.LARGEST_LIST)
         return self._metas[kind, number]
 
     def jobs(self) -> list[_Job]:
-        """Those in which people go through the images."""
+        """The jobs in which people review the images."""
         if self.kind == "job":
             return [self.get(f"/api/jobs/{self.number}", _Job)]
         return [*self.all("/api/jobs", _Jobs, **{f"{self.kind}_id": self.number})]
@@ -190,7 +190,7 @@ class _Server:
 
 
 def look(source: CvatSource, errand: Errand) -> Origin:
-    """By when it, its tasks and its labels were changed last, and which jobs are done."""
+    """The state by the last changes of it, its tasks and labels, and by which jobs are done."""
     server = _Server(source, errand)
     thing, tasks = server.thing(), server.tasks()
     for each in (thing, *tasks):
@@ -213,7 +213,7 @@ def look(source: CvatSource, errand: Errand) -> Origin:
 
 @dataclass(frozen=True)
 class _Image:
-    """An image of a task: where an export has it, what `Kept` calls it, and of which state of the task it is."""
+    """An image of a task: its path in an export, its key in `Kept`, and the state of the task."""
 
     task: int
     number: int
@@ -223,14 +223,14 @@ class _Image:
 
 
 def fetch(source: CvatSource, errand: Errand, origin: Origin) -> tuple[SourceFiles, Origin]:
-    """The export, with the images that the store does not hold already. What changes meanwhile is seen by the next look."""
+    """Fetch the export, with images that the store does not have yet. Changes in the meantime are found by the next look."""
     server = _Server(source, errand)
     pushed = _pushed(server)
     images = _images(server)
-    # What nobody has gone through yet is of no use, and comes once somebody has.
+    # Unreviewed images are not needed; they are fetched once somebody has reviewed them.
     wanted = [image for image in images if not _waits(image.path, pushed)]
     seen = {image: found for image in wanted if (found := errand.kept.find(image.key, image.state)) is not None}
-    # An export of all is one question, where single images are one each.
+    # An export with all images is one request; single images take one each, which only pays off if few are missing.
     is_little = bool(wanted) and 2 * (len(wanted) - len(seen)) <= len(images)
     added = list[int]()
 
@@ -247,7 +247,7 @@ def fetch(source: CvatSource, errand: Errand, origin: Origin) -> tuple[SourceFil
 
 
 def _images(server: _Server) -> list[_Image]:
-    """Those of all tasks; none where one has images that an export calls otherwise, or that no folder can hold."""
+    """The images of all tasks; empty if a task has images with other names in an export, or with unsafe names."""
     if server.kind == "job":
         return []
     found = list[_Image]()
@@ -278,7 +278,7 @@ def _is_plain(path: str) -> bool:
 def _complete(
     server: _Server, errand: Errand, folder: Path, images: Sequence[_Image], seen: Mapping[_Image, Seen]
 ) -> int:
-    """Add to an export of annotations its images: from the store, and one by one; the bytes of these."""
+    """Add the images to an export of annotations, from the store or one by one; returns the downloaded bytes."""
     size = 0
     for image in images:
         target = folder / image.path
@@ -291,7 +291,7 @@ def _complete(
         except UnexpectedStatusError as error:
             if error.status in {401, 403}:
                 raise
-            continue  # It is missed where the images are counted.
+            continue  # The comparison with the server's images reports it.
         errand.progress(size, 0)
     return size
 
@@ -299,7 +299,7 @@ def _complete(
 def _downloaded(
     server: _Server, errand: Errand, complete: Callable[[Path], None], *, with_images: bool
 ) -> tuple[SourceFiles, int]:
-    """An export, and its bytes."""
+    """Download an export; returns its files and its size in bytes."""
     url = _exported(server, with_images=with_images)
     try:
         found = download(errand.client, Wanted(url, errand.scratch / "archive", server.login), errand.progress)
@@ -311,7 +311,7 @@ def _downloaded(
 
 
 def _exported(server: _Server, *, with_images: bool) -> str:
-    """The address of an export of now."""
+    """Request a new export; returns its address."""
     path = f"/api/{server.kind}s/{server.number}/dataset/export"
     url = services.address(server.base, path)
     doing = f"waiting for the export of {server.words} of CVAT"
@@ -320,7 +320,7 @@ def _exported(server: _Server, *, with_images: bool) -> str:
         asked: dict[str, Any] = {"login": server.login, "headers": _ACCEPT, "method": "POST", "body": b""}
         asked["params"] = {"format": EXPORTED, "save_images": "true" if with_images else "false"}
         answer = server.client.answer(url, expect=(202, 409), **asked)
-        if answer.status == 409:  # one of the same kind is being made, of how it was some time ago
+        if answer.status == 409:  # an earlier export is in progress, which has an older state: try again after it
             return None
         return services.understood(server.client, url, _Started, server.client.parsed(answer))
 
@@ -338,7 +338,7 @@ def _exported(server: _Server, *, with_images: bool) -> str:
 
 
 def _compared(server: _Server, tree: SourceFiles, pushed: Mapping[str, Pushed]) -> SourceFiles:
-    """With the images that the server has and did not export excluded by name; those that were deleted there do not count."""
+    """Exclude by name the images that the server has but did not export; images deleted there do not count."""
     here = {name for path in tree.images for name in _names(path)}
     missing, count = list[str](), 0
     for kind, thing in server.parts():
@@ -363,7 +363,7 @@ def _compared(server: _Server, tree: SourceFiles, pushed: Mapping[str, Pushed]) 
 
 
 def _pushed(server: _Server) -> dict[str, Pushed]:
-    """The images that we gave it, by their names: what was suggested, and whether the job of each is done."""
+    """The images that were pushed from here, by their names: the suggestion, and whether the image's job is done."""
     ours = [
         (thing.id, number, name)
         for kind, thing in server.parts()
@@ -380,11 +380,11 @@ def _pushed(server: _Server) -> dict[str, Pushed]:
 
 
 class _Done:
-    """Frames that people have gone through. Only ends of jobs are kept: a server may tell of any number, with any frames."""
+    """Reviewed frames. Only the bounds of jobs are stored, since a server may report any number of jobs with any frames."""
 
     def __init__(self) -> None:
         self._ends: dict[int, dict[int, int]] = {}
-        """By task (or job), the last frame by the first of a part."""
+        """By task (or job): the last frame of each part by its first."""
         self._starts: dict[int, list[int]] = {}
 
     def add(self, thing: int, first: int, last: int) -> None:
@@ -396,7 +396,7 @@ class _Done:
         ends = self._ends.get(thing, {})
         if thing not in self._starts:
             self._starts[thing] = starts = sorted(ends)
-            # So that the nearest part that begins before a frame reaches as far as any of those does.
+            # Running maximum, so that the last part that begins before a frame reaches as far as any earlier one.
             for before, start in pairwise(starts):
                 ends[start] = max(ends[start], ends[before])
         place = bisect_right(self._starts[thing], number)
@@ -409,7 +409,7 @@ def _waits(name: str, pushed: Mapping[str, Pushed]) -> bool:
 
 
 def _told(tree: SourceFiles, pushed: Mapping[str, Pushed]) -> SourceFiles:
-    """With what was suggested, and what is to be said of it."""
+    """Add the suggestions, and the warnings about them."""
     warnings = list(tree.warnings)
     if lost := sum(each.is_reviewed and each.suggested is None for each in pushed.values()):
         warnings.append(
@@ -423,7 +423,7 @@ def _told(tree: SourceFiles, pushed: Mapping[str, Pushed]) -> SourceFiles:
 
 
 def _names(path: str) -> Iterator[str]:
-    """Which frames an exported image may be: images of a subset lie in a folder of it, and suffixes may be others."""
+    """Possible frame names of an exported image: it may be in a folder of its subset and have another suffix."""
     _, _, name = path.partition("images/")
     yield _stem(name)
     yield _stem(name.partition("/")[2])

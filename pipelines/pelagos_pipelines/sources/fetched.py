@@ -1,4 +1,4 @@
-"""What places that are fetched from have in common: their errand with its Secret, and the files that an archive stands for."""
+"""Common code of remote places: their errand with its Secret, and the files of archives."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def errand(
     progress: Callable[[int, int], None],
     kept: Kept | None = None,
 ) -> Iterator[Errand]:
-    """With what the place that ``source`` names is asked, by the environment of this step; see Errand.
+    """The errand for the place that ``source`` names, from the environment of this step; see Errand.
 
     Raises:
-        RefusedError: SOURCE_SECRET_INCOMPLETE, and SOURCE_NOT_ALLOWED for a setting that is none.
+        RefusedError: SOURCE_SECRET_INCOMPLETE, or SOURCE_NOT_ALLOWED for an invalid setting.
     """
     secret = _secret(source)
     with Client(Policy.read(), f"source.{source.place}") as client:
@@ -46,10 +46,9 @@ def errand(
 def unpacked(
     name: str, file: Path, errand: Errand, complete: Callable[[Path], None] = lambda folder: None
 ) -> SourceFiles:
-    """The files in the archive at ``file``, which people call ``name``; its room is free again before images are looked at.
+    """The files in the archive at ``file``, called ``name`` in messages. The archive is deleted before images are read.
 
-    ``complete`` adds to the folder what the archive was made without.
-
+    ``complete`` adds files to the folder that the archive lacks.
     Raises RefusedError and FullError, see `archives.unpack` and `volume.collect`.
     """
     with Folder(file.parent).open(file.name) as opened:
@@ -69,10 +68,9 @@ def unpacked(
 
 
 def arranged(files: Mapping[str, Path], errand: Errand) -> SourceFiles:
-    """Files by their names, where a single archive stands for what is in it.
+    """Arrange files by their names; a single archive is replaced by its content.
 
-    Of several files each archive becomes a folder of its name, beside the others. Names have passed `safe`.
-
+    With several files, each archive becomes a folder of its name beside the others. Names have passed `safe`.
     Raises RefusedError and FullError as `unpacked`.
     """
     field = errand.client.field
@@ -81,7 +79,7 @@ def arranged(files: Mapping[str, Path], errand: Errand) -> SourceFiles:
         return unpacked(names[0], files[names[0]], errand)
     root, warnings = errand.scratch / "arranged", list[str]()
     kinds = {name: _kind(name, file) for name, file in files.items()}
-    # Plain ones first: none takes the place of what an archive holds.
+    # Plain files first, so that none can replace the content of an archive.
     for name in sorted(files, key=lambda name: kinds[name] is not None):
         file, kind, target = files[name], kinds[name], root / name
         if kind is None:
@@ -99,11 +97,11 @@ def arranged(files: Mapping[str, Path], errand: Errand) -> SourceFiles:
 
 
 def safe(sizes: Mapping[str, int], errand: Errand) -> Mapping[str, Path]:
-    """Where each file is brought, below the scratch folder; strangers' names have to be ones that a folder can hold.
+    """The target of each file below the scratch folder. The names are untrusted and must be valid file names.
 
     Raises:
-        RefusedError: FORMAT_INVALID for another name, or more files than a source may have.
-        FullError: the disk has no room for all of them.
+        RefusedError: FORMAT_INVALID for an invalid name, or more files than a source may have.
+        FullError: the disk has no space for all of them.
     """
     if len(sizes) > volume.MAX_FILES:
         raise RefusedError(
@@ -122,14 +120,15 @@ def safe(sizes: Mapping[str, int], errand: Errand) -> Mapping[str, Path]:
 
 
 def _kind(name: str, file: Path) -> str | None:
-    """Which archive a file is, by its name and its content: a table that begins like one is none."""
+    """The kind of archive, if both name and content are of one, so that a table that begins like one is not."""
     named = archives.kind_of(name)
     with file.open("rb") as opened:
         return named and (archives.kind_in(opened.fileno()) or named)
 
 
 def login(secret: Mapping[str, str], make: Callable[[Mapping[str, str]], Credentials], errand: Errand) -> Credentials:
-    """What ``make`` makes of the Secret; none without one. Raises RefusedError for a value that no header can have."""
+    """The credentials that ``make`` returns for the Secret; empty without one. Raises RefusedError for an invalid header
+    value."""
     if not secret:
         return Credentials()
     try:
@@ -141,7 +140,7 @@ def login(secret: Mapping[str, str], make: Callable[[Mapping[str, str]], Credent
 
 
 def counted(origin: Origin, tree: SourceFiles) -> Origin:
-    """With the number of files."""
+    """The origin with the number of files."""
     return origin.model_copy(update={"files": len(tree.files)})
 
 
@@ -163,7 +162,7 @@ def _secret(source: Source) -> Mapping[str, str]:
 
 
 def secret_content() -> dict[str, str] | None:
-    """What this step was given; None: nothing."""
+    """The content of the Secret that this step was given; None without one."""
     given = os.environ.get(SECRET_CONTENT)
     if given is not None:
         return {str(key): str(value) for key, value in json.loads(given).items()}
@@ -171,7 +170,7 @@ def secret_content() -> dict[str, str] | None:
     if not folder or not Path(folder).is_dir():
         return None
     found = dict[str, str]()
-    # Kubernetes keeps the files of a Secret behind links, in folders that begin with two dots.
+    # Kubernetes mounts the files of a Secret as links into folders whose names begin with two dots.
     for file in sorted(Path(folder).iterdir())[:_MOST_KEYS]:
         if file.is_file() and not file.name.startswith(".."):
             with file.open("rb") as content:

@@ -1,4 +1,4 @@
-"""An archive at an address: looked at by its ETag or date, downloaded, held against its sha256, and unpacked."""
+"""An archive at a URL: checked for changes by ETag or date, downloaded, verified by its SHA-256, and unpacked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pelagos_pipelines.sources.place import Errand, RemotePlace
 
 
 def look(source: HttpSource, errand: Errand) -> Origin:
-    """By the digest that people gave, nobody need be asked."""
+    """The state by the SHA-256 in the spec, without a request, else by what the server reports."""
     told = Origin(url=shown_url(source.url), sha256=source.sha256 or "", state=source.sha256 or "")
     if source.sha256:
         return told
@@ -26,7 +26,7 @@ def look(source: HttpSource, errand: Errand) -> Origin:
 
 
 def fetch(source: HttpSource, errand: Errand, origin: Origin) -> tuple[SourceFiles, Origin]:
-    """The files in the archive."""
+    """Fetch the files in the archive."""
     wanted = Wanted(source.url, errand.scratch / "archive", _login(source, errand), sha256=source.sha256 or "")
     found = download(errand.client, wanted, errand.progress)
     tree = fetched.unpacked(_name(source.url), found.path, errand)
@@ -39,7 +39,7 @@ def fetch(source: HttpSource, errand: Errand, origin: Origin) -> tuple[SourceFil
 
 
 def _name(url: str) -> str:
-    """What people call the archive."""
+    """The archive's name for messages."""
     return shown(PurePosixPath(unquote(urlsplit(url).path)).name)[:200] or "the archive"
 
 

@@ -1,8 +1,8 @@
-"""Images that an earlier look has brought and the Dataset's store holds: taken from there, once their server calls them the same.
+"""Reuses images that were fetched before and are in the Dataset's store, if their server reports that they are unchanged.
 
-How a server says it is for each source: by what it answers to a conditional question (RFC 9110, section 13), by a state of what
-holds the image, or since its address never leads to another one. What is kept is a hint and no more: an image is taken from the
-store if it has the digest that was noted, and fetched else.
+Each source decides how: by a conditional request (RFC 9110, section 13), by a state of what contains the image, or because its
+address always leads to the same image. The records are only hints: an image is taken from the store if it has the recorded
+digest, and fetched otherwise.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pelagos_pipelines.storage import StorageError
 from pelagos_pipelines.storage.buckets import Bucket
 
 FILE = "fetched.json"
-"""In a store: what stands for the images of its source by the digest of what they are called there."""
+"""File in a store with the records of the source's images, by the digest of their keys."""
 _SCHEMA = 1
 _LONGEST = 500
 
 
 class Seen(NamedTuple):
-    """An image as it was fetched: what its server said of it, and what it is."""
+    """A fetched image: its validators from the server, and its digest."""
 
     etag: str
     modified: str
@@ -38,18 +38,18 @@ class Seen(NamedTuple):
 
     @property
     def validators(self) -> Validators:
-        """By which its server is asked."""
+        """The validators for a conditional request."""
         return Validators(self.etag, self.modified, self.size)
 
 
 class Kept:
-    """Those of one source. ``folder`` has FILE, and the blobs where there is no ``bucket``; None keeps nothing.
+    """The kept images of one source. ``folder`` has FILE, and the blobs unless there is a ``bucket``; None keeps nothing.
 
-    ``store`` is the uri, or the folder, of the whole store; "" where there is none.
+    ``store`` is the URI or folder of the whole store; "" without one.
     """
 
     def __init__(self, folder: Path | None = None, bucket: Bucket | None = None, store: str = "") -> None:
-        """Reads what is known; a file that is damaged knows nothing."""
+        """Read the records; a damaged file counts as empty."""
         self.store = store
         self._folder, self._bucket = folder, bucket
         self._known = _read(folder / FILE) if folder is not None else {}
@@ -58,12 +58,12 @@ class Kept:
         self.reused = 0
 
     def find(self, key: str, state: str = "") -> Seen | None:
-        """The image that is called ``key``, if the store holds it and ``state`` is what it was."""
+        """The record of the image ``key``, if the store has it and ``state`` is unchanged; else None."""
         seen = self._known.get(_hashed(key))
         return seen if seen is not None and seen.state == state[:_LONGEST] and self._holds(seen) else None
 
     def bring(self, seen: Seen, target: Path) -> bool:
-        """Put it at ``target``; False when the store has lost it."""
+        """Put the image at ``target``; False when the store no longer has it."""
         path = _path(seen.sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -77,12 +77,12 @@ class Kept:
         return True
 
     def note(self, key: str, path: str, validators: Validators = Validators(), state: str = "") -> None:  # noqa: B008 - frozen
-        """That the image is ``path`` among the files of the source."""
-        # A header of a stranger's: no more than tells one from another.
+        """Record that the image ``key`` is ``path`` among the files of the source."""
+        # Headers of servers are untrusted: keep no more than is needed to compare them.
         self._noted[_hashed(key)] = path, validators.etag[:_LONGEST], validators.modified[:_LONGEST], state[:_LONGEST]
 
     def write(self, digests: Mapping[str, tuple[str, int]]) -> None:
-        """Once versions hold them: ``digests`` has sha256 and size of those files of the source that they hold as they are."""
+        """Write the records after the version was stored; ``digests`` has SHA-256 and size of files that it stores unchanged."""
         if self._folder is None or not self._noted:
             return
         rows = {
@@ -103,12 +103,12 @@ class Kept:
 
 
 def _hashed(key: str) -> str:
-    # Addresses may be long, and signed.
+    # Hashed, since URLs can be long and contain signatures.
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _path(sha256: str) -> str:
-    """As versions name blobs."""
+    """The path of a blob in a store."""
     return f"blobs/{sha256[:2]}/{sha256[2:]}"
 
 

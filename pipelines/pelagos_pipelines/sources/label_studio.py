@@ -1,8 +1,7 @@
-"""A project of a Label Studio server: its tasks, page by page with annotations and predictions, and the images that they show.
+"""A project of a Label Studio server: its tasks with annotations and predictions, page by page, and their images.
 
-Source: labelstud.io, "API reference", and a server 1.23. Not its exports: those in other formats than JSON lose shapes, and the
-one in JSON has no predictions but their numbers. What is read is written as such an export, with the images under the names that
-they have here.
+Source: labelstud.io, "API reference", and a server 1.23. Exports are not used: formats other than JSON lose shapes, and JSON only
+has the ids of predictions. The tasks are written in the form of a JSON export, with the local names of the images.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ from pelagos_pipelines.sources.services import Told
 
 Made = TypeVar("Made")
 _LOOKED_AT, _READ = 500, 50
-"""Tasks of a page: without what people drew, and with it."""
+"""Tasks per page: without annotations, and with them."""
 _LARGEST_PAGE = 2 * services.LARGEST_LIST
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 """A personal access token; a legacy one has no dots."""
 _IMAGE = re.compile(r"<(?:Image|HyperText)\b[^>]*>", re.IGNORECASE)
 _VALUE = re.compile(r"\bvalue(?:List)?\s*=\s*[\"']\$(\w{1,200})", re.IGNORECASE)
 _UPLOADED = re.compile(r"/data/upload/\d+/[0-9a-f]{8}-")
-"""Where Label Studio puts what is uploaded: under a name of its own each time, so that another image has another one."""
+"""Paths of uploaded files, which are unique for each upload, so that a path always leads to the same image."""
 _Count = Annotated[int, Field(ge=0)]
 
 
@@ -51,7 +50,7 @@ class _Project(Told):
 
 
 class _Row(Told):
-    """A task, without what it shows."""
+    """A task without its data."""
 
     id: int
     updated_at: Annotated[str, Field(max_length=100)]
@@ -76,18 +75,18 @@ class _Access(Told):
 
 
 class _Server:
-    """One that is asked for one project."""
+    """A client for one project."""
 
     def __init__(self, source: LabelStudioSource, errand: Errand) -> None:
         self.client, self.base, self.project = errand.client, source.url, source.project
         self._token = errand.secret.get("token", "").strip()
         self._errand = errand
         self._is_personal = _TOKEN.fullmatch(self._token) is not None
-        # A personal one is for renewing alone; what it gives is good for minutes, and renewed when it is not.
+        # A personal token only serves to get access tokens, which expire after minutes and are then renewed.
         self._login = None if self._is_personal else fetched.login(errand.secret, _legacy, errand)
 
     def held(self, ask: Callable[[Credentials], Made]) -> Made:
-        """What ``ask`` gives with a login that is good now."""
+        """The result of ``ask`` with valid credentials, which are renewed if the server rejects them."""
         try:
             return ask(self._login if self._login is not None else self._renewed())
         except UnexpectedStatusError as error:
@@ -113,9 +112,9 @@ class _Server:
     def tasks(
         self, model: type[services.Model], size: int, **params: Any
     ) -> Iterator[tuple[services.Model, dict[str, Any]]]:
-        """Every task, as it is understood and as it came.
+        """Every task, as a model and as the original document.
 
-        Raises FetchError when there are others at the end than at the beginning.
+        Raises FetchError when the tasks changed while the pages were read.
         """
         url = services.address(self.base, "/api/tasks")
         seen, page, expected = set[int](), 1, None
@@ -136,7 +135,7 @@ class _Server:
 
 
 def look(source: LabelStudioSource, errand: Errand) -> Origin:
-    """By when each task was changed last, and how many annotations and predictions it has."""
+    """The state by each task's last change and its numbers of annotations and predictions."""
     server = _Server(source, errand)
     project = server.about()
     rows = [row for row, _ in server.tasks(_Row, _LOOKED_AT)]
@@ -152,7 +151,7 @@ def look(source: LabelStudioSource, errand: Errand) -> Origin:
 
 
 def fetch(source: LabelStudioSource, errand: Errand, origin: Origin) -> tuple[SourceFiles, Origin]:
-    """The tasks as a JSON export, and their images in ``images/``. What changes meanwhile is seen by the next look."""
+    """Fetch the tasks as a JSON export, and their images in ``images/``. Changes in the meantime are found by the next look."""
     server = _Server(source, errand)
     folder = errand.scratch / "project"
     folder.mkdir(parents=True)
@@ -165,14 +164,14 @@ def fetch(source: LabelStudioSource, errand: Errand, origin: Origin) -> tuple[So
 
 @dataclass
 class _Export:
-    """The tasks, as an export has them; ``keys`` are those of their data that are images."""
+    """Writes the tasks as an export; ``keys`` are the members of their data that are images."""
 
     server: _Server
     pictures: Pictures
     keys: frozenset[str]
 
     def write(self, file: BinaryIO) -> None:
-        """Task by task; memory holds a page of them."""
+        """Write task by task, with one page of tasks in memory."""
         file.write(b"[")
         is_first = True
         for task, document in self.server.tasks(_Task, _READ, fields="all"):
@@ -187,7 +186,7 @@ class _Export:
         file.write(b"]\n")
 
     def _value(self, task: _Task, key: str, value: Any) -> Any:
-        """What a task shows, with the names that its images have here."""
+        """A value of a task's data, with images replaced by their local names."""
         if self.keys and key not in self.keys:
             return value
         if isinstance(value, list):
@@ -199,13 +198,13 @@ class _Export:
 
 
 def _keys(configuration: str) -> Iterator[str]:
-    """Under which the configuration of the labelling has images."""
+    """The keys of images in the labelling configuration."""
     for tag in _IMAGE.findall(configuration):
         yield from _VALUE.findall(tag)
 
 
 def _named(place: str) -> str:
-    """What an image is called at its place."""
+    """The name of an image in its URL."""
     return services.path_of(place).removeprefix("data/upload/")
 
 

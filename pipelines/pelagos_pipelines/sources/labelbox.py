@@ -1,7 +1,7 @@
 """A project of Labelbox: exported as NDJSON by its GraphQL API, with the images and masks that the lines name.
 
-Source: labelbox 7.17.0, ``schema/project.py``, ``schema/task.py`` and ``schema/export_task.py``. An export comes in parts, each
-at an address of its own that needs no key, as images are; masks stand behind addresses of the API that want it.
+Source: labelbox 7.17.0, ``schema/project.py``, ``schema/task.py`` and ``schema/export_task.py``. An export has several parts with
+URLs that need no key, like those of images; masks are at URLs of the API that need it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pelagos_pipelines.sources.services import Told
 
 _PAUSES = (0.2, 15.0)
 _LONGEST_LINE = 16 * 2**20
-"""Bytes, as the reader of the format has it."""
+"""Most bytes of a line, as in the reader of the format."""
 _MOST_PARTS = 100_000
 _IDENTITY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REASONS = {
@@ -36,7 +36,7 @@ _REASONS = {
     "FORBIDDEN": Reason.SOURCE_ACCESS_DENIED,
     "RESOURCE_NOT_FOUND": Reason.SOURCE_NOT_FOUND,
 }
-"""By the code of an error."""
+"""Reasons and messages by error code."""
 _PROJECT = "query($id: ID!){project(where: {id: $id}){id name updatedAt lastActivityTime dataRowCount}}"
 _EXPORT = "mutation($input: ExportDataRowsInProjectInput!){exportDataRowsInProject(input: $input){taskId isStreamable}}"
 _USER = "query{user{id}}"
@@ -106,7 +106,7 @@ class _Part(Told):
 
 
 class _Api:
-    """One that is asked for one project."""
+    """A client for one project."""
 
     def __init__(self, source: LabelboxSource, errand: Errand) -> None:
         self.client, self.url = errand.client, services.address(source.url, "/graphql")
@@ -114,7 +114,7 @@ class _Api:
         self.errand, self.source = errand, source
 
     def ask(self, query: str, path: str, model: type[services.Model], **variables: Any) -> services.Model | None:
-        """What is found at ``path`` of the answer; None where nothing is. Raises RefusedError for errors."""
+        """The model at ``path`` of the answer; None where there is nothing. Raises RefusedError for errors."""
         body = {"query": query, "variables": variables}
         found = self.client.json(self.url, method="POST", body=body, login=self.login, limit=services.LARGEST_LIST)
         errors = found.get("errors") if isinstance(found, dict) else None
@@ -126,7 +126,7 @@ class _Api:
         return None if part is None else services.understood(self.client, self.url, model, part)
 
     def must(self, query: str, path: str, model: type[services.Model], **variables: Any) -> services.Model:
-        """The same; that nothing is found is a refusal."""
+        """Like ``ask``, but refuses if nothing is found."""
         found = self.ask(query, path, model, **variables)
         if found is None:
             raise RefusedError(
@@ -148,7 +148,7 @@ class _Api:
         return self.must(_PROJECT, "project", _Project, id=self.source.project)
 
     def exported(self) -> str:
-        """The task of an export of now, once it is complete."""
+        """Start an export; returns its task once it is complete."""
         asked = {
             "taskName": "pelagos",
             "isStreamableReady": True,
@@ -173,7 +173,7 @@ class _Api:
         return self.ask(_HEADER, "task.exportMetadataHeader", _Header, where={"id": task}, streamType=stream)
 
     def lines(self, task: str, header: _Header) -> Iterator[bytes]:
-        """Those of the export, part by part, each of which is whole lines."""
+        """The lines of the export, part by part; each part consists of whole lines."""
         offset, count = 0, 0
         for _ in range(_MOST_PARTS):
             if offset >= header.size:
@@ -197,7 +197,7 @@ class _Api:
 
 @dataclass
 class _Export:
-    """Lines as they are read here: images under their names, masks beside them."""
+    """Rewrites lines for local reading: with the images' local names, and masks beside them."""
 
     api: _Api
     pictures: Pictures
@@ -237,7 +237,7 @@ class _Export:
 
 
 def look(source: LabelboxSource, errand: Errand) -> Origin:
-    """By when somebody worked on the project last."""
+    """The state by the last work on the project."""
     project = _Api(source, errand).project()
     return Origin(
         url=shown_url(source.url),
@@ -248,7 +248,7 @@ def look(source: LabelboxSource, errand: Errand) -> Origin:
 
 
 def fetch(source: LabelboxSource, errand: Errand, origin: Origin) -> tuple[SourceFiles, Origin]:
-    """The lines as NDJSON, images in ``images/``, masks in ``masks/``; rows that the export lacks are said."""
+    """Fetch the lines as NDJSON, images in ``images/``, masks in ``masks/``; rows missing in the export are reported."""
     api, folder = _Api(source, errand), errand.scratch / "project"
     folder.mkdir(parents=True)
     task = api.exported()
@@ -265,7 +265,7 @@ def fetch(source: LabelboxSource, errand: Errand, origin: Origin) -> tuple[Sourc
 
 
 def _objects(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """What was drawn, by all."""
+    """All drawn objects of a row."""
     for project in _mapping(row.get("projects")).values():
         for label in _listed(_mapping(project).get("labels")):
             yield from map(_mapping, _listed(_mapping(_mapping(label).get("annotations")).get("objects")))

@@ -1,4 +1,4 @@
-"""Images that a service names one by one: brought under names of ours, or left out by name and reason."""
+"""Fetches images that a service lists one by one, under names of our own, or leaves them out with a reason."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from pelagos_pipelines.sources.services import Names
 
 LARGEST_IMAGE = 2**32
 Held = Callable[[Callable[[Credentials], Fetched]], Fetched]
-"""Calls with credentials that are good now."""
+"""Calls a function with valid credentials, and renews them if necessary."""
 _AT = re.compile(r"https?://")
 
 
 class LeftError(Exception):
-    """An image cannot be had: which, and why."""
+    """An image cannot be fetched; the arguments are its name and the reason."""
 
 
 @dataclass
 class Pictures:
-    """What has been brought below ``folder`` so far, from the service at ``base`` with its login, and elsewhere without.
+    """The images fetched into ``folder``, from the service at ``base`` with its login, and from elsewhere without.
 
-    ``left``: what an image belongs to, the annotations of that, and why it is not there.
+    ``left`` has for each omitted image what it belongs to, its number of annotations, and the reason.
     """
 
     base: str
@@ -59,11 +59,10 @@ class Pictures:
     def bring(
         self, url: str, wanted: str, mark: str, *, logs_in: bool = True, key: str = "", is_fixed: bool = False
     ) -> str:
-        """The name, much like ``wanted``, of the image at an address, once it is here; for ``mark`` see Names.
+        """Fetch the image at a URL; returns its name, which is similar to ``wanted``; for ``mark`` see Names.
 
-        ``key`` is what the image is called where that is not by its address, as with one that is signed anew each time;
-        ``is_fixed``: an address that leads to the same image always.
-
+        ``key`` identifies the image if its URL does not, for example because it is signed again each time. ``is_fixed``: the URL
+        always leads to the same image.
         Raises LeftError, RefusedError for addresses that are not allowed, and FetchError.
         """
         if url.startswith("data:"):
@@ -89,7 +88,7 @@ class Pictures:
         return name
 
     def _fetched(self, url: str, target: Path, seen: Seen | None, *, logs_in: bool) -> Validators:
-        """What the server says of an image that is at ``target`` now: from the store, where it says that nothing has changed."""
+        """Put the image at ``target``, from the store if the server reports it as unchanged; returns the server's validators."""
         try:
             unless = None if seen is None else seen.validators
             found = self.download(url, target, logs_in=logs_in, unless=unless)
@@ -102,7 +101,7 @@ class Pictures:
         return found.validators
 
     def download(self, url: str, target: Path, *, logs_in: bool = True, unless: Validators | None = None) -> Fetched:
-        """A file, with the login only where the address is the service's own. Raises as ``bring``, and UnchangedError."""
+        """Download a file, with the login only if the URL is the service's own. Raises as ``bring``, and UnchangedError."""
         client = self.errand.client
 
         def ask(login: Credentials) -> Fetched:
@@ -114,12 +113,12 @@ class Pictures:
             raise LeftError(shown_url(url), f"its server answers with HTTP {error.status}") from error
 
     def leave(self, what: str, annotations: int, error: LeftError) -> None:
-        """Note what is left out since an image of it is not there."""
+        """Record what is left out because its image cannot be fetched."""
         name, why = error.args
         self.left.append((shown(f"{what}: {name}")[:400], annotations, why))
 
     def collected(self, what: str, origin: Origin) -> tuple[SourceFiles, Origin]:
-        """All that is there, and what is not. Raises RefusedError when no image is."""
+        """The fetched files, with those left out. Raises RefusedError when no image could be fetched."""
         field_named = self.errand.client.field
         if self.left and not self.images:
             raise RefusedError(Reason.SOURCE_INVALID, f"no image could be fetched: {self._said}", field_named)

@@ -1,4 +1,4 @@
-"""What a place that images come from must offer."""
+"""The interface of places that images come from."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from pelagos_pipelines.sources.kept import Kept
 
 @dataclass(frozen=True)
 class Place:
-    """Where files come from. A new one is a module that makes one, and a line in registry.PLACES.
+    """A local place of files. A new one is a module that creates one, and a line in registry.PLACES.
 
-    ``obtain`` takes the part of the request that belongs to the place, the data volume, and a folder for copies, which need not
-    exist. It gives the files, on this machine, or refuses: SOURCE_NOT_FOUND, SOURCE_EMPTY, or FORMAT_INVALID for files that no
-    reader should see.
+    ``obtain`` takes the place's part of the request, the data volume, and a folder for copies, which need not exist. It returns
+    the files on this machine, or refuses: SOURCE_NOT_FOUND, SOURCE_EMPTY, or FORMAT_INVALID for unsafe files.
     """
 
     description: SourceDescription
@@ -33,13 +32,13 @@ class Place:
 
 
 def _untold(done: int, total: int) -> None:
-    """Nobody is told."""
+    """The default for ``progress``: reports to nobody."""
 
 
 @dataclass(frozen=True)
 class Errand:
-    """With what a place is asked: ``client``, the ``secret`` by its keys (empty without a secretRef), a folder for what is
-    brought, whom to tell how many bytes, of how many or 0, are here, and what of the source the Dataset's store holds."""
+    """The means of fetching: ``client``, the ``secret`` by its keys (empty without a secretRef), a ``scratch`` folder, a
+    ``progress`` callback with bytes done and total (0 if unknown), and the images ``kept`` in the Dataset's store."""
 
     client: Client
     scratch: Path
@@ -50,11 +49,11 @@ class Errand:
 
 @dataclass(frozen=True)
 class RemotePlace:
-    """Where files are fetched from. A new one is a module that makes one, and a line in registry.PLACES.
+    """A remote place of files. A new one is a module that creates one, and a line in registry.PLACES.
 
-    ``look`` says, without bringing it, which content is there now; ``fetch`` brings that content, as files on this machine, and
-    what became known of it meanwhile. Both take the part of the request that belongs to the place, and refuse as `Client` and
-    `Place` do; what passes by itself is a FetchError.
+    ``look`` returns the state of the present content without fetching it. ``fetch`` returns the content as files on this machine,
+    and its more precise origin. Both take the place's part of the request, and refuse as `Client` and `Place` do; temporary
+    failures are FetchErrors.
     """
 
     description: SourceDescription

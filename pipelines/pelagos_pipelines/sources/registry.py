@@ -1,4 +1,4 @@
-"""The places that a Dataset may name, and the choice of one. A new place is a module with a place, and a line here."""
+"""The places that a Dataset can name, and the choice of one. A new place is a module with a place, and a line here."""
 
 from __future__ import annotations
 
@@ -27,16 +27,15 @@ PLACES: Registry[Place | RemotePlace] = Registry(
 
 
 def remote(source: Source) -> RemotePlace | None:
-    """The place that the source names, where it is one to fetch from."""
+    """The remote place that the source names; None for a local one."""
     place = PLACES.named(source.place)
     return place if isinstance(place, RemotePlace) else None
 
 
 def obtain(source: Source, data_root: str, scratch: Path) -> SourceFiles:
-    """The files of the place that the source names, on this machine; copies of them are below ``scratch``.
+    """The files of the local place that the source names; copies of them are below ``scratch``.
 
-    Not of those that are fetched, which `fetched.errand` is for.
-
+    Remote places need `fetched.errand` instead.
     Raises:
         RefusedError: see Place.
         StorageError, StorageRefusedError: see storage.errors.

@@ -1,7 +1,7 @@
-"""A version of a Roboflow project: exported there, downloaded from where Roboflow says, and unpacked.
+"""A version of a Roboflow project: exported, downloaded from the URL that Roboflow returns, and unpacked.
 
-Source: roboflow 1.7.3, ``core/version.py`` and ``adapters/rfapi.py``. The key stands in the query, as Roboflow wants it, and goes
-to its API alone; where the archive lies needs none.
+Source: roboflow 1.7.3, ``core/version.py`` and ``adapters/rfapi.py``. The key is in the query, as Roboflow requires, and is only
+sent to its API; the archive's URL needs none.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAMES: Mapping[RoboflowFormat, str] = {
     "YoloV8": "yolov8",
     "YoloV8Obb": "yolov8-obb",
 }
-"""What Roboflow calls its formats."""
+"""Roboflow's names of the export formats."""
 
 
 class _Version(Told):
@@ -47,13 +47,13 @@ class _Link(Told):
 
 
 class _Export(Told):
-    """Without ``export`` it is being made."""
+    """The state of an export; without ``export`` it is in progress."""
 
     export: _Link | None = None
 
 
 def look(source: RoboflowSource, errand: Errand) -> Origin:
-    """A version never changes: that it is there is all there is to see."""
+    """Check that the version exists; it never changes."""
     about = _asked(source, errand, "", _About).version
     return Origin(
         url=shown_url(source.url),
@@ -63,7 +63,7 @@ def look(source: RoboflowSource, errand: Errand) -> Origin:
 
 
 def fetch(source: RoboflowSource, errand: Errand, origin: Origin) -> tuple[SourceFiles, Origin]:
-    """The export; fewer images than the version has are said."""
+    """Fetch the export; missing images of the version are reported."""
     link = errand.client.poll(
         lambda: _asked(source, errand, f"/{_NAMES[source.export]}", _Export).export,
         f"waiting for the export of version {source.version} of Roboflow's {source.project}",

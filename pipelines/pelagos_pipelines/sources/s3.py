@@ -1,4 +1,4 @@
-"""A prefix of a bucket, or an archive in it, on a storage that is not the installation's: with its own address and login."""
+"""A prefix of a bucket, or an archive in it, on a storage other than the installation's, with its own address and login."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OPTIONS = {
 
 
 def look(source: S3Source, errand: Errand) -> Origin:
-    """By names, sizes and ETags of a listing."""
+    """The state by names, sizes and ETags of a listing."""
     with _asking(source, errand) as bucket:
         objects = _objects(source, bucket, errand)
     listed = json.dumps([(each.path, each.size, each.etag) for each in objects]).encode()
@@ -45,7 +45,7 @@ def look(source: S3Source, errand: Errand) -> Origin:
 
 
 def fetch(source: S3Source, errand: Errand, origin: Origin) -> tuple[SourceFiles, Origin]:
-    """The files below the prefix, or in the archive."""
+    """Fetch the files below the prefix, or in the archive."""
     name, field = _name(source), errand.client.field
     with _asking(source, errand) as bucket:
         archive = _archive(name, bucket)
@@ -85,7 +85,7 @@ def _name(source: S3Source) -> str:
 
 @contextmanager
 def _asking(source: S3Source, errand: Errand) -> Iterator[Bucket]:
-    """The bucket, with failures of its storage in the words of a source."""
+    """A context with the bucket; failures of its storage become refusals of the source."""
     endpoint = source.endpoint or f"https://s3.{source.region}.amazonaws.com"
     errand.client.require_allowed(endpoint)
     credentials = {option: errand.secret[key].strip() for key, option in _OPTIONS.items() if key in errand.secret}

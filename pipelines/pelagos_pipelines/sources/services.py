@@ -1,4 +1,4 @@
-"""What servers of annotation tools have in common: documents that are understood or refused, addresses below theirs, states."""
+"""Common code for servers of annotation tools: validated documents, URLs, states and safe file names."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pelagos_pipelines.fetching import Client
 
 Model = TypeVar("Model", bound="Told")
 LARGEST_LIST = 64 * 2**20
-"""Bytes of a document with a line for each image."""
+"""Most bytes of a document with an entry for each image."""
 _ALONE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _WRITTEN = "!#$%&'()*+,/:;=?@[]~"
 _FILE = ("d", "filepath")
-"""Parameters by which files are asked for."""
+"""Query parameters with the path of a file."""
 _ODD = re.compile(r"[^\w .,;=@#%&()+\[\]{}~!$^'-]")
 _LONGEST, _LONGEST_ENDING, _DEEPEST, _MOST_SAME = 150, 12, 16, 1000
 _ENDINGS = {
@@ -38,13 +38,13 @@ _ENDINGS = {
 
 
 class Told(BaseModel):
-    """What is read of a server's document; what else stands there is passed over."""
+    """The read fields of a server's document; others are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 def understood(client: Client, url: str, model: type[Model], document: Any) -> Model:
-    """The document as a model. Raises RefusedError: SOURCE_INVALID with the place that is wrong."""
+    """Validate the document. Raises RefusedError (SOURCE_INVALID) with the invalid field."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
@@ -58,24 +58,24 @@ def understood(client: Client, url: str, model: type[Model], document: Any) -> M
 
 
 def address(base: str, path: str) -> str:
-    """Below the address of a server, which people write with a slash at the end, and without."""
+    """A URL below a server's address, which may have a trailing slash."""
     return f"{base.rstrip('/')}{path}"
 
 
 def rebased(base: str, url: str) -> str:
-    """An address that a server gives of itself, at the address by which it is known here: behind a proxy it often does not know
-    its own name, and nobody's credentials go where a server points."""
+    """A server's URL of its own, moved to the server's configured address: behind a proxy it often does not know its own name,
+    and credentials must not be sent to an address that a server chooses."""
     here, there = urlsplit(base), urlsplit(url)
     return urlunsplit((here.scheme, here.netloc, there.path, there.query, ""))
 
 
 def state_of(*parts: Any) -> str:
-    """Text that changes when one of the parts does."""
+    """A digest that changes when any of the parts does."""
     return hashlib.sha256(orjson.dumps(parts)).hexdigest()
 
 
 def is_address(url: str) -> bool:
-    """Whether it can be read as one."""
+    """Whether it is a URL with a host."""
     try:
         return bool(urlsplit(url).hostname)
     except ValueError:
@@ -83,18 +83,18 @@ def is_address(url: str) -> bool:
 
 
 def encoded(url: str) -> str:
-    """As browsers write an address that people typed, with spaces, letters of all scripts, and per cent signs alone."""
+    """Encode a typed URL as browsers do, with its spaces, non-ASCII letters and stray percent signs."""
     return _ALONE.sub("%25", quote(url, safe=_WRITTEN))
 
 
 def is_below(base: str, url: str) -> bool:
-    """Whether an address is the server's own, to which its credentials may go."""
+    """Whether a URL is the server's own, to which its credentials may be sent."""
     here, there = urlsplit(base), urlsplit(url)
     return (here.scheme, here.netloc.lower()) == (there.scheme, there.netloc.lower())
 
 
 def path_of(place: str) -> str:
-    """The path of a file in its address; of a file that a server is asked for by a parameter, that one."""
+    """The path of a file in its URL, or in the query parameter that names it."""
     try:
         parts = urlsplit(place)
     except ValueError:
@@ -112,12 +112,12 @@ def path_of(place: str) -> str:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a name says that it is an image's."""
+    """Whether a name has the suffix of an image."""
     return PurePosixPath(name).suffix.lower() in kinds.READABLE | kinds.OTHER
 
 
 def image_name(name: str, file: Path) -> str:
-    """The name of an image, with the ending of what the file is where it has none."""
+    """The name of an image; if it has no suffix, one that fits the file's content is added."""
     if is_image_name(name):
         return name
     with file.open("rb") as opened:
@@ -126,14 +126,14 @@ def image_name(name: str, file: Path) -> str:
 
 
 class Names:
-    """Names for strangers' files: none leads out, hides, or is the same as another on any disk."""
+    """Assigns safe names to untrusted files: no name leads out of the folder, is hidden, or collides on any file system."""
 
     def __init__(self) -> None:
-        """None is given."""
+        """Start without any assigned name."""
         self._files, self._folders = set[str](), set[str]()
 
     def claim(self, wanted: str, mark: str) -> str:
-        """A path much like ``wanted``; ``mark`` tells it from others that are wanted under the same name."""
+        """Assign a path similar to ``wanted``; ``mark`` distinguishes files with the same wanted name."""
         *folders, name = [*filter(None, map(_plain, wanted.split("/")))] or ["image"]
         folders = folders[:_DEEPEST]
         stem, dot, ending = name.rpartition(".")
@@ -143,13 +143,13 @@ class Names:
             path = "/".join([*folders, f"{stem}{mark}{ending}"])
             if self._is_free(path):
                 return path
-            # A file lies where its folder would.
+            # A file exists where its folder would be.
             if mark and self._is_free(flat := "_".join([*folders, f"{stem}{mark}{ending}"])):
                 return flat
         raise ValueError(f"{_MOST_SAME} files of {mark} have one name")
 
     def _is_free(self, path: str) -> bool:
-        """Whether it was; from now on it is not."""
+        """Whether the path was free; it is taken from then on."""
         folded = unicodedata.normalize("NFC", path).casefold()
         above = {str(parent) for parent in PurePosixPath(folded).parents}
         if folded in self._files or folded in self._folders or above & self._files:
@@ -160,7 +160,7 @@ class Names:
 
 
 def _plain(part: str) -> str:
-    """A part of a path as any disk holds it, and no tool hides it."""
+    """A path component that every file system supports and no tool hides."""
     text = _ODD.sub("_", unicodedata.normalize("NFC", part).encode("utf-8", "replace").decode())
     text = text.strip(" ").rstrip(".~").lstrip(".")
     if len(text.encode()) > _LONGEST:

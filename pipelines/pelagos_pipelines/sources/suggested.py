@@ -1,7 +1,7 @@
-"""What a model of ours suggested for images that a tool gives back, from the store of whichever Dataset they were pushed from.
+"""Finds our models' suggestions for images that a tool returns, in the store of the Dataset that they were pushed from.
 
-See pelagos_contract.suggestions. All stores of a namespace lie in one folder, and the name that an image has in a tool leads
-nowhere else.
+See pelagos_contract.suggestions. All stores of a namespace are in one folder, and an image's name in a tool cannot lead out of
+it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from pelagos_pipelines.storage.buckets import Bucket, is_remote
 
 
 def found(store: str, wanted: Mapping[str, Marked]) -> dict[str, Suggested]:
-    """What was suggested for images by their names; nothing of those whose suggestion is gone, or damaged.
+    """The suggestions for images by their names, without missing or damaged ones.
 
-    ``store`` is the uri, or the folder, of the store of the Dataset that is being prepared. Raises StorageError when object
-    storage is away.
+    ``store`` is the URI or folder of the prepared Dataset's store. Raises StorageError when object storage does not answer.
     """
     if not store:
         return {}

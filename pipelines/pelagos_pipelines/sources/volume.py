@@ -1,4 +1,4 @@
-"""A folder on the data volume, or an archive that is unpacked. Links and paths never lead out of it."""
+"""A folder on the data volume, or an archive, which is unpacked. Links and paths never lead out of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pelagos_pipelines.storage.buckets import Object
 
 FIELD = "source.volume.path"
 MAX_FILES = 1_000_000
-"""Files and folders of one source; as many as the operator looks at."""
+"""Most files and folders of one source, the same limit as in the operator."""
 _NOT_DATA = frozenset(
     {
         "__macosx",
@@ -42,34 +42,31 @@ _NOT_DATA = frozenset(
     | {"__pycache__", "wandb", "mlruns", "node_modules", "venv"}
 )
 _FOUND = re.compile(r"found\.[0-9]{3}")
-"""What operating systems, storage appliances and tools add, beside names that begin with a dot or end like an editor's copy.
+"""Names that operating systems, storage appliances and tools add, beside hidden files and backup copies of editors.
 
-In lower case: Windows writes both ``$RECYCLE.BIN`` and ``$Recycle.Bin``.
+In lower case, since Windows writes both ``$RECYCLE.BIN`` and ``$Recycle.Bin``.
 """
 
 
 def collect(source: VolumeSource, data_root: Path) -> SourceFiles:
-    """All files below the folder; hidden ones and those that operating systems and tools add are excluded by name.
+    """All files below the folder; hidden files and those of operating systems and tools are excluded by name.
 
     Raises:
-        RefusedError: SOURCE_NOT_FOUND when the path is no folder below ``data_root``; SOURCE_NOT_READABLE for what our account
-            may not read; FORMAT_INVALID for links that lead out of the folder, names that are not UTF-8, folders that are too
-            deep and too many files; SOURCE_EMPTY when there are no images.
+        RefusedError: SOURCE_NOT_FOUND when the path is not a folder below ``data_root``; SOURCE_NOT_READABLE without permission;
+            FORMAT_INVALID for links that lead out of the folder, names that are not UTF-8, folders that are too deep and too many
+            files; SOURCE_EMPTY when there are no images.
     """
     folder, root = _open(source.path, data_root)
     return collected(source.path, folder, root)
 
 
 def collected(path: str, folder: Folder, root: Path, field: str = FIELD) -> SourceFiles:
-    """The files below the open ``folder``, which lies at ``root`` and which people call ``path``, in ``field``.
-
-    Raises as ``collect``.
-    """
+    """The files below the open ``folder`` at ``root``; messages call it ``path``, from ``field``. Raises as ``collect``."""
     found = folder.look(_is_data, MAX_FILES)
     if found.entries > MAX_FILES:
         raise _too_many(path, f"more than {MAX_FILES}", field)
-    # Nothing is opened through a link: by the time a file is read it may lead to another place. A link stands for the file of
-    # the source that it leads to now, which is then opened by its own path, below the handle of the folder.
+    # Nothing is opened through a link, which may lead elsewhere by the time a file is read. A link is resolved once to a file of
+    # the source, which is then opened by its own path below the folder's descriptor.
     targets = {path: beneath.resolved(root, path) for path in found.links}
     links = {path: target for path, target in targets.items() if target is not None and folder.is_file(target)}
     _refuse(found, [path for path in found.links if path not in links], field)
@@ -79,7 +76,7 @@ def collected(path: str, folder: Folder, root: Path, field: str = FIELD) -> Sour
         warnings.append(f"{len(found.special)} pipes, sockets or devices are left out: {names}")
     if found.bare:
         warnings.append(f"{len(found.bare)} folders are empty: {format_names(sorted(found.bare))}")
-    # All that was found appears from here on, be it as excluded: the operator adds up the files and shows none to be missing.
+    # Everything found is accounted for from here on, at least as excluded, so that the counts of files add up.
     tree = SourceFiles(
         folder,
         tuple(sorted([*found.files, *links])),
@@ -102,7 +99,7 @@ def collected(path: str, folder: Folder, root: Path, field: str = FIELD) -> Sour
 
 
 def obtain(source: VolumeSource, data_root: str, scratch: Path) -> SourceFiles:
-    """The files of the folder; a copy of them below ``scratch`` where the data volume is on object storage, or of an archive.
+    """The files of the folder, or copies below ``scratch`` if the data volume is on object storage or the source is an archive.
 
     Raises:
         RefusedError: see `collect`, `download` and `archives.unpack`.
@@ -122,7 +119,7 @@ def obtain(source: VolumeSource, data_root: str, scratch: Path) -> SourceFiles:
 
 @contextmanager
 def _archive(path: str, data_root: str, scratch: Path) -> Iterator[Opened | None]:
-    """The archive, opened; None where a folder has such a name, or nothing has."""
+    """Open the archive; None if a folder has this name, or nothing has."""
     if storage.is_remote(data_root):
         name = _plain(path)
         bucket = storage.Bucket(data_root)
@@ -133,7 +130,7 @@ def _archive(path: str, data_root: str, scratch: Path) -> Iterator[Opened | None
         places.require_room(scratch, [found])
         bucket.download(name, scratch / "archive", etag=found.etag)
         with Folder(scratch).open("archive") as opened:
-            # Its room is free again as soon as it is closed, before images are looked at.
+            # Unlinked now, so that its space is free as soon as it is closed, before images are read.
             (scratch / "archive").unlink()
             yield opened
         return
@@ -164,24 +161,23 @@ def _unpacked(path: str, opened: Opened, scratch: Path) -> SourceFiles:
 
 
 def download(source: VolumeSource, data_root: str, scratch: Path) -> tuple[Exclusion, ...]:
-    """Download the folder that the source names from below the prefix ``data_root``; what is no data is left where it is.
+    """Download the source's folder from below the prefix ``data_root``, without objects that are not data.
 
-    ``scratch`` then stands for the data volume, and ``collect`` judges what is there. Returns what was left.
-
+    ``scratch`` then serves as the data volume, and ``collect`` checks its content. Returns the skipped objects.
     Raises:
-        RefusedError: SOURCE_NOT_FOUND when there is nothing; FORMAT_INVALID for names that a folder cannot hold, and for more
-            files than one source may have.
+        RefusedError: SOURCE_NOT_FOUND when there is nothing; FORMAT_INVALID for invalid file names, and for more files than one
+            source may have.
         StorageError, StorageRefusedError: see storage.errors.
-        OSError: the disk is full; known before the first byte is brought.
+        OSError: the disk is full, which is checked before the first byte is downloaded.
     """
     return bring(storage.Bucket(data_root), _plain(source.path), scratch, (source.path, FIELD))
 
 
 def bring(bucket: storage.Bucket, folder: str, scratch: Path, named: tuple[str, str]) -> tuple[Exclusion, ...]:
-    """Download a folder of a bucket; people call it, and the field that names it, as ``named`` says. Raises as ``download``."""
+    """Download a folder of a bucket; ``named`` is its name and its field for messages. Raises as ``download``."""
     path, field = named
     found = [entry for entry in bucket.list(folder) if entry.path != folder]
-    # Judged are the names below the source, as on a volume: what it lies in may be called as it likes.
+    # Only names below the source are checked, as on a volume; the folders above it may have any name.
     objects = {entry.path: entry for entry in found if all(map(_is_data, _below(entry.path, folder).split("/")))}
     hidden = [entry.path for entry in found if entry.path not in objects]
     empty = _drop_markers(objects)
@@ -202,7 +198,7 @@ def bring(bucket: storage.Bucket, folder: str, scratch: Path, named: tuple[str, 
 
 
 def nothing(path: str, field: str) -> RefusedError:
-    """The refusal of what is not there, elsewhere than on the data volume."""
+    """The refusal of a missing source that is not on the data volume."""
     return RefusedError(
         Reason.SOURCE_NOT_FOUND, f"there is nothing at {path!r}; correct it, or put the images there", field
     )
@@ -213,9 +209,9 @@ def _below(path: str, folder: str) -> str:
 
 
 def _drop_markers(objects: dict[str, Object]) -> list[str]:
-    """Leave out the empty objects that consoles make for folders; a listing names them like files.
+    """Remove the empty objects that consoles create for folders, which a listing names like files.
 
-    Returns those below which there is nothing: they may as well be empty files.
+    Returns those without anything below them, which may also be empty files.
     """
     parents = {str(parent) for path in objects for parent in PurePosixPath(path).parents}
     empty = [
@@ -229,7 +225,7 @@ def _drop_markers(objects: dict[str, Object]) -> list[str]:
 
 
 def _plain(path: str) -> str:
-    """The path below the prefix. Raises RefusedError for one that leads out of it."""
+    """The normalized path below the prefix. Raises RefusedError for one that leads out of it."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts or path.startswith("/") or not path.isprintable():
         raise _not_found(path)
@@ -237,10 +233,10 @@ def _plain(path: str) -> str:
 
 
 def _open(path: str, data_root: Path) -> tuple[Folder, Path]:
-    """The folder, and where it lies.
+    """Open the folder; returns it and its resolved path.
 
-    Links on the way to it may lead about the volume: they are resolved once, and the resolved path is opened from the volume's
-    root on without following any, so that a link that is exchanged in between leads nowhere.
+    Links on the way may lead elsewhere on the volume. They are resolved once, and the resolved path is opened from the volume's
+    root without following links, so that a link that is exchanged in between has no effect.
     """
     base = data_root.resolve()
     root = _resolved(path, base)
@@ -253,7 +249,7 @@ def _open(path: str, data_root: Path) -> tuple[Folder, Path]:
 
 
 def _resolved(path: str, base: Path) -> Path:
-    """Where a path leads, below the resolved ``base``."""
+    """The resolved path, which must be below the resolved ``base``. Raises RefusedError otherwise."""
     try:
         found = (base / path).resolve(strict=True)
     except PermissionError as error:
@@ -282,12 +278,13 @@ def _is_data(name: str) -> bool:
 
 
 def _excluded(paths: Iterable[str], reason: ExclusionReason) -> Iterator[Exclusion]:
-    """Names need not be UTF-8; what is written down has to be."""
+    """Exclusions of paths, escaped to valid UTF-8, since file names may be any bytes."""
     return (Exclusion(os.fsencode(path).decode("utf-8", "backslashreplace"), reason) for path in paths)
 
 
 def _is_disguised(tree: SourceFiles, path: str) -> bool:
-    """Whether a file is an image by its first bytes; into those whose suffix tells nobody looks, as there are a million."""
+    """Whether a file is an image by its first bytes. Only files with an ambiguous suffix are opened, since there can be a
+    million."""
     if not kinds.is_doubtful(suffix(path)):
         return False
     with tree.open(path) as opened:
@@ -303,7 +300,7 @@ def _too_many(path: str, count: str, field: str) -> RefusedError:
 
 
 def _refuse(found: Listing, links: list[str], field: str) -> None:
-    """Refuse what no reader should see; ``links`` are those that are not followed."""
+    """Refuse unsafe entries; ``links`` are those that are not followed."""
     if found.closed:
         raise closed(sorted(found.closed))
     if found.deep:

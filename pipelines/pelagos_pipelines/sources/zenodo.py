@@ -1,6 +1,6 @@
-"""The files of a record of Zenodo, or of another InvenioRDM: the newest version of what a number or DOI stands for.
+"""The files of a record of Zenodo or another InvenioRDM: the newest version that a number or DOI stands for.
 
-By the REST API of InvenioRDM. Addresses are made here, never taken from answers: the token goes to the repository alone.
+Uses InvenioRDM's REST API. URLs are built here and never taken from responses, so that the token is only sent to the repository.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from pelagos_pipelines.sources import fetched
 from pelagos_pipelines.sources.place import Errand, RemotePlace
 
 ACCEPT = {"Accept": "application/vnd.inveniordm.v1+json"}
-"""Zenodo answers with a form of its own otherwise."""
+"""Without this header, Zenodo answers in a format of its own."""
 LARGEST_LIST = 64 * 2**20
-"""Bytes of the list of a record's files: a few hundred for each."""
+"""Most bytes of the list of a record's files, with a few hundred for each."""
 _NUMBER = re.compile(r"[0-9a-z]([-0-9a-z]{0,62}[0-9a-z])?")
 _OF_ZENODO = re.compile(r"10\.[0-9]{4,9}/zenodo\.([0-9]{1,20})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class _File:
-    """``md5`` in hex; empty when the repository does not say it."""
+    """A file of a record. ``md5`` is hexadecimal, empty when the repository does not state it."""
 
     key: str
     size: int
@@ -42,7 +42,7 @@ class _File:
 
 
 class _Repository:
-    """One, for the part of the request that belongs to it."""
+    """A client for the repository and record that the source names."""
 
     def __init__(self, source: ZenodoSource, errand: Errand) -> None:
         self.source, self.errand, self.client = source, errand, errand.client
@@ -50,7 +50,7 @@ class _Repository:
         self.login = fetched.login(errand.secret, lambda secret: Credentials.bearer(secret["token"]), errand)
 
     def record(self) -> Mapping[str, Any]:
-        """The version that is meant: of several the newest."""
+        """The requested version: the newest, if the number or DOI stands for several."""
         number, doi = self.source.record, self.source.doi
         if doi is None:
             assert number is not None
@@ -66,7 +66,7 @@ class _Repository:
         return found
 
     def files(self, number: str) -> tuple[_File, ...]:
-        """Those of a version that are asked for."""
+        """The requested files of a version."""
         try:
             found = self._ask(f"/{number}/files", limit=LARGEST_LIST)
         except UnexpectedStatusError as error:
@@ -92,11 +92,11 @@ class _Repository:
         return wanted
 
     def content(self, number: str, file: _File) -> str:
-        """Where a file is."""
+        """The URL of a file's content."""
         return f"{self.api}/{number}/files/{quote(file.key, safe='')}/content"
 
     def _numbered(self, number: str) -> Mapping[str, Any] | None:
-        """By its number; that of all versions leads on to the newest. None: there is no such version."""
+        """The record with this number, or the newest version if the number stands for all; None without one."""
         try:
             return self._ask(f"/{number}")
         except UnexpectedStatusError as error:
@@ -109,7 +109,7 @@ class _Repository:
             raise
 
     def _found(self, query: str, what: str) -> Mapping[str, Any]:
-        """By a search, which gives of all versions the newest, unless that of one is asked for."""
+        """Find a record by a search, first among the newest versions, then among all."""
         for versions in ("false", "true"):
             asked = {"q": query, "size": 1, "sort": "version", "allversions": versions}
             hits = _inside(self._ask("", params=asked), "hits").get("hits")
@@ -149,7 +149,7 @@ class _Repository:
 
 
 def look(source: ZenodoSource, errand: Errand) -> Origin:
-    """Which version it is, and a digest of the list of its files."""
+    """The state: the version, and a digest of its list of files."""
     repository = _Repository(source, errand)
     record = repository.record()
     number = _number(record, repository)
@@ -178,7 +178,7 @@ def look(source: ZenodoSource, errand: Errand) -> Origin:
 
 
 def fetch(source: ZenodoSource, errand: Errand, origin: Origin) -> tuple[SourceFiles, Origin]:
-    """The files of that version, each held against its size and md5."""
+    """Fetch the files of that version, each verified by size and MD5."""
     repository = _Repository(source, errand)
     number = (origin.version or "").partition(" ")[0]
     files = repository.files(number)

@@ -1,4 +1,4 @@
-"""Files packed with Zstandard, read frame after frame, within bounds. Called by archive_members.py, in a child of the sandbox."""
+"""Reads Zstandard files frame by frame within memory bounds. Called by archive_members.py, in a child of the sandbox."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from typing import Any, BinaryIO
 import zstandard
 
 WINDOW_MEBIBYTES = 128
-"""MiB that a frame may refer back to, as many as its own program allows."""
+"""Largest window of a frame in MiB, the default limit of the zstd program."""
 BEGINNINGS = (b"\x28\xb5\x2f\xfd", *(bytes([number]) + b"\x2a\x4d\x18" for number in range(0x50, 0x60)))
-"""Of a frame, and of those to pass over, which programs that pack in parallel put in front."""
+"""Magic bytes of a frame, and of skippable frames, which parallel compressors put in front."""
 _CHUNK = 1024
-"""Bytes that are unpacked in one go; a block of four bytes may hold 128 KiB."""
+"""Bytes that are decompressed at once, small because a block of four bytes may expand to 128 KiB."""
 
 
 class WindowError(ValueError):
-    """A frame refers back further than is allowed."""
+    """A frame needs a larger window than is allowed."""
 
 
 class Frames(io.RawIOBase):
-    """What all frames of a file hold.
+    """The decompressed content of all frames of a file.
 
-    Reading raises WindowError, EOFError for a frame that does not end, and ValueError for one that is damaged.
+    Reading raises WindowError, EOFError for a truncated frame, and ValueError for a damaged one.
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        """``file`` stands at the first frame."""
+        """``file`` must be positioned at the first frame."""
         self._file = file
         self._unpacker = zstandard.ZstdDecompressor(max_window_size=WINDOW_MEBIBYTES * 2**20)
         self._frame: zstandard.ZstdDecompressionObj | None = None
         self._ready = memoryview(b"")
 
     def readable(self) -> bool:
-        """As files say it."""
+        """See io.RawIOBase."""
         return True
 
     def readinto(self, target: Any, /) -> int:
-        """As files do it."""
+        """See io.RawIOBase."""
         while not self._ready:
             if not self._fill():
                 return 0
@@ -47,7 +47,7 @@ class Frames(io.RawIOBase):
         return size
 
     def _fill(self) -> bool:
-        """Unpack some more; whether there was anything left to unpack."""
+        """Decompress more; returns whether there was anything left."""
         packed = self._left() or self._file.read(_CHUNK)
         if not packed:
             if self._frame is not None and not self._frame.eof:
@@ -64,5 +64,5 @@ class Frames(io.RawIOBase):
         return True
 
     def _left(self) -> bytes:
-        """What was read beyond the end of the frame."""
+        """The bytes that were read beyond the end of the frame."""
         return self._frame.unused_data if self._frame is not None and self._frame.eof else b""
