@@ -22,7 +22,7 @@ def take(address: str, target: Path, environments: Path, size: tuple[int, int] =
     """Write a picture of the page at ``address`` to ``target``.
 
     Raises:
-        NoPictureError: there is no browser, or it failed.
+        NoPictureError: no browser is installed, or it failed.
     """
     beside = environments / "chromium" / "chromium"
     program = str(beside) if beside.exists() else next(filter(None, map(shutil.which, _NAMES)), None)

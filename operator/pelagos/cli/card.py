@@ -1,4 +1,4 @@
-"""``pelagos card``: the card of a model, and its entries for catalogues, as the training wrote them."""
+"""``pelagos card``: a model's card, and its entries for catalogues, as written by the training."""
 
 from __future__ import annotations
 

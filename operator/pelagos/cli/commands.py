@@ -117,7 +117,7 @@ ENTRIES = (
 
 
 class Deferred(TyperCommand):
-    """A command that is known by its entry until it is called."""
+    """A command that is represented by its entry until it is called; only then is its module imported."""
 
     def __init__(self, entry: Entry) -> None:
         super().__init__(entry.name, help=entry.help)
@@ -143,7 +143,7 @@ class Deferred(TyperCommand):
 
 
 class Commands(TyperGroup):
-    """All of the table."""
+    """The group of all commands in the table."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings | {"commands": {entry.name: Deferred(entry) for entry in ENTRIES}})

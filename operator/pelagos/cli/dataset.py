@@ -1,4 +1,4 @@
-"""``pelagos dataset``: what is in a version of a Dataset, and what is not."""
+"""``pelagos dataset``: the content of a version of a Dataset, and what was excluded from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pelagos export``: a version of a Dataset as files of another program, or of an annotation tool."""
+"""``pelagos export``: a version of a Dataset as files for another program, or for an annotation tool."""
 
 from __future__ import annotations
 

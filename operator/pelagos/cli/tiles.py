@@ -26,7 +26,7 @@ def declared(content: Mapping[str, Any]) -> Cut | None:
 
 
 def encoded(image: Image.Image, place: Place) -> bytes:
-    """A part of an image as PNG."""
+    """A part of an image, encoded as PNG."""
     file = io.BytesIO()
     box = (place.x, place.y, place.x + place.width, place.y + place.height)
     image.crop(box).save(file, "PNG", compress_level=1)

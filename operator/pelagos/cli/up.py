@@ -160,7 +160,7 @@ def _follow(layout: Layout, process: ProcessId, console: Console) -> State:
             time.sleep(_PERIOD)
     found = daemon.look(layout)
     if current is None and found.runs:
-        return _join(layout, found, console)  # another process was a moment earlier
+        return _join(layout, found, console)  # another process was faster
     raise StartError(_reason(layout, current))
 
 
@@ -175,7 +175,7 @@ def _reason(layout: Layout, last: State | None) -> str:
 
 
 def _stay(settings: Settings, console: Console) -> int:
-    """Supervise in this process."""
+    """Run the supervisor in this process; returns its exit code."""
     layout = Layout.of(settings.home)
     found = daemon.look(layout)
     if found.runs:

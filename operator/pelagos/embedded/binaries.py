@@ -181,7 +181,7 @@ def _run(command: Sequence[str], report: Callable[[str], None]) -> None:
                 else:
                     last = [*last[1 - _LAST_LINES :], line.rstrip()]
         except BaseException:
-            process.send_signal(parent_death_wrapper.KILL)  # with all that it started
+            process.send_signal(parent_death_wrapper.KILL)  # kills everything that it started, too
             process.wait(_END_SECONDS)
             raise
     if process.returncode != 0:

@@ -1,4 +1,4 @@
-"""The failure that the embedded mode explains to its user."""
+"""The error that the embedded mode reports to its user."""
 
 from __future__ import annotations
 

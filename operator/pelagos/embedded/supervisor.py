@@ -59,7 +59,7 @@ class Supervisor:
         await asyncio.gather(*(groups.kill_group(session, 0) for session in sessions))
 
     def start(self, part: ManagedProcess) -> Child:
-        """Keep this part running from now on."""
+        """Start a part, and keep it running in a background task."""
         child = Child(part, self._layout.log(part.name), self._timing, self._changed)
         self._children[part.name] = child
         self._tasks[part.name] = asyncio.create_task(child.run(), name=part.name)

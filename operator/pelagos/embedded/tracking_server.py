@@ -247,7 +247,7 @@ def _prepare_environment(folder: Path, credentials: Path, port: int) -> None:
             "MLFLOW_GATEWAY_RESOLVE_API_KEY_FROM_FILE": "false",
             "MLFLOW_SERVER_ALLOWED_HOSTS": f"{HOST}:{port},localhost:{port}",
             "MLFLOW_SERVER_ENABLE_GRAPHQL_AUTH": "true",
-            # Job execution would start a runner and seven consumers, half a gigabyte that nothing here uses.
+            # Job execution would start a runner and seven consumers, which take 0.5 GB and are not used here.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "_MLFLOW_IN_JOB_EXECUTOR": "false",
             "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "artifacts"),

@@ -50,7 +50,7 @@ class Image:
 
 
 class Store:
-    """The store with the version at ``uri``."""
+    """The store that contains the version at ``uri``. Also implements tool.Records."""
 
     def __init__(self, uri: str, settings: Settings) -> None:
         self._uri, self._settings = uri.rstrip("/"), settings

@@ -25,7 +25,7 @@ _PERIOD = 2.0
 
 
 class KindName(Enum):
-    """Kinds as kubectl names one resource of them."""
+    """Kinds by their singular names, as in kubectl."""
 
     DATASET = kinds.DATASET.singular
     TRAINING_RUN = kinds.TRAINING_RUN.singular

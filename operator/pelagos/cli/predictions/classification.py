@@ -24,7 +24,7 @@ class Classification(Strategy):
         return f"undecided (no class has more than its threshold, {answer.get('threshold', 0):.2f} of the first)"
 
     def table(self, answer: Answer) -> Table:
-        """With a bar as long as the class is probable."""
+        """One row per class, with a bar in proportion to its probability."""
         found = empty_table("class", "probability")
         found.add_column("")
         for row in answer["classes"]:

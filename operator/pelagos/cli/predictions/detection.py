@@ -16,13 +16,13 @@ class Detection(Strategy):
     task = Task.DETECTION
 
     def summary(self, answer: Answer) -> str:
-        """How many, and whether there are more."""
+        """The number of detections, and whether there were more."""
         count = len(answer["detections"])
         more = " (the best; there are more: raise spec.maxDetections)" if answer.get("cut") else ""
         return f"{count} detection{'' if count == 1 else 's'}{more}"
 
     def table(self, answer: Answer) -> Table:
-        """With the corners of their boxes."""
+        """One row per detection, with the corners of its box."""
         found = empty_table("class", "score", "x1 [px]", "y1 [px]", "x2 [px]", "y2 [px]")
         for row in answer["detections"]:
             found.add_row(Text(row["label"]), f"{row['score']:.3f}", *(f"{value:.1f}" for value in row["box"]))

@@ -16,13 +16,13 @@ class InstanceSegmentation(Strategy):
     task = Task.INSTANCE_SEGMENTATION
 
     def summary(self, answer: Answer) -> str:
-        """How many, and whether there are more."""
+        """The number of objects, and whether there were more."""
         count = len(answer["instances"])
         more = " (the best; there are more: raise spec.maxDetections, or cut the image)" if answer.get("cut") else ""
         return f"{count} object{'' if count == 1 else 's'}{more}"
 
     def table(self, answer: Answer) -> Table:
-        """With the area of their masks, and the corners of their boxes."""
+        """One row per object, with the area of its mask and the corners of its box."""
         found = empty_table("class", "score", "area [px]", "x1 [px]", "y1 [px]", "x2 [px]", "y2 [px]")
         for row in answer["instances"]:
             sides = (f"{value:.1f}" for value in row["box"])

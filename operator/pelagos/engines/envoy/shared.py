@@ -14,7 +14,7 @@ from pelagos.engines.envoy.config import MIB, Limits
 from pelagos.engines.envoy.routes import Way, typed
 
 SERVICE = "pelagos-service"
-"""Header (metadata of gRPC) by which a client names a service: ``namespace/name``."""
+"""Header (gRPC metadata) in which a client names a service: ``namespace/name``."""
 CHOSEN, LABELS = "pelagos-cluster", "pelagos-labels"
 """Headers that the authority sets: the cluster, and labels of the call for the journal. A client's own are dropped."""
 LENGTH = "pelagos-length"

@@ -44,7 +44,7 @@ class FolderVolumes:
 
     @property
     def root(self) -> str:
-        """Where pipelines find the data volume."""
+        """The data volume's path, for pipelines."""
         return str(self._root)
 
     async def fingerprint(self, path: str) -> Fingerprint | None:

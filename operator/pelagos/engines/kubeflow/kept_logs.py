@@ -191,6 +191,7 @@ class KeptLogs:
             return
         while len(self._noted) >= _REMEMBERED:
             del self._noted[next(iter(self._noted))]
+        # Set before the task starts, so that the next passes do not start it again while it runs.
         self._noted[ended.server_id] = now + _AGAIN
         task = asyncio.create_task(self._try(ended))
         self._tasks.add(task)

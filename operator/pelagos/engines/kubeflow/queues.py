@@ -42,7 +42,7 @@ FARTHEST = 1_000_000
 
 
 class Objects(Protocol):
-    """Reads objects of the Kubernetes API; see KubernetesObjects."""
+    """Reads Kubernetes objects; see KubernetesObjects."""
 
     async def list(
         self, kind: Collection, namespace: str = "", labels: Mapping[str, str] | None = None, *, most: int = 0
@@ -111,7 +111,7 @@ class Queues:
         return await self._stuck.get((namespace, queue), read)
 
     async def _places_in(self, objects: Objects, namespace: str, queue: str) -> Mapping[str, int]:
-        """The positions of a LocalQueue's Workloads, by name, counted from 1; empty when Kueue does not tell."""
+        """The positions of a LocalQueue's Workloads, by name, counted from 1; empty when Kueue does not say."""
 
         async def read() -> tuple[Mapping[str, int], timedelta]:
             try:

@@ -48,7 +48,7 @@ class AbsentError(RejectedError):
 
 
 class ExistsError(RejectedError):
-    """The server has one of this name already."""
+    """The server already has an object of this name."""
 
 
 class DeniedError(OutageError):

@@ -52,7 +52,7 @@ REMEMBERED = 3000
 
 
 class Objects(Protocol):
-    """Reads objects of the Kubernetes API; see KubernetesObjects."""
+    """Reads Kubernetes objects; see KubernetesObjects."""
 
     async def list(
         self,
@@ -114,7 +114,7 @@ class Sight:
         return look.loss
 
     def suspected(self, identifier: str) -> Loss | None:
-        """A loss that has been seen for a while but not long enough to count."""
+        """A loss that has lasted longer than SUSPECTED, but not as long as LOST, so that it does not count yet."""
         look = self._looks.get(identifier)
         if look is None or look.failed or look.lost_for < SUSPECTED.total_seconds():
             return None
@@ -176,6 +176,7 @@ class Sight:
     def _is_due(self, known: _Look, state: str, now: datetime, *, is_over: bool) -> bool:
         if known.state != state:
             return True
+        # A negative age means that the clock was set back: then look, rather than wait until it has caught up.
         if known.failed:
             return not timedelta() <= now - known.at < AFTER_FAILURE
         pause = min(max((now - known.since) / 10, self._shortest), LONGEST)

@@ -39,14 +39,14 @@ class KubernetesApi:
         self._collects = collects
 
     async def read(self, kind: Kind, namespace: str, name: str) -> Resource | None:
-        """See ports.cluster.Cluster."""
+        """The resource as the API server has it now; None when it does not exist."""
         path = _path(kind, namespace, name)
         answer = await self._rest.get(path, timeout=TIMEOUT)
         found = _found(answer, "GET", path, name)
         return from_body(kind, found) if found else None
 
     async def list(self, kind: Kind, namespace: str) -> tuple[Resource, ...]:
-        """See ports.cluster.Cluster."""
+        """All resources of a kind in a namespace, read in pages of PAGE."""
         found: list[Resource] = []
         rest: str | None = ""
         while rest is not None:
@@ -61,7 +61,7 @@ class KubernetesApi:
         return tuple(found)
 
     async def create_owned(self, owner: Resource, kind: Kind, name: str, spec: Mapping[str, Any]) -> None:
-        """See ports.cluster.Cluster."""
+        """Create a resource that ``owner`` owns; no effect if the name is taken. Raises UnboundError and RejectedError."""
         body = {
             "apiVersion": meta.API_VERSION,
             "kind": kind.kind,
@@ -71,7 +71,7 @@ class KubernetesApi:
         await self._make(_path(kind, owner.namespace), body, name)
 
     async def issue_token(self, owner: Resource, name: str, token: str) -> None:
-        """See ports.cluster.Cluster."""
+        """Create an immutable Secret with ``token`` that ``owner`` owns; no effect if the name is taken."""
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -83,7 +83,7 @@ class KubernetesApi:
         await self._make(f"/api/v1/namespaces/{owner.namespace}/secrets", body, name)
 
     async def revoke_token(self, owner: Resource, name: str) -> None:
-        """See ports.cluster.Cluster."""
+        """Delete such a Secret, unless the cluster collects it with its owner (``collects``)."""
         if self._collects:
             return
         path = f"/api/v1/namespaces/{owner.namespace}/secrets/{name}"
@@ -98,19 +98,22 @@ class KubernetesApi:
         _granted(answer, "POST", path)
 
     async def patch_status(self, resource: Resource, patch: Mapping[str, Any]) -> Resource | None:
-        """See ports.cluster.Cluster."""
+        """Merge ``patch`` into status, and return the resource after that; None when it no longer exists."""
+        # With the uid, the server refuses to patch a new resource that has the same name.
         body = {"metadata": {"uid": resource.uid}, "status": patch}
         found = await self._call("PATCH", f"{_path_of(resource)}/status", body, MERGE_PATCH, resource.name)
         return from_body(resource.kind, found) if found else None
 
     async def set_finalizers(self, resource: Resource, finalizers: tuple[str, ...]) -> Resource | None:
-        """See ports.cluster.Cluster."""
+        """Set metadata.finalizers, and return the resource after that; None when it no longer exists."""
+        # With the resourceVersion, a change by somebody else since our read gives a conflict: a list of finalizers is replaced
+        # as a whole, and theirs must not get lost.
         metadata = {"uid": resource.uid, "resourceVersion": resource.version, "finalizers": list(finalizers) or None}
         found = await self._call("PATCH", _path_of(resource), {"metadata": metadata}, MERGE_PATCH, resource.name)
         return from_body(resource.kind, found) if found else None
 
     async def delete_resource(self, resource: Resource) -> bool:
-        """See ports.cluster.Cluster."""
+        """Begin to delete the resource; returns False if it was changed since, or no longer exists."""
         preconditions = {"uid": resource.uid, "resourceVersion": resource.version}
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
         path = _path_of(resource)
@@ -122,7 +125,7 @@ class KubernetesApi:
     async def post_event(
         self, resource: Resource, *, severity: Literal["Normal", "Warning"], reason: str, message: str
     ) -> None:
-        """See ports.cluster.Cluster. An event that cannot be posted is only logged."""
+        """Post a Kubernetes event about the resource. An event that cannot be posted is only logged."""
         now = datetime.now(UTC)
         body = {
             "metadata": {"generateName": f"{resource.name}.", "namespace": resource.namespace},

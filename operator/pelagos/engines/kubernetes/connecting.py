@@ -1,6 +1,6 @@
 """A client of the API server from a kubeconfig, or from the pod's service account.
 
-Used by the processes beside the operator, which do without the libraries that read every form of a kubeconfig. Supported logins
+Used by the processes next to the operator, which do without the libraries that read every form of a kubeconfig. Supported logins
 are a token, a token file and a client certificate; users who log in through an exec plugin need a service account instead.
 """
 

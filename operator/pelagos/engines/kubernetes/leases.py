@@ -233,6 +233,7 @@ class LeaseLeadership:
 
     @property
     def _patience(self) -> float:
+        """Time limit of a request in seconds: a request that hangs must leave time for another one before the Lease runs out."""
         return self._place.seconds / 4
 
     def _tell(self) -> None:

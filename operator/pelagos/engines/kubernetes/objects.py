@@ -57,7 +57,7 @@ class KubernetesObjects:
         self._unserved: dict[Collection, float] = {}
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close all connections."""
         await self._rest.close()
 
     async def get(self, kind: Collection, namespace: str, name: str) -> Body | None:

@@ -1,6 +1,6 @@
 """Objects of one kind kept in memory: listed once, then followed by a watch, so that reading them costs no request.
 
-Used by the processes beside the operator (the gateway, the hub), which read few kinds and need them without delay. While the API
+Used by the processes next to the operator (the gateway, the hub), which read few kinds and need them without delay. While the API
 server is unreachable they keep the last known state, and report how old it is.
 """
 
@@ -129,6 +129,7 @@ class Watched:
             if self._cut or not metadata.get("continue"):
                 break
             asked["continue"] = str(metadata["continue"])
+        # Replaced only after the last page, so that readers never see half a list.
         before, self.objects = self.objects, found
         self._version = str(metadata.get("resourceVersion", ""))
         self._hear()

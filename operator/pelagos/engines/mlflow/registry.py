@@ -27,7 +27,7 @@ ALIAS_PENDING_TAG = "pelagos.dev/alias-pending"
 
 
 class MlflowRegistry:
-    """Implements Registry."""
+    """Implements Registry on an MLflow server."""
 
     def __init__(self, rest: MlflowRest) -> None:
         self._rest = rest
@@ -116,7 +116,7 @@ class MlflowRegistry:
                     await self._rest.delete("registered-models/delete", {"name": model})
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close all connections."""
         await self._rest.close()
 
     async def _require_unmoved(self, want: DesiredModelVersion, ownership: Ownership) -> None:

@@ -41,7 +41,7 @@ _UNIQUE = re.compile(r"UNIQUE constraint failed|violates unique constraint|Dupli
 
 
 class AbsentError(RejectedError):
-    """MLflow knows no such run, experiment, model, version or alias."""
+    """MLflow has no such run, experiment, model, version or alias."""
 
 
 class ExistsError(RejectedError):

@@ -35,7 +35,7 @@ class MlflowTracking:
 
     @property
     def uri(self) -> str:
-        """Where pipelines reach the tracking server."""
+        """The tracking server's address for pipelines."""
         return self._rest.uri
 
     async def get_run(self, run_id: str) -> TrackedRun | None:
@@ -134,7 +134,7 @@ class MlflowTracking:
                 await self._rest.post("runs/delete", {"run_id": one["run_id"]})
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close all connections."""
         await self._rest.close()
 
     async def _update(self, run_id: str, outcome: Outcome) -> None:

@@ -50,6 +50,7 @@ class Packages:
     async def find(self, want: DesiredService) -> Package:
         """The package of ``want``. Raises RejectedError as ``config`` does."""
         key = (want.package_uri, want.manifest_sha256, want.onnx_sha256)
+        # Under the lock, so that concurrent passes do not read the same package twice.
         async with self._lock:
             if key not in self._read:
                 package = await self._load(want)

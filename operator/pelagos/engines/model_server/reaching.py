@@ -20,7 +20,7 @@ TIMEOUT = 3.0
 
 @dataclass(frozen=True)
 class Addresses:
-    """``http`` is a URL, ``grpc`` a host and port."""
+    """Addresses of a model server; ``http`` is a URL, ``grpc`` is ``host:port``."""
 
     http: str
     grpc: str

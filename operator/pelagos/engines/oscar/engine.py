@@ -126,7 +126,7 @@ class Oscar:
         )
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
-        """All services that are ours, wherever their ModelServices are."""
+        """All services that are ours, in any namespace; ``namespaces`` is ignored."""
         del namespaces
         found = []
         for service in await self._rest.services():
@@ -349,7 +349,7 @@ class Oscar:
         return deaths
 
     def _changed_at(self, view: View, state: ServiceState, restarts: int) -> datetime:
-        """When this engine first saw the endpoint in its present state."""
+        """When this engine first saw the endpoint's present state; for the first one, when the engine started."""
         identity = (state, view.want.pod_template_digest, restarts)
         known = self._since.get(view.want.uid)
         if known is None or known[0] != identity:

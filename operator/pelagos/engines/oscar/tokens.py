@@ -33,7 +33,7 @@ _LARGEST = 256 * 1024
 
 @dataclass(frozen=True)
 class Provider:
-    """``url`` is the token endpoint; ``scopes`` are separated by blanks."""
+    """An OpenID Connect provider. ``url`` is its token endpoint; ``scopes`` are separated by blanks."""
 
     url: str
     client_id: str
@@ -53,6 +53,7 @@ class Tokens:
 
     async def current(self, tls: ssl.SSLContext | bool) -> str:
         """A valid access token, renewed if needed. Raises OutageError, or RejectedError when a person must log in again."""
+        # Under the lock, so that concurrent calls renew once: a provider may accept a refresh token only one time.
         async with self._lock:
             if monotonic() >= self._until:
                 await self._renew(tls)

@@ -35,7 +35,7 @@ _KILL_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class ProcessId:
-    """``started`` is the start time in clock ticks since the machine booted (``/proc/<pid>/stat``, field 22)."""
+    """The identity of a process. ``started`` is in clock ticks since the boot (``/proc/<pid>/stat``, field 22)."""
 
     pid: int
     started: int

@@ -15,7 +15,7 @@ WORDS = "it was ended with the installation"
 
 def mark(home: Path) -> None:
     """Record that everything that runs for the installation is being ended now."""
-    with contextlib.suppress(OSError):  # A full disk must not keep anything running.
+    with contextlib.suppress(OSError):  # A full disk must not prevent the shutdown.
         (home / NAME).touch(mode=0o600)
 
 

@@ -33,7 +33,7 @@ class S3Volumes:
 
     @property
     def root(self) -> str:
-        """Where pipelines find the data volume."""
+        """The data volume's uri, for pipelines."""
         return self._prefix.uri
 
     async def fingerprint(self, path: str) -> Fingerprint | None:

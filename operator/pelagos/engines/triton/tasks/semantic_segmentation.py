@@ -79,7 +79,7 @@ def differing(one: Found | None, other: Found | None) -> int:
     """How many pixels two entries with ``area`` and ``mask`` do not share; None stands for no pixels."""
     if one is None or other is None:
         return int(next((found["area"] for found in (one, other) if found is not None), 0))
-    if one.get("mask") is None or other.get("mask") is None:  # an answer had no room for it
+    if one.get("mask") is None or other.get("mask") is None:  # left out, because the answer would be too large
         return int(abs(one["area"] - other["area"]))
     # Imported here: an answer came through tritonclient, so numpy is loaded already; an idle operator never loads it.
     from pelagos_contract import run_lengths
