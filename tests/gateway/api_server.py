@@ -1,4 +1,4 @@
-"""An API server for tests of who follows resources: lists and watches as the real one, and fails as tests want it to."""
+"""An API server for tests of programs that follow resources: lists and watches like the real one, and fails as tests say."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ApiServer:
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """As if it were killed: watches break, and nobody answers."""
+        """Stop as if it were killed: watches break, and nobody answers."""
         assert self._runner is not None
         await self._runner.cleanup()
 
@@ -51,7 +51,7 @@ class ApiServer:
         await self._note("DELETED", plural, namespace, name, body)
 
     async def forget(self) -> None:
-        """Older versions are compacted: watches that ask for them are told 410, in the stream."""
+        """Compact older versions: watches from them get 410 in the stream."""
         self._version += 1
         self._oldest = self._version
         self._events.clear()

@@ -1,4 +1,4 @@
-"""Real: the gateway, Envoy, the servers behind. Not real: the API server, but where a test says so."""
+"""Real: the gateway, Envoy, the servers behind it. Not real: the API server, unless a test says so."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ __all__ = ["environments"]
 
 @pytest.fixture
 async def site(environments: Path) -> AsyncIterator[Site]:
-    """A gateway where everybody needs a token."""
+    """A gateway that requires a token of everyone."""
     async with running(environments) as found:
         yield found
 
 
 @pytest.fixture
 async def open_site(environments: Path) -> AsyncIterator[Site]:
-    """One that needs none on loopback."""
+    """A gateway that requires no token on loopback."""
     async with running(environments, open=True) as found:
         yield found
 
 
 @pytest.fixture
 async def two_services(site: Site) -> Site:
-    """It serves reef/detector and reef/classifier."""
+    """A site that serves reef/detector and reef/classifier."""
     for name in ("detector", "classifier"):
         await site.serve("reef", name)
     return site

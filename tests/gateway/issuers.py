@@ -1,4 +1,4 @@
-"""An issuer for tests that lies and fails as they want it to; keys and tokens are made by joserfc."""
+"""An issuer for tests that lies and fails on demand; keys and tokens are made by joserfc."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ AUDIENCE = "pelagos-models"
 
 @functools.cache
 def key(kid: str, number: int = 0) -> RSAKey:
-    """One of many, made once: that takes a while."""
+    """One of several keys, each generated only once, because that takes time."""
     del number
     return RSAKey.generate_key(2048, {"kid": kid})
 
 
 class MadeIssuer:
-    """``asked`` counts requests by path; ``answers`` take the place of what it would say. Of slow tokens nothing is said before
-    ``gate`` is open."""
+    """``asked`` counts requests by path; ``answers`` replace the usual ones.
+
+    Answers about slow tokens wait until ``gate`` is open.
+    """
 
     def __init__(self) -> None:
         self.keys: list[Key] = [key("first")]
@@ -46,7 +48,7 @@ class MadeIssuer:
         await self._runner.cleanup()
 
     def token(self, signer: Key | None = None, algorithm: str = "RS256", header: Any = None, **claims: Any) -> str:
-        """A good one, changed; None takes a claim away."""
+        """A valid token, changed; None removes a claim."""
         signer = signer or self.keys[0]
         usual = {"iss": self.name, "aud": AUDIENCE, "sub": "ada", "exp": int(time.time()) + 600}
         told = {name: value for name, value in (usual | claims).items() if value is not None}

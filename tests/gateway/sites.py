@@ -1,6 +1,6 @@
-"""A gateway for tests: the real one with the real Envoy, before small servers that note what reaches them, beside an API server.
+"""A gateway for tests: the real one with the real Envoy, before small servers that record what reaches them.
 
-Time is that of ``Site.clock``, which a test moves.
+The API server is a fake one. Time is that of ``Site.clock``, which tests move.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BINARY = {"Inference-Header-Content-Length": "0"}
 
 @dataclass
 class Clock:
-    """Seconds that only go on; ``ahead`` of the machine's."""
+    """A monotonic clock in seconds, ``ahead`` of the machine's."""
 
     ahead: float = 0.0
 
@@ -47,7 +47,7 @@ class Clock:
 
 @dataclass
 class Upstream:
-    """A server of one service: what reached it. It answers while ``gate`` is open."""
+    """The server of one service, with the requests that reached it. It answers while ``gate`` is open."""
 
     name: str
     host: str = "127.0.0.1"
@@ -57,7 +57,7 @@ class Upstream:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     failure: tuple[Any, str] | None = None
     certificate: tuple[Path, Path] | None = None
-    """With its key, where it speaks TLS."""
+    """A certificate with its key, where it speaks TLS."""
     _runner: web.ServerRunner | None = None
     _server: Any = None
 
@@ -111,7 +111,7 @@ class Upstream:
 
 @dataclass
 class Answer:
-    """Of HTTP."""
+    """An HTTP answer."""
 
     status: int
     headers: dict[str, str]
@@ -124,7 +124,7 @@ class Answer:
 
 @dataclass
 class Site:
-    """What a test talks to."""
+    """The gateway and everything around it."""
 
     api: ApiServer
     gateway: Gateway
@@ -135,7 +135,7 @@ class Site:
     upstreams: dict[str, Upstream] = field(default_factory=dict)
 
     async def serve(self, namespace: str, name: str, **given: Any) -> Upstream:
-        """A service that the gateway knows when this returns."""
+        """Add a service; returns once the gateway knows it."""
         upstream = Upstream(name, **given)
         await upstream.start()
         self.upstreams[f"{namespace}/{name}"] = upstream
@@ -145,7 +145,7 @@ class Site:
         return upstream
 
     async def knows(self, cluster: str) -> bool:
-        """Whether Envoy does."""
+        """Whether Envoy knows the cluster."""
         return f"{cluster}::" in (await self.gateway._files.ask("GET", "clusters") or "")
 
     async def trial(
@@ -158,7 +158,7 @@ class Site:
         metadata: dict[str, Any] | None = None,
         **status: Any,
     ) -> str:
-        """An open one; returns its token."""
+        """Add an open trial; returns its token."""
         token = f"pt_{secrets.token_urlsafe(32)}"
         digest = hashlib.sha256(token.encode()).hexdigest()
         ends = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
@@ -183,7 +183,7 @@ class Site:
         return f"127.0.0.1:{self.settings.grpc_port}"
 
     async def ask(self, method: str, path: str, body: bytes | None = None, token: str = "", **headers: Any) -> Answer:
-        """One HTTP request, written by hand, so that its path is as given."""
+        """Send one HTTP request, written by hand so that its path stays as given."""
         given = {"Host": "localhost", "Connection": "close"} | {k.replace("_", "-"): v for k, v in headers.items()}
         if token:
             given["Authorization"] = f"Bearer {token}"
@@ -195,7 +195,7 @@ class Site:
     async def call(
         self, method: str = INFER, body: bytes = b"", token: str = "", authority: str = "", **metadata: Any
     ) -> tuple[str, str]:
-        """The name of the status of a gRPC call, and what it says."""
+        """The status of a gRPC call: its name and its message."""
         options = [("grpc.max_send_message_length", -1), ("grpc.default_authority", authority or self.grpc)]
         told = [(key.replace("_", "-"), value) for key, value in metadata.items()]
         if token:
@@ -224,7 +224,7 @@ async def talk(address: str, data: bytes) -> Answer:
 
 
 async def until(holds: Any, seconds: float = 20) -> None:
-    """Wait until it does; what fails with an OSError does not yet."""
+    """Wait until it holds; an OSError counts as not yet."""
     async with asyncio.timeout(seconds):
         while True:
             with contextlib.suppress(OSError):
@@ -234,7 +234,7 @@ async def until(holds: Any, seconds: float = 20) -> None:
 
 
 async def until_true(asks: Any, seconds: float = 20) -> None:
-    """Likewise of what is awaited."""
+    """The same for something that is awaited."""
     async with asyncio.timeout(seconds):
         while not await asks():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.02)
@@ -258,7 +258,7 @@ def envoy_program(environments: Path) -> Path:
 async def running(
     environments: Path, identities: Any = None, limits: Limits | None = None, **given: Any
 ) -> AsyncIterator[Site]:
-    """A gateway that is ready, with settings of its own."""
+    """A running gateway with these settings."""
     folder = Path(tempfile.mkdtemp(prefix="pelagos-"))
     http, rpc, metrics = free_ports(3)
     usual: dict[str, Any] = {

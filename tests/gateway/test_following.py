@@ -1,4 +1,4 @@
-"""What the gateway serves follows the API server, and goes on while that is away."""
+"""The gateway serves what the API server has, and continues while that is unavailable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in base64 within JSON, which servers behind do not take themselves."""
+"""Images in base64 within JSON, which the servers behind do not accept themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much one caller may ask."""
+"""How many requests one caller may make."""
 
 from __future__ import annotations
 

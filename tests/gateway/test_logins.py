@@ -37,7 +37,7 @@ async def login_site(environments: Path, provider: openid.Provider) -> AsyncIter
 
 
 async def allow(site: Site, **data: str) -> None:
-    """As the platform's tenant settings of the namespace say."""
+    """Allow what the platform's tenant settings of the namespace say."""
     access = data.get("gatewayAccess", "")
     await site.api.put("configmaps", "pelagos", "pelagos-tenant-reef", data=data)
     await until(lambda: site.gateway._judge.table.policy("reef/detector").access == access)

@@ -1,4 +1,4 @@
-"""Services whose address is https, as Knative's may be: reached by TLS, and only where they are who they are called."""
+"""Services with an https address, as Knative's may have: reached by TLS, and only with a certificate of their name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 def elsewhere(authority: Authority) -> tuple[Path, Path]:
-    """A certificate of the same authority for somebody else, with its key."""
+    """A certificate of the same authority for another name, with its key."""
     folder = authority.file.parent
     cert, key = folder / "elsewhere.pem", folder / "elsewhere.key"
     made = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-x509", "-days", "2"]

@@ -1,4 +1,4 @@
-"""Settings that contradict each other are refused in words, before anything listens."""
+"""Contradictory settings are refused with a message, before anything listens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams of inferences through the real Envoy: each message is a call of its own, and no less looked at."""
+"""Streams of inferences through the real Envoy: each message is a call of its own, and checked like one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 
 @dataclasses.dataclass
 class Stream:
-    """A client's. Answers are of the type that Triton's clients read."""
+    """A client's stream. Answers have the type that Triton's clients read."""
 
     call: Any
 

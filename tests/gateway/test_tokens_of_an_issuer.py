@@ -1,4 +1,4 @@
-"""Which tokens of an issuer are good, and what it is asked. The issuer is made here, with real keys, and lies where told to."""
+"""Which tokens of an issuer are valid, and which requests it gets. The issuer is made here with real keys, and lies on demand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DISCOVERY = "/.well-known/openid-configuration"
 
 
 class World:
-    """An issuer, and who knows its tokens."""
+    """An issuer, and the verifier of its tokens."""
 
     def __init__(self, issuer: MadeIssuer, **given: Any) -> None:
         self.issuer = issuer

@@ -129,7 +129,7 @@ async def test_who_copies_the_digest_of_a_token_gets_nothing_of_what_is_sent_wit
 
     assert await site.call(INFER, b"image", token) == ("OK", "")
     assert [body for _, body, _ in hers.reached] == [b"image"]
-    # Nor does the copy inherit it, while the gateway lives.
+    # Nor does the copy inherit it, as long as the gateway runs.
     await site.api.delete("trials", "reef", "mine")
     await site.trial("reef", "another-marker", "detector")
     assert (await site.call(INFER, b"image", token))[0] == "UNAUTHENTICATED"

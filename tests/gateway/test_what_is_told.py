@@ -1,4 +1,4 @@
-"""What the gateway tells about itself: metrics, health, and who called nowhere."""
+"""What the gateway reports about itself: metrics, health, and callers without a service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model found, as pages draw it: boxes, turned boxes and masks in the image's pixels, and a table that says the same."""
+"""A model's findings as pages draw them: boxes, turned boxes and masks in the image's pixels, and a table of the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the catalogue says of models: from conditions, figures and cards as they are, and Unknown for what nobody tells."""
+"""What the catalogue says of models: conditions, figures and cards as they are, and Unknown where nothing is reported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def the(service: dict[str, Any] | None = None, **training: Any) -> Entry:
 
 
 def many(number: int = 60) -> list[Entry]:
-    """Models that differ in all by which they are told apart."""
+    """Models that differ in every property that they are filtered by."""
     cluster = MemoryCluster()
     catalogued.fill(cluster, number, pictures=False)
     kinds = cluster.kinds
@@ -247,7 +247,7 @@ def test_what_an_address_says_too_much_or_wrongly_is_left_out() -> None:
     query = Query.parse([*pairs, ("task", "Detection"), *many_values])
 
     assert (query.page, query.order, len(query.text)) == (1, "newest", 200)
-    # Of all filters together: each costs a look at all models where nothing fits.
+    # Of all filters together: each one requires a look at all models where nothing fits.
     assert query.values("task") == ("Detection",)
     assert sum(len(values) for _, values in query.chosen) == 20
     assert browse(many(3), Query.parse([("page", "²")])).query.page == 1
@@ -282,7 +282,7 @@ def test_an_empty_result_says_what_to_leave_out_and_how_many_there_are_then() ->
     assert found.total == 0
     assert [(way.words, way.count) for way in found.ways] == [
         ("the words “no such thing”", sum(each.task == "Detection" for each in entries))
-    ]  # and not the task, without which there is nothing either
+    ]  # not the task: without it there is nothing either
 
 
 def test_words_are_found_in_titles_taxa_and_classes_whatever_their_case() -> None:

@@ -1,4 +1,4 @@
-"""Logging in by a real OpenID provider, and what somebody else can make of it: nothing."""
+"""Logging in by a real OpenID provider, and attacks on it, which achieve nothing."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def site(provider: openid.Provider, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 async def visitor(site: Site) -> AsyncIterator[httpx2.AsyncClient]:
-    """A browser that nobody has logged in with."""
+    """A browser in which nobody is logged in."""
     async with site.visitor() as made:
         yield made
 
 
 async def log_in(site: Site, visitor: httpx2.AsyncClient, user: str, then: str = "/") -> httpx2.Response:
-    """Through the provider and back; the answer of the hub to its code."""
+    """Go through the provider and back; returns the hub's answer to its code."""
     sent = await visitor.get("/login", params={"next": then})
     provider = openid.Provider([], issuer=site.hub.settings.oidc_issuer)
     return await visitor.get(await provider.log_in(sent.headers["location"], user))
@@ -79,7 +79,7 @@ async def test_the_cookie_says_nothing_and_no_script_can_read_it(site: Site, vis
     assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= {part.strip() for part in cookie.split(";")}
     number = cookie.partition("=")[2].partition(";")[0]
     assert re.fullmatch(r"[A-Za-z0-9_-]{43}", number)
-    # Nor does the server keep it: who reads its memory has hashes.
+    # Nor does the server keep it: its memory has only hashes.
     assert number not in repr(vars(site.hub.sessions))
 
 
@@ -143,7 +143,7 @@ async def test_a_name_is_shown_and_never_obeyed_and_what_is_too_long_is_left_out
 async def test_a_session_that_somebody_planted_is_worth_nothing_after_the_login(
     site: Site, visitor: httpx2.AsyncClient
 ) -> None:
-    # The attacker begins a login and gives the victim the cookie; the victim logs in with it.
+    # The attacker begins a login and plants its cookie with the victim, who logs in with it.
     async with site.visitor() as attacker:
         sent = (await attacker.get("/login")).headers["location"]
         planted = dict(attacker.cookies)
@@ -163,7 +163,7 @@ async def test_a_code_of_somebody_else_is_refused(site: Site, visitor: httpx2.As
         provider = openid.Provider([], issuer=site.hub.settings.oidc_issuer)
         back = await provider.log_in(sent, "mallory")
 
-        # To a browser that began no login, and to one that began its own.
+        # Neither a browser that began no login, nor one that began its own.
         assert (await visitor.get(back)).status_code == 400
         await visitor.get("/login")
         assert (await visitor.get(back)).status_code == 403

@@ -1,4 +1,4 @@
-"""Signing in by a real provider and out again, in Chromium: what its policies and cookies make of our redirects."""
+"""Signing in by a real provider and out again, in Chromium: how its policies and cookies handle our redirects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def address() -> Iterator[tuple[str, str]]:
-    """Of a hub, and of the provider by which people sign in to it."""
+    """The addresses of a hub, and of the provider by which people sign in to it."""
     providers: list[openid.Provider] = []
 
     def site(url: str) -> Site:
@@ -45,7 +45,7 @@ def test_somebody_signs_in_where_they_were_and_out_again(browser: Browser, addre
     page.locator("input[name=login]").fill("alice")
     page.locator("input[name=password]").fill("any")
     page.locator("button[type=submit]").click()
-    page.locator("button[type=submit]").click()  # agrees to what the hub asks for
+    page.locator("button[type=submit]").click()  # consents to what the hub asks for
 
     page.wait_for_url(f"{url}/models/reef/plankton")
     expect(page.get_by_text("Alice Seashore")).to_be_visible()

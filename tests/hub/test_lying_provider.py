@@ -1,4 +1,4 @@
-"""A provider, or somebody between it and the hub, that says what does not hold: nobody is logged in by that."""
+"""A provider, or an attacker between it and the hub, that sends false data: nobody is logged in by that."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECRET = "a secret that the client and the provider share, long enough"
 
 
 class Liar:
-    """Speaks the truth, but for what a test changes."""
+    """Tells the truth, except for what a test changes."""
 
     def __init__(self) -> None:
         self.metadata: dict[str, Any] = {
@@ -84,7 +84,7 @@ def encoded(part: dict[str, Any]) -> str:
 
 
 async def login(liar: Liar) -> tuple[Site, httpx2.Response]:
-    """The answer of the hub to the provider's code."""
+    """The hub's answer to the provider's code."""
     site = Site(oidc_issuer=ISSUER, oidc_client_id="hub")
     provider = Provider(site.hub.settings, transport=httpx2.ASGITransport(liar.application()))
     site.app.state.hub = dataclasses.replace(site.hub, provider=provider)

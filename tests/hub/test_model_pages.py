@@ -1,4 +1,4 @@
-"""Pages of models: who sees them, what stands in them, pictures and documents, and what programs get."""
+"""Pages of models: who sees them, their content, pictures and documents, and answers for programs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pelagos_hub.settings import Settings
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    """A hub with one public model, with figures and a picture."""
+    """A hub with one public model that has figures and a picture."""
     made = Site(PELAGOS_OBJECTS_ROOT=tmp_path)
     made.cluster.put(served(card={"pictures": [PICTURE, PICTURE | {"key": "gone.png"}, PICTURE | {"key": "bad.png"}]}))
     made.cluster.put(trained())
@@ -42,7 +42,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def signed_in(site: Site, *entitlements: str) -> dict[str, str]:
-    """The cookie of somebody."""
+    """The cookie of a logged-in person."""
     number, _ = site.hub.sessions.begin(Person("0123456789abcdef", "Jo", frozenset(entitlements)))
     return {"pelagos-8088": number}
 
@@ -58,7 +58,7 @@ class _Tags(HTMLParser):
 
 
 def handlers_and_pictures(page: str) -> set[str]:
-    """What a page has of pictures, and of attributes that run or style something."""
+    """A page's pictures, and its attributes that run or style something."""
     tags = _Tags()
     tags.feed(page)
     return tags.found

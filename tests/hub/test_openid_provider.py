@@ -1,4 +1,4 @@
-"""The provider of tests speaks as EGI Check-in does; what the hub and the gateway are tested with rests on that."""
+"""The provider of tests behaves as EGI Check-in does; the tests of hub and gateway rely on that."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def provider() -> Iterator[openid.Provider]:
 
 
 def claims(token: str) -> dict[str, Any]:
-    """Of a JWT, unverified."""
+    """The claims of a JWT, unverified."""
     part = token.split(".")[1]
     found: dict[str, Any] = json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     return found

@@ -1,4 +1,4 @@
-"""Pages as visitors have them, in Chromium: nobody else is asked, the policy has nothing to report, and nobody is shut out."""
+"""Pages as visitors get them, in Chromium: no other host is contacted, the policy reports nothing, and everyone can use them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A hub with sixty models, and one whose training wrote all that it can write."""
+    """A hub with sixty models, and one whose training wrote everything that it can write."""
     folder = tmp_path_factory.mktemp("objects")
 
     def made(url: str) -> Site:

@@ -1,4 +1,4 @@
-"""When a model was last asked: as the operator's own metrics say it, on pages for people and for programs."""
+"""When a model was last probed, from the operator's own metrics, on pages for people and for programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pelagos_hub.probes import Probes
 
 
 def metrics(*told: tuple[str, str, float]) -> bytes:
-    """As the operator tells of services: namespace, name, Unix time."""
+    """Metrics as the operator exposes them for services: namespace, name, Unix time."""
     services = [
         Resource(kinds.MODEL_SERVICE, namespace, name, f"{namespace}/{name}", 1, "1", deleting=False)
         for namespace, name, _ in told
@@ -33,7 +33,7 @@ def metrics(*told: tuple[str, str, float]) -> bytes:
 
 @contextlib.asynccontextmanager
 async def operator(answers: list[web.Response]) -> AsyncIterator[str]:
-    """One that gives these answers, one after the other."""
+    """An operator that gives these answers, one after the other."""
 
     async def answer(_request: web.BaseRequest) -> web.StreamResponse:
         return answers.pop(0)

@@ -1,4 +1,4 @@
-"""The hub as a program: settings that are wrong, connections on which nothing comes, an API server that is not there."""
+"""The hub as a program: wrong settings, idle connections, an API server that does not exist."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SOURCES = Path(__file__).parents[2]
 
 
 def started(folder: Path, **settings: str) -> subprocess.Popen[str]:
-    """With the API server at an address where nobody answers."""
+    """Start the hub with an API server's address where nobody answers."""
     kubeconfig = folder / "kubeconfig"
     content = {
         "current-context": "here",
@@ -63,7 +63,7 @@ def test_settings_that_cannot_be_meant_end_it_with_words(tmp_path: Path, setting
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
-    """A hub whose API server does not answer, its address and that of its metrics."""
+    """A hub whose API server does not answer, with its address and that of its metrics."""
     ports = addresses.choose(tmp_path, ("hub", "metrics"), {})
     url = f"http://127.0.0.1:{ports['hub']}"
     process = started(tmp_path, url=url, port=str(ports["hub"]), metrics_port=str(ports["metrics"]))
@@ -73,7 +73,7 @@ def alone(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
 
 
 def fetched(address: str) -> tuple[int, str]:
-    """Waits until somebody listens there."""
+    """Wait until somebody listens at the address; returns status and body."""
     while True:
         try:
             with urllib.request.urlopen(address, timeout=30) as answer:
@@ -130,7 +130,7 @@ async def test_a_connection_on_which_nobody_asks_anything_is_ended() -> None:
         told.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8088\r\nConnection: close\r\n\r\n")
         assert (await asked.read()).startswith(b"HTTP/1.1 200 ")
         told.close()
-        # Whoever has asked once, and goes on with half of a head.
+        # A client that has asked once, and then sends half of a request head.
         second, told = await asyncio.open_connection("127.0.0.1", port)
         told.write(b"GET /robots.txt HTTP/1.1\r\nHost: 127.0.0.1:8088\r\n\r\n")
         answered = await second.readuntil(b"sitemap.xml\n")
@@ -163,7 +163,7 @@ async def test_a_connection_on_which_nobody_takes_the_answer_is_ended() -> None:
         port = server.servers[0].sockets[0].getsockname()[1]
         _, told = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         told.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
-        # What is sent to nobody is dropped, so that the application comes to its end.
+        # Output for a closed connection is dropped, so that the application ends.
         await ended.wait()
         assert not server.server_state.connections
         told.transport.abort()

@@ -1,4 +1,4 @@
-"""What every answer of the hub carries, and what it refuses before it looks at it."""
+"""What every answer of the hub contains, and what it refuses before it reads a request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATHS = ["/", "/static/hub.css", "/no/such/page", "/api/no-such.json"]
 
 @pytest.fixture
 def site() -> Site:
-    """A hub that nobody has logged in to."""
+    """A hub in which nobody is logged in."""
     return Site()
 
 

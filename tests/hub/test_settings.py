@@ -1,4 +1,4 @@
-"""Settings that contradict each other end the hub before it listens, in words."""
+"""Contradictory settings end the hub before it listens, with a message."""
 
 from __future__ import annotations
 

@@ -43,14 +43,14 @@ def site(tmp_path: Path) -> Site:
 
 @pytest.fixture
 async def alice(site: Site) -> AsyncIterator[httpx2.AsyncClient]:
-    """A browser in which Alice has logged in."""
+    """A browser in which Alice is logged in."""
     async with site.signed_in(ALICE) as made:
         yield made
 
 
 @pytest.fixture
 async def mallory(site: Site) -> AsyncIterator[httpx2.AsyncClient]:
-    """Somebody else."""
+    """A browser of somebody else."""
     async with site.signed_in(MALLORY) as made:
         yield made
 
@@ -65,7 +65,7 @@ async def ask(visitor: httpx2.AsyncClient, name: str = "plankton") -> httpx2.Res
 
 
 def opened(site: Site, trial: dict[str, Any], http: str, seconds: float = 600.0, phase: str = "Open") -> dict[str, Any]:
-    """As the operator reports it."""
+    """A trial's status as the operator reports it."""
     status = {
         "phase": phase,
         "attested": True,
@@ -103,7 +103,7 @@ async def test_a_trial_is_signed_and_says_no_more_than_it_must(site: Site, alice
     assert TrialSpec.model_validate(spec).model_service_ref is not None
     assert spec["user"] == ALICE.key
     assert spec["displayName"] == "Alice Seashore"
-    # As the installation asks for it, though the provider says it in another form.
+    # In the form that the installation uses, although the provider sends another.
     assert spec["entitlements"] == [openid.GROUP]
     signature = made["metadata"]["annotations"][trial_signature.ANNOTATION]
     assert trial_signature.holds(KEY, signature, namespace="reef", name=name, spec=spec, created=site.clock.now())
@@ -271,12 +271,12 @@ async def test_another_session_of_the_same_person_sees_the_trial_and_not_the_tok
         image = {"image": ("x.png", picture(), "image/png")}
         sent = await elsewhere.post(f"{path}/predict", data={"csrf": await csrf(elsewhere)}, files=image, headers=OURS)
         assert sent.status_code == 409
-        # Nor is somebody who lost it locked out: asked for again, it is another trial.
+        # Nor is somebody who lost it locked out: asking again begins another trial.
         assert (await ask(elsewhere)).headers["location"] != path
 
 
 class Gateway:
-    """Answers as a model server behind the gateway; keeps what it was sent."""
+    """Answers like a model server behind the gateway; records the requests."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -316,7 +316,7 @@ async def gateway() -> AsyncIterator[Gateway]:
 
 @pytest.fixture
 async def path(site: Site, alice: httpx2.AsyncClient, gateway: Gateway) -> str:
-    """Of a trial that is open."""
+    """The path of an open trial."""
     found = (await ask(alice)).headers["location"]
     site.cluster.put(opened(site, only_trial(site), gateway.url))
     return str(found)
@@ -358,7 +358,7 @@ async def test_images_of_all_kinds_that_models_take_are_sent(
 
 
 def header_of(width: int, height: int) -> bytes:
-    """The beginning of a PNG of this size, without any pixel."""
+    """The beginning of a PNG of this size, without any pixels."""
     whole = picture()
     chunk = whole[12:16] + width.to_bytes(4, "big") + height.to_bytes(4, "big") + whole[24:29]
     return whole[:12] + chunk + zlib.crc32(chunk).to_bytes(4, "big") + whole[33:]

@@ -1,4 +1,4 @@
-"""Trying a model, as somebody does who looks, presses and waits: in Chromium, with and without scripts."""
+"""Trying a model as a person does who looks, clicks and waits: in Chromium, with and without scripts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPEN = "/trials/reef/try-plankton-1"
 
 
 class Trying:
-    """A hub with an open trial, and a browser of whose it is."""
+    """A hub with an open trial, and the browser of its user."""
 
     def __init__(self, browser: Browser, url: str, number: str, site: Site) -> None:
         self.browser, self.url, self.number, self.site = browser, url, number, site
@@ -70,7 +70,7 @@ def test_pages_of_trials_shut_nobody_out_and_ask_nobody_else(trying: Trying, nam
 
 
 def check(page: Page) -> None:
-    """The answer is drawn in the image's pixels, and told in a table."""
+    """Check that the answer is drawn in the image's pixels, and listed in a table."""
     shapes = page.locator(".drawing .shape rect")
     expect(shapes).to_have_count(4)
     expect(shapes.first).to_have_attribute("x", "120.0")
@@ -164,7 +164,7 @@ def test_the_clock_warns_at_one_minute_and_the_answer_stays_when_time_is_up(tryi
     page = visitor.open(OPEN)
     page.locator(".sample").click()
     expect(page.get_by_role("heading", name="Answer for A frame")).to_be_visible()
-    page.route("**/status.json", lambda route: route.abort())  # the hub is away; the clock of the page goes on
+    page.route("**/status.json", lambda route: route.abort())  # the hub is unavailable; the page's clock continues
 
     page.clock.run_for(462_000)
     expect(page.locator("[data-status]")).to_have_text("One minute left.")

@@ -1,4 +1,4 @@
-"""The operator as it is, with kopf, a Lease and the tenant settings, over the shipped fakes; for all namespaces or one."""
+"""The real operator, with kopf, a Lease and the tenant settings, over the shipped fakes; for all namespaces or one."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from pelagos.settings import Settings
 
 
 class Keyed(PipelinesFake):
-    """Gives steps their key, as the engine for Kubeflow does before it makes a run."""
+    """Gives steps their key, as the engine for Kubeflow does before it submits a run."""
 
     def __init__(self, secrets: StepSecrets) -> None:
         super().__init__()
         self._secrets = secrets
 
     async def submit(self, request: RunRequest) -> PipelineRun:
-        """Make the Secret, then the run."""
+        """Create the Secret, then the run."""
         await self._secrets.provide(request.namespace, request.namespace)
         return await super().submit(request)
 
 
 async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
-    """What wiring.start does, with fakes for all but Kubernetes."""
+    """Does what wiring.start does, with fakes for everything but Kubernetes."""
     api = wiring.rest_client(credentials)
     serving, clock, volumes = ServingFake(), SystemClock(), VolumesFake()
     authority = Authority(KeysFake())

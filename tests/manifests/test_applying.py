@@ -1,4 +1,4 @@
-"""What a person does with the overlays on a real API server: apply, apply again, and uninstall without a trace."""
+"""A person's commands with the overlays on a real API server: apply, apply again, and uninstall without a trace."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ spec: {source: {volume: {path: plankton}}, task: Detection}
 
 @pytest.fixture
 def others(site: Site) -> None:
-    """The kinds of the Prometheus operator and of KServe, as far as kubectl needs them."""
+    """Create the kinds of the Prometheus operator and of KServe, as far as kubectl needs them."""
     site.kubectl("apply", "-f", str(MONITORING))
 
 
 def uninstall(site: Site, folder: Path) -> None:
-    """As docs/installing.md says."""
+    """Uninstall as docs/installing.md says."""
     site.kubectl("delete", "modelservices,trainingruns,datasets", "--all", "--all-namespaces", "--timeout=60s")
     site.remove(folder)
 
@@ -54,7 +54,7 @@ def test_applying_twice_changes_nothing_and_uninstalling_leaves_nothing(
     applied = site.everything()
     again = site.apply(folder)
 
-    # A server that knows no CEL rules drops them, and kubectl sends them anew each time; the server then writes nothing.
+    # A server without CEL drops the rules, and kubectl sends them each time; the server then writes nothing.
     judged = [line for line in again if site.knows_all or "customresourcedefinition" not in line]
     assert all(line.endswith(" unchanged") for line in judged), again
     assert site.everything() == applied
@@ -64,7 +64,7 @@ def test_applying_twice_changes_nothing_and_uninstalling_leaves_nothing(
 
 @pytest.fixture
 def namespace(site: Site) -> Iterator[None]:
-    """The operator's, which a dry run makes for nobody."""
+    """The operator's namespace, which a dry run does not create."""
     site.kubectl("create", "namespace", SYSTEM)
     yield
     site.kubectl("delete", "namespace", SYSTEM, "--wait=false")
@@ -106,7 +106,7 @@ def test_what_is_applied_stays_as_it_was_applied_and_goes_without_a_trace(site: 
         site.kubectl("apply", "-f", "-", text=DATASET)
         body = site.until("Dataset", "plankton", lambda body: bool(body.get("status", {}).get("conditions")), tmp_path)
 
-        # The operator has written status and finalizer: nothing that Git owns.
+        # The operator wrote status and finalizer, which Git does not own.
         assert body["metadata"]["finalizers"]
         assert owners_of_spec(body) == {"kubectl-client-side-apply"}
         assert site.kubectl("diff", "-f", "-", text=DATASET) == ""
@@ -117,7 +117,7 @@ def test_what_is_applied_stays_as_it_was_applied_and_goes_without_a_trace(site: 
 
 
 def owners_of_spec(body: Mapping[str, Any]) -> set[str]:
-    """Who set fields of spec, labels or annotations."""
+    """The managers of fields of spec, labels or annotations."""
     found = set()
     for entry in body["metadata"]["managedFields"]:
         fields = entry["fieldsV1"]

@@ -1,5 +1,6 @@
-"""docs/sources.md, its resources and commands in their order as they stand there, on a real API server: the Secrets that it has
-people make are those of which the sources above or below them take their keys.
+"""Runs docs/sources.md, its resources and commands verbatim and in order, on a real API server.
+
+The Secrets that it has people create are those from which the sources above or below them take their keys.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The gateway of a tenant as `manifests/tenant/gateway` has it: rendered, and compared with what the programs need."""
+"""The gateway of a tenant as in `manifests/tenant/gateway`: rendered, and compared with what the programs need."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_the_chart_makes_the_same_for_a_tenant(objects: dict[str, dict[str, Any]
     def comparable(bodies: list[dict[str, Any]]) -> Any:
         return rendering.by_identity(rendering.managed_by_nobody(bodies))
 
-    # Peers of the policy come in the order of the values.
+    # Peers of the policy are in the order of the values.
     policies = [body for body in (*by_helm, *by_kustomize) if body["kind"] == "NetworkPolicy"]
     for policy in policies:
         policy["spec"]["egress"].sort(key=repr)

@@ -1,4 +1,4 @@
-"""Helm takes the chart, and says what is wrong with values before anything reaches a cluster."""
+"""Helm accepts the chart, and reports wrong values before anything reaches a cluster."""
 
 from __future__ import annotations
 

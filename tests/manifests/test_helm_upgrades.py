@@ -1,7 +1,7 @@
 """Helm installs an earlier chart, upgrades it to this one and rolls it back on a real API server, with objects in progress.
 
-No controller runs: the operator is started here, with the rights that the chart gives its service account, and stopped where a
-Deployment that is recreated would stop it. What it launches are fakes, which outlive it as Kubeflow and MLflow do.
+No controller runs: the operator is started here, with the rights of the chart's service account, and stopped where a Deployment
+with the strategy Recreate would stop it. What it launches are fakes, which outlive it as Kubeflow and MLflow do.
 """
 
 from __future__ import annotations
@@ -65,16 +65,16 @@ class Release:
         return done.stdout
 
     def older(self) -> tuple[str, ...]:
-        """What a server without CEL rules needs: it refuses definitions that hold some when they are applied by itself."""
+        """Options for a server without CEL rules: such a server refuses definitions with rules in a server-side apply."""
         return () if int(self.server.plane.request("GET", "/version")["minor"]) >= 25 else ("--server-side=false",)
 
     def state(self) -> tuple[int, str]:
-        """The release's revision, and what Helm says of it."""
+        """The release's revision, and Helm's status of it."""
         (found,) = json.loads(self.helm("list", "--output=json"))
         return int(found["revision"]), found["status"]
 
     def definitions(self) -> dict[str, Any]:
-        """The schemas of our kinds that the server has."""
+        """The schemas of our kinds on the server."""
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         items = self.server.plane.request("GET", path)["items"]
         return {body["metadata"]["name"]: body["spec"]["versions"][0]["schema"] for body in items}
@@ -82,7 +82,7 @@ class Release:
 
 @pytest.fixture
 def release(tmp_path: Path, earlier: Path) -> Iterator[Release]:
-    """The earlier chart, installed on a server with nothing of ours."""
+    """The earlier chart, installed on a server without our kinds."""
     values = tmp_path / "values.yaml"
     values.write_text(yaml.safe_dump(VALUES))
     with installed.site(tmp_path / "site") as server:
@@ -95,7 +95,7 @@ class Deployed(sites.Site):
     """The operator as the release runs it: its service account, a Lease, all namespaces."""
 
     def settings(self) -> Settings:
-        """With the rights of the service account."""
+        """Settings with the rights of the service account."""
         return (
             super()
             .settings()
@@ -112,7 +112,7 @@ class Deployed(sites.Site):
 
 @pytest.fixture
 async def lab(release: Release, tmp_path: Path) -> AsyncIterator[Deployed]:
-    """The tenant that the chart makes."""
+    """The tenant that the chart creates."""
     plane = release.server.plane
     told = yaml.safe_load(plane.kubeconfig.read_text(encoding="utf-8"))
     told["users"][0]["user"] = {"token": release.server.token()}
@@ -127,14 +127,14 @@ async def lab(release: Release, tmp_path: Path) -> AsyncIterator[Deployed]:
 
 
 async def replaced(site: Deployed, *, by: Any) -> None:
-    """What a Deployment of strategy Recreate does when its template changes."""
+    """Do what a Deployment with the strategy Recreate does when its template changes."""
     by()
     await site.stop_operator()
     await site.start_operator()
 
 
 def defaulted(schema: Mapping[str, Any], value: Any) -> Any:
-    """What an API server makes of a value that it reads: every field that is lacking has the default of the definition."""
+    """A value as an API server reads it: missing fields get the defaults of the definition."""
     if isinstance(value, list):
         return [defaulted(schema.get("items", {}), item) for item in value]
     if not isinstance(value, dict):
@@ -150,7 +150,7 @@ def defaulted(schema: Mapping[str, Any], value: Any) -> Any:
 def test_new_definitions_add_nothing_to_what_is_stored_that_the_earlier_operator_would_refuse(
     earlier: Path, kind: str, spec: Mapping[str, Any]
 ) -> None:
-    """The definitions come first, and stay when the operator is rolled back: it refuses fields that it does not know."""
+    """The definitions come first, and stay when the operator is rolled back: it refuses unknown fields."""
     before, after = (
         yaml.safe_load((chart / "crds" / f"{kind}.pelagos.dev.yaml").read_text(encoding="utf-8"))["spec"]["versions"][0]
         for chart in (earlier, rendering.CHART)
@@ -162,7 +162,7 @@ def test_new_definitions_add_nothing_to_what_is_stored_that_the_earlier_operator
 
 
 def uids(release: Release) -> dict[str, str]:
-    """Of every object of ours, and of everything that the release holds."""
+    """The uids of all our objects, and of everything in the release."""
     kinds = "datasets,trainingruns,modelservices,serviceaccounts,rolebindings,clusterroles,clusterrolebindings,deployments,crds"
     listed = json.loads(release.server.kubectl("get", kinds, "--all-namespaces", "--output=json"))["items"]
     ours = [body for body in listed if "pelagos" in json.dumps(body["metadata"])]
@@ -171,7 +171,7 @@ def uids(release: Release) -> dict[str, str]:
 
 
 def update_definitions(release: Release) -> None:
-    """As docs/installing.md says; Helm never does."""
+    """Update the definitions as docs/installing.md says; Helm never does."""
     release.server.kubectl("apply", "--validate=false", "-k", str(rendering.MANIFESTS / "crds"))
 
 
@@ -180,7 +180,7 @@ async def test_an_upgrade_and_a_rollback_keep_what_is_in_progress(lab: Deployed,
     await lab.create("Dataset", "plankton", DATASET)
     await lab.create("TrainingRun", "detector", TRAINING)
     await lab.create("ModelService", "detector", SERVICE)
-    # First the definitions, and what people made under earlier ones stays; the rights are still those of the earlier chart.
+    # First the definitions: objects made under earlier ones stay, and the rights are still those of the earlier chart.
     update_definitions(release)
     await lab.start_operator()
     await lab.wait("Dataset", "plankton", has_reason("Queued"))

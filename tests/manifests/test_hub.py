@@ -1,4 +1,4 @@
-"""The hub as it is installed: its settings exist, its files are mounted, and it may do what it does and nothing else."""
+"""The hub as it is installed: its settings exist, its files are mounted, and its rights are exactly those that it needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletec
 
 
 def container(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The hub's, and its variables."""
+    """The hub's container, and its variables."""
     found = next(
         body for body in objects(values) if body["kind"] == "Deployment" and body["metadata"]["name"] == "pelagos-hub"
     )
@@ -48,7 +48,7 @@ def test_every_setting_exists_and_is_understood(values: dict[str, Any], monkeypa
 
 @pytest.mark.parametrize("values", [of_components("hub"), SETS["everything"]], ids=["as it is", "everything"])
 def test_its_memory_is_bounded_however_it_is_installed(values: dict[str, Any]) -> None:
-    # Four images of 64 MiB at once, each with an answer of up to 32 MiB that is read as JSON and drawn: 1 GiB does not hold them.
+    # Four images of 64 MiB at once, each with an answer of up to 32 MiB that is read as JSON and drawn: 1 GiB would not suffice.
     resources = container(values)[0]["resources"]
     assert (resources["requests"]["memory"], resources["limits"]["memory"]) == ("128Mi", "2Gi")
 
@@ -69,13 +69,13 @@ def test_the_operator_reads_the_same_key() -> None:
     )
     pod = operator["spec"]["template"]["spec"]
     (volume,) = (each for each in pod["volumes"] if each["name"] == "hub")
-    # And nothing of what else is in the Secret.
+    # And nothing else of the Secret.
     assert volume["secret"]["items"] == [{"key": "signing-key", "path": "signing-key"}]
 
 
 @pytest.fixture(scope="module")
 def installed(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """With the component of kustomize."""
+    """An installation with kustomize's component for the hub."""
     folder = tmp_path_factory.mktemp("with-hub")
     rendering.kustomization(folder, resources=["overlays/cluster"], components=["components/hub"])
     site.apply(folder)

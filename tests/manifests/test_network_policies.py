@@ -1,4 +1,4 @@
-"""Who may reach whom when the NetworkPolicies of an installation hold: of what is rendered, evaluated, not enforced."""
+"""Who may reach whom under the NetworkPolicies of an installation: rendered and evaluated, not enforced."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ OPERATOR = {
 
 
 def given(installed: Mapping[str, Any], **more: Any) -> Options:
-    """What the operator of an installation is told of the network, through its environment."""
+    """The operator's settings of the network, as its environment gives them."""
     (deployed,) = (body for body in objects(installed) if body["kind"] == "Deployment")
     variables = deployed["spec"]["template"]["spec"]["containers"][0]["env"]
     told = {each["name"]: each.get("value", "") for each in variables}
@@ -90,7 +90,7 @@ def of_bay(want: DesiredService) -> DesiredService:
 
 
 def cases(want: DesiredService) -> list[tuple[str, End, End, int, bool]]:
-    """Who, whom, on which port, and whether it may be; the hostile pairs after those that are needed."""
+    """Source, target, port, and whether the connection is allowed; hostile pairs after those that are needed."""
     model, other = server(want), server(of_bay(want))
     operator, step = End("pelagos-system", OPERATOR), End("reef", STEP)
     dns, mlflow, kubeflow = End("kube-system", {"k8s-app": "kube-dns"}), End("mlflow"), End("kubeflow")
@@ -183,7 +183,7 @@ def test_no_values_make_a_rule_that_is_open(name: str) -> None:
 def test_a_peer_that_is_not_named_is_nobody_and_not_everybody(part: str) -> None:
     empty = {"networkPolicies": {part: {"peers": [], "ports": [{"port": 443, "protocol": "TCP"}]}}}
     cut = values({"networkPolicies": NETWORK, "tenants": TENANTS}, empty)
-    # The schema refuses an API server that is not named; the templates do not rely on that.
+    # The schema refuses an unnamed API server; the templates do not rely on that.
     bodies = rendering.helm(cut, namespace=NAMESPACE, options=["--skip-schema-validation"])
     policies = [body for body in bodies if body["kind"] == "NetworkPolicy"]
 

@@ -1,4 +1,4 @@
-"""What every object of an installation keeps to: labels, schemas of Kubernetes, least privilege, settings that exist."""
+"""Rules for every object of an installation: labels, schemas of Kubernetes, least privilege, settings that exist."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = sorted(SETS)
 
 
 def deployments(name: str) -> list[dict[str, Any]]:
-    """Those of the operator."""
+    """Deployments of the operator."""
     found = [body for body in objects(SETS[name]) if body["kind"] == "Deployment"]
     return [body for body in found if body["metadata"]["labels"]["app.kubernetes.io/component"] == "operator"]
 
@@ -48,7 +48,7 @@ PEOPLE = {"pelagos-view", "pelagos-edit"}
 
 
 def rules() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rules of the roles that are not people's."""
+    """Rules of the roles that are not for people."""
     for name in NAMES:
         for body in objects(SETS[name]):
             if body["metadata"]["name"] in PEOPLE:
@@ -84,7 +84,7 @@ def test_no_right_is_wider_than_it_has_to_be() -> None:
     for where, rule in rules():
         assert not FORBIDDEN_VERBS & set(rule["verbs"]), where
         assert "*" not in rule["apiGroups"] + rule["resources"], where
-        # The operator reads none, and makes that of the steps' keys; a tenant's steps read that of Kubeflow's artifacts.
+        # The operator reads none, and creates that of the steps' keys; a tenant's steps read that of Kubeflow's artifacts.
         if "secrets" in rule["resources"] and rule.get("resourceNames") != ["mlpipeline-minio-artifact"]:
             assert rule["verbs"] == ["create"], where
         assert "rbac.authorization.k8s.io" not in rule["apiGroups"], where
@@ -103,8 +103,8 @@ def test_for_all_namespaces_the_operator_has_its_own_kinds_and_nothing_of_others
         ("pelagos.dev", plural + part)
         for plural in ("datasets", "trainingruns", "modelservices", "trials")
         for part in ("", "/status")
-    } | {("kueue.x-k8s.io", "workloadpriorityclasses")}  # of no namespace, and only to be listed
-    # By name, and only to be read: definitions, and what of ours is KServe's for all.
+    } | {("kueue.x-k8s.io", "workloadpriorityclasses")}  # cluster-scoped, and only to be listed
+    # By name, and only to be read: definitions, and KServe objects of ours for all tenants.
     single = {(grant.resource, grant.verb) for grant in granted if not grant.namespace and grant.name}
     kserve = {("clusterservingruntimes", "get"), ("clusterstoragecontainers", "get")} if serving == "kserve" else set()
     assert single == {("customresourcedefinitions", "get")} | kserve
@@ -191,7 +191,7 @@ KUBEFLOW_ASKS = {
     "runs": {"create", "get", "list", "terminate", "delete"},
     "experiments": {"create", "get", "list", "delete"},
 }
-"""Verbs of its SubjectAccessReviews about whoever calls what our engine calls; in an audit log they are Kubeflow's requests."""
+"""Verbs of the pipeline server's SubjectAccessReviews about callers of its API; audit logs show them as Kubeflow's requests."""
 
 
 @pytest.mark.parametrize("scope", ["Cluster", "Namespace"])
@@ -246,7 +246,7 @@ def test_the_operator_runs_alone_and_is_replaced_before_it_is_started_anew() -> 
     spec = deployment("cluster")["spec"]
 
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
-    # The Lease is released within the grace period; a lease that expires is slower than this is a fail-over.
+    # The Lease is released within the grace period; waiting until it expires would be slower.
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > SETS["cluster"]["operator"]["leaseSeconds"]
 
 
@@ -303,7 +303,7 @@ def test_what_a_platform_adds_to_the_operator_is_there() -> None:
     )
 
     assert found["metadata"]["annotations"] == {"example.org/owner": "data team"}
-    # One of all objects wins over one of the pod, or the label would be there twice.
+    # A label for all objects overrides one of the pod, or it would be there twice.
     labels = found["spec"]["template"]["metadata"]["labels"]
     assert (labels["example.org/mesh"], labels["example.org/cost-centre"]) == ("off", "42")
     assert environment(found)["HTTPS_PROXY"] == "http://proxy.example:3128"
@@ -328,7 +328,7 @@ def test_no_variable_is_named_twice(name: str) -> None:
         named = [entry["name"] for entry in deployed["spec"]["template"]["spec"]["containers"][0]["env"]]
         assert len(named) == len({*named})
         own = {entry["name"] for entry in SETS[name]["operator"]["env"]}
-        # What the chart sets cannot be given again.
+        # What the chart sets cannot be set again.
         refused = SCHEMA["properties"]["operator"]["properties"]["env"]["items"]["properties"]["name"]["not"]["enum"]
         assert {*named} - own <= {*refused}
 
@@ -380,7 +380,7 @@ def test_mounted_files_are_those_that_the_settings_name() -> None:
 
 
 def keys(node: Mapping[str, Any], path: str = "") -> set[str]:
-    """Every key that a schema or values name, but for those of Kubernetes."""
+    """Every key that a schema or values name, except for those of Kubernetes."""
     if path in (".engines.stepPods", ".engines.serverPods"):
         return set()
     if "$ref" in str(node.get("allOf")):
@@ -407,7 +407,7 @@ def test_the_schema_allows_what_the_code_allows() -> None:
     parts = {name: part.get("properties", {}) for name, part in SCHEMA["properties"].items()}
     rules = rendering.documents((rendering.CHART / "files/rules.yaml").read_text())[0]
 
-    # The role of an engine that does its work here, or of a Kubeflow server of several users.
+    # The role of an engine that works in the cluster, or of a Kubeflow server with several users.
     here = {engine.name for engine in engine_registry.SERVING.on_cluster if engine.rights}
     assert here < set(parts["engines"]["serving"]["enum"])
     assert {*here, "core", "kubeflow"} == rules["tenants"].keys()
@@ -474,5 +474,5 @@ def test_every_value_is_described_in_a_sentence() -> None:
     keys = [number for number, line in enumerate(lines) if re.match(r" {0,2}[a-z]\w*:", line) and lines[number - 1 :]]
 
     described = [number for number in keys if lines[number - 1].strip().startswith("#")]
-    # What lies deeper are Kubernetes' own fields.
+    # Deeper keys are Kubernetes' own fields.
     assert [lines[number] for number in keys if number not in described] == []

@@ -1,4 +1,4 @@
-"""Where setting an owner that blocks is a right of its own (OpenShift), the operator needs no more rights than elsewhere."""
+"""Where setting an owner that blocks deletion is a right of its own (OpenShift), the operator needs no further rights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SERVICE = {
 
 @pytest.fixture(scope="module")
 def want(strict_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DesiredService]:
-    """Of a ModelService that is there; the operator has the rights of both serving engines in its namespace."""
+    """The desired state of an existing ModelService; the operator has the rights of both serving engines in its namespace."""
     role = tmp_path_factory.mktemp("rights") / "role.yaml"
     role.write_text(yaml.safe_dump(rights_of_both_engines()))
     strict_site.kubectl("apply", "-f", str(KINDS))
@@ -74,7 +74,7 @@ def rights_of_both_engines() -> dict[str, Any]:
 
 
 def built(want: DesiredService) -> list[tuple[Collection, Body]]:
-    """Objects with an owner, as both engines make them."""
+    """Objects with an owner, as both engines create them."""
     return [
         (object_kinds.DEPLOYMENTS, deployment_manifests.deployment(want, "", GIVEN)),
         (object_kinds.INFERENCE_SERVICES, kserve_manifests.inference_service(want, "", GIVEN)),

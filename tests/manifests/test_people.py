@@ -1,6 +1,6 @@
-"""What people and tenants may do, asked of a real API server: with Kubernetes' own roles and ours, in their own namespace.
+"""Rights of people and tenants, checked by a real API server: with Kubernetes' own roles and ours, in their own namespace.
 
-No controller adds our roles to Kubernetes' here; people are bound to all that it would have added, by its labels.
+No controller adds our roles to Kubernetes' here; people are bound to all roles that it would add, by their labels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TITLES = ("view", "edit", "admin")
 
 @pytest.fixture(scope="module")
 def reef(site: Site) -> Iterator[str]:
-    """A namespace that is a tenant, with one person for each of Kubernetes' roles; and another, ``bay``, that is none."""
+    """A tenant's namespace with one person for each of Kubernetes' roles; and another one, ``bay``, that is no tenant's."""
     site.apply(OVERLAY)
     for namespace in ("reef", "bay"):
         site.kubectl("create", "namespace", namespace)
@@ -41,7 +41,7 @@ def reef(site: Site) -> Iterator[str]:
 
 
 def added(site: Site, title: str) -> list[str]:
-    """Roles that Kubernetes adds to one of its own, by their labels, and those that it adds to these."""
+    """Roles that Kubernetes aggregates into one of its own, by their labels, and into those in turn."""
     label = f"{RBAC}/aggregate-to-{title}"
     roles = site.plane.request("GET", f"/apis/{RBAC}/v1/clusterroles")["items"]
     found = {body["metadata"]["name"] for body in roles if (body["metadata"].get("labels") or {}).get(label) == "true"}
@@ -83,7 +83,7 @@ def test_kubernetes_roles_hold_our_kinds_and_never_their_status(site: Site, reef
 def test_with_every_right_in_its_own_namespace_nobody_writes_what_the_platform_decides(
     site: Site, reef: str, title: str
 ) -> None:
-    # The people are bound as they should be: an admin of a namespace may give rights in it.
+    # The people are bound as they should be: an admin of a namespace may grant rights in it.
     assert may(site, title, "create", "rolebindings", namespace=reef, group=RBAC) is (title == "admin")
     assert may(site, title, "update", "configmaps", namespace=reef, group="") is (title != "view")
     for verb in (*READ, *WRITE):
@@ -103,5 +103,5 @@ def test_the_operator_acts_in_tenants_namespaces_only(site: Site, reef: str) -> 
 def test_the_operator_reads_no_secret_anywhere(site: Site, reef: str) -> None:
     for namespace in (reef, "bay", "kube-system", SYSTEM, ""):
         held = {verb for verb in (*READ, *WRITE) if may(site, USER, verb, "secrets", namespace=namespace, group="")}
-        # Those of the steps' keys are made there, never looked at.
+        # Those of the steps' keys are created there, never read.
         assert held == ({"create"} if namespace == reef else set())

@@ -1,5 +1,6 @@
-"""Pod Security of a real API server takes every pod that Pelagos leads to, where `restricted` is enforced; and refuses what the
-standard forbids, so that what it takes says something. By dry runs of an ordinary account.
+"""Pod Security of a real API server accepts every pod of Pelagos where `restricted` is enforced.
+
+It refuses what the standard forbids, so that its acceptance proves something. By dry runs of an ordinary account.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ Pod = dict[str, Any]
 NAMESPACE, ACCOUNT = "restricted", "somebody"
 NAMESPACES = Path(__file__).with_name("restricted_namespace.yaml")
 OLDEST = (1, 25)
-"""Pod Security is part of every server since."""
+"""Every server since this version has Pod Security."""
 PLACEMENT = Placement(memory="8Gi", gpus=1, gpu_product="NVIDIA-A10", shared_memory="2Gi", queue="reef")
 TENANT = Tenant(
     service_account="pelagos-workload", pipeline_service_account="pelagos-pipelines", image_pull_secrets=("registry",)
@@ -87,7 +88,7 @@ PARAMETERS = {
 
 @pytest.fixture(scope="module")
 def somebody(site: Site) -> Iterator[ControlPlane]:
-    """The server as an account sees it that may create pods, where only restricted ones are taken and elsewhere."""
+    """The server for an account that may create pods, in a namespace that accepts only restricted ones and elsewhere."""
     if site.plane.version < OLDEST:
         pytest.skip(f"this server of {site.plane.version} has no Pod Security")
     site.kubectl("apply", "-f", str(NAMESPACES))
@@ -108,7 +109,7 @@ def dry_run(
 
 
 def takes(somebody: ControlPlane, templates: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
-    """Each pod is taken; the server says why not otherwise."""
+    """Check that each pod is accepted; otherwise fail with the server's message."""
     assert templates
     for metadata, spec in templates:
         dry_run(somebody, metadata, spec)
@@ -155,7 +156,7 @@ def test_a_server_takes_what_kserve_makes_of_an_inference_service(somebody: Cont
 
 @pytest.fixture
 async def server() -> AsyncIterator[tuple[FakeServer, ByHand]]:
-    """A pipeline server whose steps go on when a test says so."""
+    """A pipeline server whose steps continue when a test says so."""
     hand = ByHand()
     running = FakeServer(hand)
     await running.start()
@@ -188,7 +189,7 @@ def has_begun(hand: ByHand, number: int) -> bool:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something in the pipeline server."""
+    """Wait for a condition in the pipeline server."""
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0.05)
@@ -214,7 +215,7 @@ REFUSED: dict[str, Mapping[str, Mapping[str, Any]]] = {
     "hostPort": {"container": {"ports": [{"containerPort": 8080, "hostPort": 8080}]}},
     "10.0.0.1": {"container": {"livenessProbe": {"httpGet": {"path": "/", "port": 80, "host": "10.0.0.1"}}}},
 }
-"""What the server says, by what a pod has more or less than ours."""
+"""The server's message, by the difference of a pod from ours."""
 
 
 @pytest.mark.parametrize("what", REFUSED)
@@ -238,7 +239,7 @@ def test_a_server_refuses_what_the_standard_forbids(somebody: ControlPlane, what
     words = "".join(refused.value.__notes__).replace('\\"', '"')
     assert 'violates PodSecurity "restricted:latest"' in words
     assert what in words
-    assert dry_run(somebody, {}, pod, "open")  # it is Pod Security alone that refuses
+    assert dry_run(somebody, {}, pod, "open")  # only Pod Security refuses it
 
 
 def test_namespaces_enforce_it() -> None:

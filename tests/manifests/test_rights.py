@@ -1,4 +1,4 @@
-"""The operator under its own service account can do all that it has to, and leaves no right unused, by the audit log."""
+"""The operator under its own service account can do everything it has to, and leaves no right unused, by the audit log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPECS: Mapping[str, Mapping[str, Any]] = {
 
 
 def given(overlay: str, namespace: str, feature: str) -> frozenset[Grant]:
-    """What the overlay's roles grant to the operator for a feature, with one tenant."""
+    """The rights that the overlay's roles grant to the operator for a feature, with one tenant."""
     bodies = [body for body in rendering.kustomize(OVERLAYS / overlay) if "rbac.authorization" in body["apiVersion"]]
     rights = roles.RIGHTS[feature]
     wanted = {(right.group, resource, verb) for right in rights for resource in right.resources for verb in right.verbs}
@@ -35,7 +35,7 @@ def given(overlay: str, namespace: str, feature: str) -> frozenset[Grant]:
 
 
 def admission(overlay: str, namespace: str) -> list[dict[str, Any]]:
-    """The binding of a tenant, where the operator has a role that needs one."""
+    """The binding of a tenant, if the operator has a role that needs one."""
     if overlay == "single-namespace":
         return []
     reference = {"kind": "ClusterRole", "name": "pelagos-operator-tenant"}
@@ -68,7 +68,7 @@ def test_the_operator_uses_all_of_its_rights_and_needs_no_other(
             for kind in SPECS:
                 site.until(kind, "plankton", is_judged, tmp_path, namespace=namespace)
             site.until("ModelService", "trial-plankton", is_judged, tmp_path, namespace=namespace)
-            # A Trial before the rest: it removes the ModelService that was made for it.
+            # A Trial before the rest: it removes the ModelService that was created for it.
             for plurals in ("trials", "modelservices,trainingruns,datasets"):
                 site.kubectl("delete", plurals, "--all", "--all-namespaces", "--timeout=60s")
     finally:
@@ -81,8 +81,10 @@ def test_the_operator_uses_all_of_its_rights_and_needs_no_other(
 
 
 def with_launches(seen: Trace) -> Trace:
-    """And what is asked before a training or a server starts, as it is before a preparation, and when a training or a Trial
-    was over for long: none gets so far here. See test_life_of_a_training."""
+    """Add requests before a training or a server starts, and after a training or a Trial expired.
+
+    No object gets that far here. See test_life_of_a_training.
+    """
     asked = [act for act in seen.done if act.verb == "get" and act.resource == "datasets"]
     others = {dataclasses.replace(act, resource=name) for act in asked for name in ("trainingruns", "modelservices")}
     expired = {
@@ -92,7 +94,7 @@ def with_launches(seen: Trace) -> Trace:
 
 
 def with_nodes(asked: list[Act]) -> set[Act]:
-    """What is done before a run on a cluster and about its pods: the pipelines here are a fake.
+    """Add requests before a run on a cluster and about its pods: the pipelines here are a fake.
 
     See test_kept_logs, test_preflight and test_why_a_step_waits of the engine kubeflow.
     """
@@ -109,7 +111,7 @@ def with_nodes(asked: list[Act]) -> set[Act]:
         ("visibility.kueue.x-k8s.io", "localqueues/pendingworkloads", "get"),
     )
     launchers = {Act("", "configmaps", "get", act.namespace, "kfp-launcher") for act in asked}
-    # Of no namespace: where one is watched, nothing allows it, and nobody asks.
+    # Cluster-scoped: where one namespace is watched, no role allows it, and the operator does not ask.
     priorities = {Act("kueue.x-k8s.io", "workloadpriorityclasses", "list", "", "")}
     clusterwide = priorities if any(act.namespace != SYSTEM for act in asked) else set()
     return (
@@ -130,7 +132,7 @@ def is_begun(body: Mapping[str, Any]) -> bool:
 
 
 def without_schema_check(seen: Trace) -> Trace:
-    """The operator asks for its definitions and goes on when it may not see them: no Role of a namespace can allow it."""
+    """Leave out requests for our definitions, which the operator can do without: no Role of a namespace can allow them."""
     asked = {act for act in seen.forbidden if act.resource == "customresourcedefinitions" and act.verb == "get"}
     assert len(asked) == 4
     return dataclasses.replace(seen, forbidden=seen.forbidden - asked)

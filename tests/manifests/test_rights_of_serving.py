@@ -1,4 +1,4 @@
-"""Each engine that serves on a cluster, under the operator's service account, uses all rights of its role and needs no other."""
+"""Each engine that serves on a cluster, under the operator's service account, uses all rights of its role and needs no others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ENGINES: dict[str, tuple[type[ClusterServing], str]] = {
 
 
 def add_pod(site: Site, want: DesiredService, *, by_kserve: bool) -> None:
-    """What a controller would make, and a kubelet would find ready; nothing runs it."""
+    """A pod as a controller would create it, and a kubelet would report it ready; nothing runs it."""
     metadata = {
         "name": f"pod-of-{want.name}",
         "labels": {meta.UID_LABEL: want.uid} | ({marks.INFERENCE_SERVICE_LABEL: want.name} if by_kserve else {}),
@@ -54,7 +54,7 @@ def add_pod(site: Site, want: DesiredService, *, by_kserve: bool) -> None:
 
 
 def is_served(site: Site, kind: Collection) -> bool:
-    """Whether the API server knows a kind in this version."""
+    """Whether the API server serves a kind in this version."""
     try:
         site.plane.request("GET", kind.root)
     except urllib.error.HTTPError:
@@ -63,7 +63,7 @@ def is_served(site: Site, kind: Collection) -> bool:
 
 
 def leave_by_another(site: Site, want: DesiredService, left: Sequence[Collection]) -> None:
-    """What the other engine made for the same resource before."""
+    """Objects that the other engine created earlier for the same resource."""
     pod = {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "server", "image": "none"}]}}
     selector = {"matchLabels": {"app": "a"}}
     reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"}
@@ -84,7 +84,7 @@ def leave_by_another(site: Site, want: DesiredService, left: Sequence[Collection
 async def live(
     engine: ClusterServing, again: ClusterServing, site: Site, want: DesiredService, other: DesiredService
 ) -> None:
-    """All that happens to an endpoint: made, changed, looked at by another life of the operator, started anew, removed."""
+    """The whole life of an endpoint: created, changed, observed by another life of the operator, restarted, removed."""
     await engine.apply(want)
     await engine.apply(other)
     leave_by_another(site, other, engine.predecessor_kinds)
@@ -159,7 +159,7 @@ async def test_roles_of_an_earlier_release_keep_nothing_from_being_removed_where
 
 
 def take_away(site: Site, group: str) -> None:
-    """All rights on what is of an API group."""
+    """Remove all rights on objects of an API group."""
     for role in json.loads(site.kubectl("get", "clusterroles", "-o", "json"))["items"]:
         kept = [rule for rule in role.get("rules") or [] if group not in rule.get("apiGroups", ())]
         if role["metadata"]["name"].startswith("pelagos") and kept != role["rules"]:

@@ -1,4 +1,4 @@
-"""Kustomize and Helm install the same objects: what is written for one is compared with what is written for the other."""
+"""Kustomize and Helm install the same objects: the files written for one are compared with those of the other."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from generators.installation import generated
 from value_sets import BENEATH, COMPONENTS, DEFAULTS, NAMESPACE, OVERLAYS, SETS, objects, of_components, values
 
 GENERATED = ("charts/pelagos/crds", "charts/pelagos/files", "schemas")
-"""Folders of nothing else."""
+"""Folders with only generated files."""
 ROLES_OF_COMPONENTS = {"pelagos-operator-kubeflow", "pelagos-hub"}
-"""Other roles are chosen by an overlay."""
+"""Roles that an overlay chooses differently."""
 
 
 def comparable(bodies: Iterable[rendering.Body]) -> dict[Any, Any]:
-    """All but the definitions, and but for the label that names the tool."""
+    """All objects except for the definitions, without the label that names the tool."""
     return rendering.by_identity(rendering.managed_by_nobody(rendering.without_definitions(list(bodies))))
 
 
@@ -113,7 +113,7 @@ def test_a_tenant_is_made_by_naming_its_namespace(component: str, tmp_path: Path
 
 
 def test_the_account_of_model_servers_lists_a_secret_only_where_kserve_fetches_by_it() -> None:
-    """KServe's webhook refuses pods whose account lists a Secret that is not there."""
+    """KServe's webhook refuses pods whose account lists a Secret that does not exist."""
 
     def listed(**storage: str) -> Any:
         given = {"engines": {"serving": "kserve"}, "storage": storage, "tenants": [{"namespace": "lab"}]}

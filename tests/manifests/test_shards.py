@@ -15,7 +15,7 @@ SHARDS = rendering.MANIFESTS / "samples/shards"
 
 
 def settings(body: Mapping[str, Any]) -> dict[str, str]:
-    """What tells the operator of a share from others."""
+    """The settings in which the operator of a shard differs from others."""
     (container,) = body["spec"]["template"]["spec"]["containers"]
     found = {entry["name"]: entry.get("value", "") for entry in container["env"]}
     return {name: found[name] for name in ("PELAGOS_LEASE_NAME", "PELAGOS_WATCH_SELECTOR")}

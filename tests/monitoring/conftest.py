@@ -1,4 +1,4 @@
-"""What monitoring systems are given, tried with the real promtool and Prometheus. In: manifests. Out: what they make of it."""
+"""Files for monitoring systems, tried with the real promtool and Prometheus. In: manifests. Out: how the programs read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dashboards: what Grafana reads without complaint. Grafana itself is not run; test_incidents asks all queries."""
+"""Dashboards that Grafana can load. Grafana itself is not run; test_incidents runs all queries."""
 
 from __future__ import annotations
 

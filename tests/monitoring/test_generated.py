@@ -1,4 +1,4 @@
-"""Generated files equal what their sources give; kustomize accepts the folder; monitors select what is labelled."""
+"""Generated files are up to date; kustomize accepts the folder; monitors select labelled objects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pelagos.ports.serving import DesiredService
 
 @pytest.fixture(scope="module")
 def built() -> list[dict[str, Any]]:
-    """What `kubectl kustomize` makes of the folder."""
+    """The output of `kubectl kustomize` for the folder."""
     command = [str(BIN / "kubectl"), "kustomize", str(MANIFESTS)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     return list(yaml.safe_load_all(done.stdout))

@@ -1,8 +1,8 @@
 """Real incidents, seen by a real Prometheus with the shipped rules, whose times are divided by 60.
 
-First all is well; then many things go wrong at once, each is told, and every query of every dashboard gives data; then the causes
-are taken away, and the alerts end; last, the watch goes silent and the operator goes away. All on one site, in this order.
-With PELAGOS_DASHBOARD_DATA set, what the panels show is written into that file (tools/dashboard_pictures.sh).
+First all is well; then many things go wrong at once, each is alerted, and every query of every dashboard has data; then the
+causes are removed, and the alerts end; last, the watch goes silent and the operator stops. All on one site, in this order. With
+PELAGOS_DASHBOARD_DATA set, the panels' data is written to that file (tools/dashboard_pictures.sh).
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ from sites import has_reason, is_ready
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    # Stopping kopf within a test's own event loop drops its watch connections unclosed; that is no fault of ours.
+    # Stopping kopf within a test's own event loop leaves its watch connections unclosed.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 IN_ORDER = True
-"""One story, told by all tests of this module."""
+"""The tests of this module build on each other."""
 DIVISOR = 60
 SOON = 120.0
-"""Seconds; on a busy machine a scrape may fail, and an alert then begins to wait anew."""
+"""Seconds; on a busy machine a scrape may fail, and the waiting time of an alert then starts again."""
 CLASSES = {"Akashiwo": 420, "Ceratium": 311, "Chaetoceros": 188, "Guinardia": 94, "Thalassiosira": 37}
 SERVICES = ("plankton", "zooplankton", "benthos")
 
 
 @dataclass
 class Stage:
-    """Everything that runs."""
+    """Everything that runs for the tests."""
 
     site: MonitoredSite
     triton: Triton
@@ -80,12 +80,12 @@ class Stage:
         pytest.fail(f"not within {seconds:.0f} s: {what}; firing: {firing}")
 
     async def send(self, session: aiohttp.ClientSession) -> None:
-        """One request to the model, as a client."""
+        """Send one request to the model, as a client."""
         fails = self.failing and next(self._numbers) % 3 == 0
         await self.triton.ask(session, BROKEN if fails else self.request)
 
     def run(self, kind: str, uid: str) -> RunName:
-        """Name of the pipeline run of a resource."""
+        """The name of a resource's pipeline run."""
         runs = self.site.real.pipelines.runs
         (name,) = [name for name, run in runs.items() if name.startswith(kind) and uid in run.request.labels.values()]
         return name
@@ -97,7 +97,7 @@ class Stage:
 
 
 def prepared(number: int, images: int) -> dict[str, Any]:
-    """Result of a preparation."""
+    """The result of a preparation."""
     shares = {name: 1 + images * share // 1000 for name, share in CLASSES.items()}
     classes = [{"name": name, "images": share, "annotations": 2 * share} for name, share in shares.items()]
     parts = {"train": images * 7 // 10, "validation": images * 15 // 100, "test": images * 15 // 100}
@@ -132,7 +132,7 @@ def prepared(number: int, images: int) -> dict[str, Any]:
 
 
 def trained(figure: float) -> dict[str, Any]:
-    """Result of a training."""
+    """The result of a training."""
     return {
         "metrics": {
             "test/mAP50": figure,
@@ -167,7 +167,7 @@ def trained(figure: float) -> dict[str, Any]:
 async def prepare(
     stage: Stage, name: str, number: int, images: int, *, comes_to: str = "VersionReady", **more: Any
 ) -> None:
-    """A Dataset with a version; ``more`` are fields of its spec."""
+    """Create a Dataset and its version; ``more`` are fields of its spec."""
     site = stage.site
     site.volumes.put(f"{name}/1.png", "pixels")
     await stage.create("Dataset", name, {"source": {"volume": {"path": name}}, "task": "Detection", **more})
@@ -179,7 +179,7 @@ async def prepare(
 
 
 async def renew(stage: Stage, name: str, number: int, images: int) -> None:
-    """Other content, and a version of it: what is beyond spec.history.keep is being removed."""
+    """Change the content and create its version: versions beyond spec.history.keep are then removed."""
     site = stage.site
     known = {*site.real.pipelines.runs}
     site.volumes.put(f"{name}/2.png", "more")
@@ -191,7 +191,7 @@ async def renew(stage: Stage, name: str, number: int, images: int) -> None:
 
 
 async def submit(stage: Stage, name: str) -> RunName:
-    """A TrainingRun whose pipeline waits; returns the name of the pipeline run."""
+    """Create a TrainingRun whose pipeline waits; returns the name of the pipeline run."""
     spec = {
         "datasetRef": {"name": "plankton"},
         "model": {"architecture": "yolov8n"},
@@ -210,7 +210,7 @@ async def submit(stage: Stage, name: str) -> RunName:
 
 
 async def launch(stage: Stage, name: str) -> RunName:
-    """A TrainingRun whose pipeline runs; returns the name of the pipeline run."""
+    """Create a TrainingRun whose pipeline runs; returns the name of the pipeline run."""
     run = await submit(stage, name)
     stage.site.real.pipelines.start(run)
     now = datetime.now(UTC)
@@ -221,14 +221,14 @@ async def launch(stage: Stage, name: str) -> RunName:
 
 
 async def finish(stage: Stage, run: RunName, figure: float) -> None:
-    """The training's pipeline ends well, after a while."""
+    """Have the training's pipeline succeed after some time."""
     await asyncio.sleep(2)
     stage.site.real.leave(run, trained(figure))
     stage.site.real.pipelines.succeed(run)
 
 
 async def epochs(stage: Stage, name: str, last: int) -> None:
-    """A training ends epochs up to ``last``, one every second and a half."""
+    """Have a training finish epochs up to ``last``, one every second and a half."""
     (tracked,) = await stage.site.real.tracking.find_runs(stage.uids[name])
     for epoch in range(1, last + 1):
         await stage.site.real.tracking.log_metric(tracked.id, "progress/epoch", epoch)
@@ -248,7 +248,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, rules_file: Path) -> A
     triton, state, prometheus = Triton(folder / "triton"), StateMetrics(site), Prometheus(folder / "prometheus")
     made = Stage(site, triton, state, prometheus, port)
     hub_port = free_port()
-    # What a hub tells that nobody has come to yet.
+    # The metrics of a hub without visitors.
     hub, _ = start_http_server(hub_port, "127.0.0.1", HubMetrics().registry)
     try:
         await asyncio.to_thread(plane.apply_crds)
@@ -363,7 +363,10 @@ async def test_promtool_finds_no_fault_in_the_scrape(well: Stage, promtool: Prom
 
 
 async def test_a_request_that_the_model_refuses_is_no_failure_of_the_service(well: Stage) -> None:
-    """An image that cannot be decoded is answered so; bad clients must not spend the budget. Measured with Triton 2.51."""
+    """An image that cannot be decoded gets an error answer; bad clients must not spend the error budget.
+
+    Measured with Triton 2.51.
+    """
     failures = "sum(nv_inference_request_failure)"
 
     async with aiohttp.ClientSession() as session:
@@ -420,7 +423,7 @@ NAMED = {
     ("PelagosRemovalStuck", "shrinks"),
     ("PelagosTrainingWithoutProgress", "stuck"),
     ("PelagosModelProbeFailing", "plankton-service"),
-    # A service that answers wrong is no longer Ready, too.
+    # A service that answers wrong is not Ready, either.
     ("PelagosModelServiceDown", "plankton-service"),
     ("PelagosModelServiceDown", "zooplankton-service"),
 }
@@ -435,7 +438,7 @@ QUERIES = [
 
 
 def filled(expression: str) -> str:
-    """What Grafana makes of an expression here."""
+    """An expression after Grafana has filled in its variables."""
     return expression.replace("$__rate_interval", "5s").replace("$namespace", ".*")
 
 
@@ -466,7 +469,7 @@ async def test_the_tiles_of_the_fleet_add_up_to_all_resources(incidents: Stage) 
         (found,) = incidents.prometheus.query(expression)
         return float(found["value"][1])
 
-    # Of one moment: resources move from one tile to another while several queries are asked.
+    # All from one moment: resources move from one tile to another between queries.
     await incidents.until(
         "the same number",
         lambda: shown(" + ".join(f"({tile})" for tile in tiles)) == shown("sum(pelagos_resources)") > 0,
@@ -509,7 +512,7 @@ async def test_alerts_end_when_their_causes_are_gone(incidents: Stage) -> None:
     await site.delete("TrainingRun", "misfit")
     await site.delete("Dataset", "closed")
 
-    # What is spent of a month's budget stays spent.
+    # What is spent of a month's error budget stays spent.
     for alert in INCIDENTS.keys() - {"PelagosErrorBudgetSpent"}:
         await incidents.until(f"{alert} ends", functools.partial(incidents.prometheus.is_silent, alert))
 

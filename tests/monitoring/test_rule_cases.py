@@ -1,4 +1,4 @@
-"""Every alert fires when it should, with the words it should, and not otherwise: promtool's unit tests of the shipped rules."""
+"""Every alert fires when it should, with the right words, and not otherwise: promtool's unit tests of the shipped rules."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def unit_test(case: Case, rule: dict[str, Any], rules_file: Path) -> dict[str, A
     asked = {"eval_time": f"{case.at}m", "alertname": case.alert, "exp_alerts": expected}
     series = [{"series": name, "values": values} for name, values in case.series.items()]
     test = {"interval": "1m", "input_series": series, "alert_rule_test": [asked]}
-    # A day takes promtool as long as all other cases, if it looks every minute.
+    # With a step of one minute, a whole day takes promtool as long as all other cases.
     interval = "1m" if case.at < 24 * 60 else "10m"
     return {"rule_files": [str(rules_file)], "evaluation_interval": interval, "tests": [test]}
 
 
 def filled(template: str, case: Case) -> str:
-    """A summary with the labels of the case; one that it lacks is a fault of the rule."""
+    """A summary with the labels of the case; a missing one is an error in the rule."""
     return re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda found: case.labels[found[1]], template)
 
 

@@ -1,4 +1,4 @@
-"""Alerts and recording rules as they are shipped: valid, complete, and about metrics that exist."""
+"""Alerts and recording rules as shipped: valid, complete, and about metrics that exist."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ TRITON = {
     "nv_inference_exec_count",
     "nv_inference_pending_request_count",
 }
-"""What test_incidents finds in the scrape of a real Triton."""
+"""Metrics that test_incidents finds in the scrape of a real Triton."""
 MODELS = {"pelagos_refused_images_total", "pelagos_cut_answers_total"}
-"""What the serving code counts beside them; see tests/serving."""
+"""Metrics of the serving code beside them; see tests/serving."""
 
 
 def alerts(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -33,7 +33,7 @@ def alerts(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def of_our_programs() -> set[str]:
-    """All names under which the operator, the gateway and the hub expose samples."""
+    """All names of samples that the operator, the gateway and the hub expose."""
     names = {family.name for family in resources.FAMILIES}
     others = (*gateway.METRICS.registry.collect(), *Metrics().registry.collect())
     for metric in (*metrics.REGISTRY.collect(), *others):
@@ -87,7 +87,7 @@ def test_rules_speak_of_metrics_that_exist(rules: list[dict[str, Any]]) -> None:
 
 def test_what_is_recorded_is_used_or_shown(rules: list[dict[str, Any]]) -> None:
     shown = (MANIFESTS / "dashboards.yaml").read_text(encoding="utf-8") + str([rule["expr"] for rule in rules])
-    # For people who ask by hand; listed in docs/monitoring.md.
+    # For queries by hand; listed in docs/monitoring.md.
     by_hand = {"pelagos:reconcile_duration_seconds:p99_rate5m", "pelagos:probe_duration_seconds:p95_rate5m"}
 
     assert {rule["record"] for rule in rules if "record" in rule and rule["record"] not in shown} == by_hand

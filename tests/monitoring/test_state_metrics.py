@@ -158,7 +158,7 @@ def test_promtool_finds_no_fault_in_what_is_exposed(samples: list[Sample], promt
 
 
 def _with_help(text: str) -> str:
-    """kube-state-metrics writes the help; promtool asks for it."""
+    """Add help texts, which kube-state-metrics writes and promtool requires."""
     lines = []
     for line in text.splitlines():
         if line.startswith("# TYPE"):

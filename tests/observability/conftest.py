@@ -1,4 +1,4 @@
-"""Resources as the API server shows them. In: resources, calls, HTTP requests. Out: what Prometheus and log readers get."""
+"""Resources as the API server returns them. In: resources, calls, HTTP requests. Out: metrics for Prometheus, and log lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pelagos.ports.cluster import Resource
 
 @pytest.fixture
 def resource() -> Callable[..., Resource]:
-    """Makes a resource with the given conditions (status by type) and other status fields."""
+    """Creates a resource with the given conditions (status by type) and other status fields."""
 
     def make(kind: Kind, name: str = "one", *, conditions: dict[str, str] | None = None, **status: Any) -> Resource:
         listed = [{"type": key, "status": value} for key, value in (conditions or {}).items()]

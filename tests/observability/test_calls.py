@@ -1,4 +1,4 @@
-"""Every call of a port is timed and its failures are counted, and neither side knows."""
+"""Every call of a port is timed and its failures are counted, without caller or port noticing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def value(name: str, operation: str, system: str = "test") -> float:
 
 
 class Difference:
-    """How much a sample grew since."""
+    """The growth of a sample since its creation."""
 
     def __init__(self, name: str, operation: str) -> None:
         self._name, self._operation = name, operation

@@ -18,7 +18,7 @@ Logged = Callable[[Callable[[], None]], list[dict[str, Any]]]
 
 @contextmanager
 def configured() -> Iterator[None]:
-    """Logs go to standard error as JSON; afterwards, where they went before."""
+    """Logs go to standard error as JSON during the test."""
     loggers = [logging.getLogger(name) for name in (None, "aiohttp.access", "kopf")]
     levels, handlers = [logger.level for logger in loggers], loggers[0].handlers[:]
     logs.configure()
@@ -32,7 +32,7 @@ def configured() -> Iterator[None]:
 
 @pytest.fixture
 def logged(capsys: pytest.CaptureFixture[str]) -> Logged:
-    """What is on standard error after something was logged."""
+    """The content of standard error after something was logged."""
 
     def run(log: Callable[[], None]) -> list[dict[str, Any]]:
         with configured():

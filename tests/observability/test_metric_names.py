@@ -51,7 +51,7 @@ METRICS = [pytest.param(metric, id=metric.name) for metric in collected()]
 
 
 def labels(metric: Metric) -> set[str]:
-    """Label names of a metric, also of one that has no sample yet."""
+    """Label names of a metric, even of one that has no sample yet."""
     names = {name for sample in metric.samples for name in sample.labels}
     declared = next((item for item in vars(metrics).values() if getattr(item, "_name", None) == metric.name), None)
     family = next((family for family in resources.FAMILIES if family.name == metric.name), None)
@@ -96,7 +96,7 @@ def test_names_are_distinct() -> None:
     "name", [name for name, item in vars(metrics).items() if name.isupper() and getattr(item, "_name", None)]
 )
 def test_every_metric_is_fed(name: str) -> None:
-    """A metric that nothing feeds is a promise that dashboards rely on in vain."""
+    """Dashboards would rely in vain on a metric that nothing feeds."""
     from pathlib import Path
 
     import pelagos

@@ -1,4 +1,4 @@
-"""Resources are counted when Prometheus asks."""
+"""Resources are counted when Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def test_a_time_that_cannot_be_read_ends_no_scrape(resource: Make) -> None:
 
 
 class Training:
-    """A TrainingRun that is watched while it runs."""
+    """A TrainingRun that is observed while it runs."""
 
     started = "2026-01-01T00:00:00Z"
     began = 1767225600.0

@@ -17,7 +17,7 @@ from pelagos.observability.server import Server
 
 @dataclass
 class Vitals:
-    """What the server asks the operator for."""
+    """The operator's state that the server asks for."""
 
     beat: float
     problem: str | None = None

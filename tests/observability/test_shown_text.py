@@ -1,4 +1,4 @@
-"""What is shown of strangers' text, the same in both planes, and that no output of the operator forgets it."""
+"""How strangers' text is shown, equally in both planes, and that every output of the operator does so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the operator says of itself: who leads, when the watch last spoke, how probes went."""
+"""What the operator reports about itself: who leads, when the watch was last heard, how probes went."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lease() -> Iterator[str]:
 
 
 def told(uid: str, name: str) -> float | None:
-    """A value as it is told of the ModelService with this uid."""
+    """A value reported for the ModelService with this uid."""
     service = Resource(kinds.MODEL_SERVICE, "default", "one", uid, 1, "1", deleting=False)
     registry = CollectorRegistry()
     registry.register(metrics.resource_collector(lambda: (service,)))

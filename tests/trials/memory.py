@@ -1,4 +1,4 @@
-"""What is in the memory of operator_program.py, which no test imports: it keeps its process from the official client."""
+"""The memory of operator_program.py. No test imports it: it keeps the program's process from loading the official client."""
 
 from __future__ import annotations
 

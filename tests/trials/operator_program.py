@@ -1,4 +1,4 @@
-"""The operator as it is, with kopf, over a real API server; what serves models is in memory. See test_real_ones.py."""
+"""The real operator, with kopf, over a real API server; only the serving of models is in memory. See test_real_ones.py."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from trials.memory import AT_ONCE, PACKAGE
 
 
 async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
-    """What wiring.start does, with a world in memory, in which one package lies."""
+    """Does what wiring.start does, with a world in memory that has one package."""
     api, serving, clock = wiring.rest_client(credentials), ServingFake(), SystemClock()
     objects, tenants = ObjectsFake(), TenantsFake()
     assert settings.namespace is not None

@@ -16,7 +16,7 @@ VO = "urn:mace:egi.eu:group:vo.imagine-ai.eu:role=member#aai.egi.eu"
 
 
 def refused(trials: Trials, key: Key) -> tuple[str, str]:
-    """Why it was refused, and in which words; it is not asked about again, whatever becomes of the cause."""
+    """Reason and message of the refusal, which is final even if its cause disappears."""
     trials.world.run(1)
     assert trials.phase(key) == "Refused"
     assert trials.world.ready(key)["status"] == "False"
@@ -60,7 +60,7 @@ def test_a_namespace_has_five_whoever_made_them(trials: Trials) -> None:
 
 
 def test_a_forged_user_takes_nothing_from_that_user(trials: Trials) -> None:
-    """Whoever writes Trials by hand writes anybody into spec.user; a signature of another Trial, key or time is none."""
+    """Anyone may write Trials with any user in spec.user; a signature for another Trial, key or time is not valid."""
     trials.allow(trials_per_user=1, trials_at_once=10)
     forged = [
         trials.create("forged", user="jane", tokenSha256=token_of("forged")),

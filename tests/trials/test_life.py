@@ -1,4 +1,4 @@
-"""A Trial from its creation to its end: who gets a place, what is made for it, and that it goes."""
+"""A Trial from its creation to its end: who gets a place, what is created for it, and that it is removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials on a real API server, with the operator as a process, which is killed in the middle; and what people type and see."""
+"""Trials on a real API server, with the operator as a process that is killed in the middle; and users' commands and output."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def until(holds: Callable[[], Any], what: str, *, seconds: float = 60.0) -> None
 
 
 class Site:
-    """An API server, an operator that watches one namespace, and a ModelService that is Ready there."""
+    """An API server, an operator that watches one namespace, and a Ready ModelService there."""
 
     def __init__(self, plane: ControlPlane, folder: Path) -> None:
         self.plane, self.folder, self.lives = plane, folder, 0
@@ -128,7 +128,7 @@ def site(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def test_fifty_open_at_once_survive_a_kill_and_none_outlives_its_time(site: Site) -> None:
-    """The 51st is refused; and what is typed twice is unchanged."""
+    """The 51st is refused; and applying the same again changes nothing."""
     spec = {"modelServiceRef": {"name": "plankton"}, "duration": "1m"}
     names = [f"t{number:02}" for number in range(AT_ONCE)]
     with ThreadPoolExecutor(8) as pool:

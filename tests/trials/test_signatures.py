@@ -1,4 +1,4 @@
-"""What the hub signs, the operator believes, for a while, of this one Trial and of no other; of anything else nothing."""
+"""The operator believes the hub's signature for a limited time and for this one Trial, and believes nothing else."""
 
 from __future__ import annotations
 

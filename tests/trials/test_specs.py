@@ -1,4 +1,4 @@
-"""What a Trial may ask for: one model, for a time within bounds, with all that is told of the user bounded."""
+"""What a Trial may ask for: one model, for a time within bounds, with bounded data about the user."""
 
 from __future__ import annotations
 

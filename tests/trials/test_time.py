@@ -1,4 +1,4 @@
-"""No Trial outlives its time: whoever dies, wherever, and whatever is done to the clock."""
+"""No Trial outlives its time: whichever process dies, whenever, and whatever is done to the clock."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_thousand_trials_open_and_end_in_their_time_and_none_is_refused_below_
 
 @pytest.mark.parametrize("signed", [True, False], ids=["of a user", "of a namespace"])
 def test_who_races_at_the_limit_gets_it_once(trials: Trials, *, signed: bool) -> None:
-    """Twenty at once, with four workers, and a watch that is behind all the time."""
+    """Twenty at once, with four workers, and a watch that is always behind."""
     trials.allow(trials_per_user=3, trials_at_once=100 if signed else 3)
     trials.world.cluster.lagging = True
     make = trials.sign_and_create if signed else trials.create
@@ -108,7 +108,7 @@ CHANGING = frozenset(
 
 
 def survive(trials: Trials, seconds: float) -> None:
-    """Let time pass; an operator that died is started again."""
+    """Let time pass; an operator that dies is started again."""
     world = trials.world
     with contextlib.suppress(CrashError):
         world.run(seconds)

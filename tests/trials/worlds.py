@@ -1,4 +1,4 @@
-"""Trials in a world in memory, whose time is virtual: what they need to be there, and what is asked of them."""
+"""Trials in a world in memory, whose time is virtual: what they need, and what tests ask of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKEN = hashlib.sha256(b"pt_secret").hexdigest()
 
 
 def token_of(name: str) -> str:
-    """Digest of a token of its own."""
+    """The digest of a token that belongs to this name."""
     return hashlib.sha256(f"pt_{name}".encode()).hexdigest()
 
 
@@ -29,11 +29,11 @@ class Trials:
         self.world = world
 
     def create(self, name: str, **spec: Any) -> Key:
-        """As somebody who may write Trials does."""
+        """Create a Trial as anyone does who may write Trials."""
         return self.world.cluster.create(kinds.TRIAL, name, _spec(spec)).key
 
     def sign_and_create(self, name: str, user: str, *, key: bytes = b"k" * 32, late: int = 0, **spec: Any) -> Key:
-        """As the hub does."""
+        """Create a signed Trial as the hub does."""
         spec = _spec({"user": user, "tokenSha256": token_of(name), **spec})
         seconds = int(self.world.clock.now().timestamp()) + late
         signature = trial_signature.sign(key, namespace="default", name=name, spec=spec, seconds=seconds)
@@ -41,12 +41,12 @@ class Trials:
         return self.world.cluster.create(kinds.TRIAL, name, spec, annotations=annotations).key
 
     def allow(self, **settings: Any) -> None:
-        """What the platform says of the namespace."""
+        """Set the platform's settings of the namespace."""
         known = self.world.tenants.known.get("default", Tenant())
         self.world.tenants.known["default"] = replace(known, **settings)
 
     def get(self, key: Key) -> Resource:
-        """As it is now."""
+        """The Trial as it is now."""
         found = self.world.cluster.get(key)
         assert found is not None, f"{key} is gone"
         return found
@@ -56,16 +56,16 @@ class Trials:
         return self.get(key).status
 
     def phase(self, key: Key) -> str:
-        """Where it is; empty before it was looked at, Gone when it is no more."""
+        """Its phase; empty before it was looked at, Gone after it was deleted."""
         found = self.world.cluster.get(key)
         return "Gone" if found is None else str(found.status.get("phase", ""))
 
     def reason(self, key: Key) -> str:
-        """Of Ready."""
+        """The reason of Ready."""
         return str(self.world.ready(key).get("reason"))
 
     def message(self, key: Key) -> str:
-        """Of Ready."""
+        """The message of Ready."""
         return str(self.world.ready(key).get("message"))
 
 
@@ -75,7 +75,7 @@ def _spec(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def trials() -> Iterator[Trials]:
-    """A world in which a model was trained, registered and is served, and the operator lives."""
+    """A world in which a model was trained, registered and is served, with a running operator."""
     with simulation() as world:
         world.start()
         apply_samples(world)
