@@ -1,4 +1,4 @@
-"""Admission policies: valid and committed; a server judges by them in tests/integration/test_rules_on_a_server.py."""
+"""Admission policies: valid and committed; tests/integration/test_rules_on_a_server.py evaluates them on a server."""
 
 from __future__ import annotations
 
@@ -97,6 +97,6 @@ def _asks_for_gpus(kind: kinds.Kind) -> bool:
 
 
 def test_patterns_mean_the_same_in_both_languages() -> None:
-    """RE2 knows neither look-around nor back-references."""
+    """RE2 has neither look-around nor back-references."""
     for setting in tenant_settings.TENANT_SETTINGS:
         assert not re.search(r"\(\?|\\[0-9]", setting.pattern), setting.key

@@ -1,4 +1,4 @@
-"""What the API server fills in and what the operator's types fill in is the same."""
+"""The API server and the operator's types fill in the same defaults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MINIMAL = [
 
 
 def defaulted(schema: dict[str, Any], value: Any) -> Any:
-    """As the API server does it: defaults of a level first, then those inside of what is there."""
+    """As the API server does: defaults of a level first, then those inside of what exists."""
     if not isinstance(value, dict) or "properties" not in schema:
         return value
     filled = {name: child["default"] for name, child in schema["properties"].items() if "default" in child} | value

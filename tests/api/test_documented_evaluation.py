@@ -1,4 +1,4 @@
-"""The page about evaluation: its TrainingRuns are valid, its table lists all fields, and its commands ask for what there is."""
+"""The page about evaluation: its TrainingRuns are valid, its table lists all fields, and its commands name existing fields."""
 
 from __future__ import annotations
 

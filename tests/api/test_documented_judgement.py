@@ -1,4 +1,4 @@
-"""The page about judging: its Datasets are valid, and its commands ask for fields that there are."""
+"""The page about judging: its Datasets are valid, and its commands name existing fields."""
 
 from __future__ import annotations
 

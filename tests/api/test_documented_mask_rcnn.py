@@ -1,4 +1,4 @@
-"""The page about Mask R-CNN: its specs are valid, and it names the architectures that there are."""
+"""The page about Mask R-CNN: its specs are valid, and it names the existing architectures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page about metadata: its Datasets are valid, and its table says what the documents need."""
+"""The page about metadata: its Datasets are valid, and its table lists what the documents need."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPECS = [written for written in FOUND if "metadata" in written]
 
 
 def test_documented_metadata_is_valid_once_it_is_json() -> None:
-    # As the API server has it: YAML of Kubernetes has no dates.
+    # As the API server reads it: YAML of Kubernetes has no dates.
     for written in SPECS:
         document = yaml.load(yaml.dump(written), Loader=yaml.BaseLoader)["metadata"]
         for taxon in document.get("taxa", ()):

@@ -20,14 +20,14 @@ CONSTANTS = {name: value for name, value in vars(reasons).items() if isinstance(
 OTHER_THINGS = {
     # Types of conditions and phases of a Trial.
     "Accepted", "Open", "Expired",
-    # Types of conditions, in the tables of columns too.
+    # Types of conditions, which tables of columns contain as well.
     "Ready", "Evaluated", "GatesPassed", "Published", "QualityPassed", "Registered", "Succeeded",
     # States of pipeline runs, pods, claims, servers and of the supervisor's children; a type, and a panel.
     "Pending", "Running", "Starting", "Loaded", "Found", "Queued",
 }  # fmt: skip
-"""Reasons whose names are those of other things as well. That no literal is taken for one of them, mypy sees."""
+"""Reasons whose names mean other things as well. mypy ensures that no literal is mistaken for one of them."""
 REASONS_OF_OTHERS = {"Admitted", "InvalidSpec", "Preempted", "RegistryUnavailable"}
-"""What KServe, the scheduler and the kubelet call reasons of their own."""
+"""Names that KServe, the scheduler and the kubelet use for reasons of their own."""
 REASON_IN_A_QUERY = re.compile(r"reason[!=~]+\"[^{]")
 
 
@@ -37,7 +37,7 @@ def reasons_of_the_data_plane() -> set[str]:
 
 @functools.cache
 def nodes() -> tuple[tuple[str, ast.AST], ...]:
-    """All of the control plane's code."""
+    """The syntax trees of all code of the control plane."""
     return tuple(
         (str(source.relative_to(ROOT)), node)
         for source in SOURCES

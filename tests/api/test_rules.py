@@ -1,7 +1,7 @@
-"""Rules across fields: the verdict of each on specs that keep it and specs that just break it.
+"""Rules across fields: the verdict of each on specs that keep it and specs that only just break it.
 
-Every rule is written twice, in CEL for servers that know it and in Python for the others. ``CASES`` is what both must
-agree on; tests/integration/test_rules_on_a_server.py asks a server.
+Every rule is written twice, in CEL for servers that know it and in Python for the others. Both must agree on ``CASES``;
+tests/integration/test_rules_on_a_server.py asks a server.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pelagos.decisions import rules
 from pelagos_contract.sources import BIIGLE, CVAT, SOURCES, aliases, path_field
 
 PATHS = (("a/b..c/..d", False), (".", False), ("..", True), ("a/../b", True), ("a/..", True), ("/a", True))
-"""Below the data volume, and which of them leave it."""
+"""Paths below the data volume, and which of them leave it."""
 _PAGES = (Path(__file__).parents[2] / "docs/classes.md", Path(__file__).parents[2] / "docs/capture.md")
 DOCUMENTED = [
     yaml.safe_load(text)
@@ -409,7 +409,7 @@ def test_every_rule_is_kept_by_one_case_and_broken_by_another() -> None:
 
 @pytest.mark.parametrize(("kind", "changes", "want"), CASES)
 def test_no_spec_breaks_two_rules_at_once(kind: Kind, changes: builders.Yaml, want: str | None) -> None:
-    """So that servers that know CEL and the operator name the same field."""
+    """So that servers with CEL and the operator name the same field."""
     broken = [rule.field for rule in kind.spec.rules() if not rule.holds(parsed(kind, changes))]
 
     assert broken == ([want] if want else [])

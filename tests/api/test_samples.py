@@ -19,7 +19,7 @@ SAMPLES = sorted(
     if not {"shards", "platform"} & {*path.relative_to(ROOT).parts}
     and ("gitops" not in path.parts or path.parent.parent.name == "tenants")
 )
-"""Files with resources of ours; the rest of the samples install: tests/gitops and tests/manifests hold them."""
+"""Files with our resources; the other samples are installations, tested in tests/gitops and tests/manifests."""
 KINDS = {kind.kind: kind for kind in kinds.KINDS}
 
 

@@ -1,4 +1,4 @@
-"""Tests of what turns measurements into a page. Nothing is measured here: a test's time says nothing on a busy machine."""
+"""Tests of the code that turns measurements into a page. Nothing is measured: on a busy machine a test's time means nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ratios of a new run beside the committed ones: what got worse by more than the samples differ is told, and nothing vanishes."""
+"""Ratios of a new run beside the committed ones: those worse by more than the samples' spread are reported; none vanishes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MORE = (Judged("ratio", Better.MORE, scatter=("ours", "peer")),)
 
 
 def record(*rows: list[Cell]) -> Record:
-    """Of one part, with the columns ours, peer and ratio."""
+    """The record of one part, with the columns ours, peer and ratio."""
     section = Section("Part", "", ["", "ours", "peer", "ratio"], list(rows))
     return Record({}, section, "2026-01-31", "bench/run.py", 0.0, 1.0)
 

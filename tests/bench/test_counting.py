@@ -1,4 +1,4 @@
-"""What is read from others: requests from the API server's metrics, processor time from /proc."""
+"""Figures that are read from others: requests from the API server's metrics, processor time from /proc."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of pipelines on a node: what is above a resource's work, and which part of the goal that is."""
+"""The table of pipelines on a node: the overhead above a resource's work, and its share of the goal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted of a queue of trainings: which GPU was free while others waited, and when a status told the truth."""
+"""Figures of a queue of trainings: which GPU was free while others waited, and when a status was true."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of what the samples come to is the one that its record makes, with a picture for each sample that was run."""
+"""The page of the samples' results equals what its record gives, with a picture for each sample that was run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pelagos annotate push``: each image once, those of which the model is least sure first, and what goes wrong in one line."""
+"""``pelagos annotate push``: each image once, those of which the model is least sure first, and errors as one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONFIG = (
     '<Label value="cod"/><Label value="eel"/></RectangleLabels></View>'
 )
 SCORES = {b"one": 0.9, b"two": 0.2, b"three": None}
-"""By image, how sure the model is of its only detection."""
+"""The score of the model's only detection, by image."""
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def tool() -> Iterator[LabelStudio]:
 
 @pytest.fixture(autouse=True)
 def model(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The images that the model was asked about."""
+    """Replaces the model; returns the list of images that it was asked about."""
     answers = {image: pushed_datasets.detections(*filter(None, [score])) for image, score in SCORES.items()}
     return pushed_datasets.answer_with(monkeypatch, answers)
 

@@ -1,4 +1,4 @@
-"""A push to CVAT: one task with its images in order and their suggestions, once, wherever an earlier one broke off."""
+"""A push to CVAT: one task with its images in order and their suggestions, created once, wherever an earlier push stopped."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def picture(shade: int) -> bytes:
 
 IMAGES = {"one": picture(1), "two": picture(2), "three": picture(3)}
 SURE = {"one": [0.9], "two": [0.2], "three": []}
-"""How sure the model is of what it finds in each."""
+"""The scores of the model's detections in each image."""
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def world(api: ApiServer, server: Server, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def pushed(tool: Cvat) -> list[str]:
-    """The names that the images had with us, in the order of tasks and frames."""
+    """The images' names in our version, in the order of tasks and frames."""
     return [name.rpartition(".png")[0].rpartition(".")[2] for task in tool.tasks.values() for name in task.images]
 
 
@@ -116,7 +116,7 @@ def test_pushing_again_adds_what_is_not_there_alone(world: ApiServer, tool: Cvat
 
 @dataclass
 class Killed:
-    """A server that nobody asks any more after so many requests; the last one is answered, or lost before its answer."""
+    """A server whose client is killed after a number of requests; the last one is answered, or its answer is lost."""
 
     tool: Cvat
     left: int
@@ -134,7 +134,7 @@ class Killed:
 def test_a_push_that_is_killed_anywhere_is_completed_by_the_next(world: ApiServer, server: Server, tool: Cvat) -> None:
     push("--limit", 2)
     whole = len(server.seen)
-    # Before what changes the server, and after it, before the answer came.
+    # Before a request that changes the server, and after it but before its answer.
     for requests, asks_last in [*zip(range(4, whole + 1), itertools.cycle((False, True, True)))]:
         for number in [*tool.tasks]:
             tool.forget(number)

@@ -1,4 +1,4 @@
-"""What a push makes in a real Label Studio server, and what a second one does not make again."""
+"""What a push creates in a real Label Studio server, and that a second push does not create it again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def suggestion(shade: int, *scores: float) -> Suggestion:
 
 
 class Reading:
-    """Gives the content of an image."""
+    """Returns the content of an image."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
@@ -43,7 +43,7 @@ class Reading:
 async def push(
     server: LabelStudio, project: int, *suggestions: Suggestion, left_out: Counter[str] | None = None
 ) -> int:
-    """How many were added."""
+    """Push suggestions; returns how many were added."""
     task = str(suggestions[0].found["task"])
     secret = {"url": server.url, "project": str(project), "token": server.token}
     added: list[int] = []

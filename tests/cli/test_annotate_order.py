@@ -1,4 +1,4 @@
-"""Images go to people in the order of what a model has to learn of them: least sure, and least like those it was trained on."""
+"""Images are ordered by how much a model can learn from them: least certain, and least similar to its training images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIGURES = (5.0, 100.0, 40.0, 0.0, 12.0, 0.0)
 
 
 def look(seed: int, *, near: float = 0.0, to: Seen | None = None, brightness: float = 100.0) -> Seen:
-    """An image with a look of its own, or one ``near`` another: 0 is the same, 1 has nothing of it."""
+    """A random look, or one ``near`` another: 0 is the same, 1 has nothing in common with it."""
     waves = np.random.default_rng(seed).normal(size=100)
     waves /= np.linalg.norm(waves)
     if to is not None and to.look is not None:
@@ -101,7 +101,7 @@ def picture(shade: int) -> bytes:
 def test_a_push_asks_the_store_of_the_training_what_the_model_has_seen(
     api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The model is as sure of all; ``far`` looks like nothing it was trained on."""
+    """The model is equally sure of all; ``far`` looks like nothing that it was trained on."""
     images = {name: picture(shade) for shade, name in enumerate(("near", "same", "far"))}
     seen = {"near": look(60, near=0.3, to=KNOWN[0]), "same": KNOWN[0], "far": look(61)}
     folder = pushed_datasets.version(tmp_path / "pushed", [(f"{name}.png", one) for name, one in images.items()])

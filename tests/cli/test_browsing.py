@@ -1,4 +1,4 @@
-"""A picture of a page, by the browser of this machine; why there is none, where there is none."""
+"""A picture of a page, made by this machine's browser; or why there is none."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class _Page(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Write no log."""
 
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    """A page of one colour."""
+    """The address of a page of one colour."""
     server = http.server.HTTPServer(("127.0.0.1", 0), _Page)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"

@@ -1,4 +1,4 @@
-"""Which API server a command asks: as kubectl chooses, and the embedded one where nobody names another."""
+"""Which API server a command uses: chosen as by kubectl, and the embedded one where none is named."""
 
 from __future__ import annotations
 

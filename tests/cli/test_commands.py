@@ -1,4 +1,4 @@
-"""The commands without an installation: help, exit codes, and where words go."""
+"""The commands without an installation: help, exit codes, and which output stream is used."""
 
 from __future__ import annotations
 

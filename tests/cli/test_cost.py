@@ -1,4 +1,4 @@
-"""``pelagos cost``: what trainings took, and what that adds up to."""
+"""``pelagos cost``: the cost of each training, and the sum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pelagos dataset capture``: what is not known of when and where images were taken, or one clear line why nobody can say."""
+"""``pelagos dataset capture``: what is unknown of when and where images were taken, or one clear line why nothing can be said."""
 
 from __future__ import annotations
 

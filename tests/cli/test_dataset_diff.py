@@ -1,4 +1,4 @@
-"""``pelagos dataset diff``: which versions are meant, and what differs in a table or as JSON."""
+"""``pelagos dataset diff``: which versions are compared, and their differences in a table or as JSON."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture
 def plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data plane that notes how it was asked, and answers."""
+    """A data plane that records its request, and answers."""
     python = tmp_path / "environments" / "pipelines" / "bin" / "python"
     python.parent.mkdir(parents=True)
     (tmp_path / "answer").write_text(json.dumps(ANSWER))

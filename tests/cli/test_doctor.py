@@ -1,4 +1,4 @@
-"""`pelagos doctor` against a real API server, with servers that answer like Kubeflow Pipelines and MLflow, well or badly.
+"""`pelagos doctor` with a real API server, and servers that answer like Kubeflow Pipelines and MLflow, well or badly.
 
 In: what is installed. Out: findings with what to do, the exit code, and JSON.
 """
@@ -41,7 +41,7 @@ Serve = Callable[[dict[str, tuple[int, str]]], Any]
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Starts a server that answers paths, with or without their query, with a status and a text; else: not found."""
+    """Starts a server that answers paths, with or without their query, with a status and a text; any other path with 404."""
     runners: list[web.AppRunner] = []
 
     async def start(answers: dict[str, tuple[int, str]]) -> str:
@@ -68,7 +68,7 @@ def on_cluster(tmp_path: Path, **more: Any) -> Settings:
 
 
 async def look(section: Section, subject: str, context: DoctorContext) -> list[Finding]:
-    """Findings of one check."""
+    """The findings of one check."""
     return [finding for finding in await examine(section, context) if finding.subject == subject]
 
 
@@ -351,7 +351,7 @@ async def test_a_policy_that_cuts_the_operator_off_is_reported(
         "metadata": {"name": "kubernetes"},
         "subsets": [{"addresses": [{"ip": "10.1.0.1"}], "ports": [{"port": 6443}]}],
     }
-    with contextlib.suppress(urllib.error.HTTPError):  # The server itself writes one, a moment after its start.
+    with contextlib.suppress(urllib.error.HTTPError):  # The server itself creates one, a moment after its start.
         plane.request("POST", "/api/v1/namespaces/default/endpoints", endpoints)
     found = plane.request("GET", "/api/v1/namespaces/default/endpoints/kubernetes")["subsets"][0]
     address, port = found["addresses"][0]["ip"], found["ports"][0]["port"]

@@ -1,4 +1,4 @@
-"""What `pelagos doctor` says of the keys under whose seal the operator believes what lies outside of Kubernetes."""
+"""What `pelagos doctor` reports about the keys of the seals that make the operator believe data outside of Kubernetes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLUSTER: dict[str, Any] = {
 
 
 async def found(**settings: Any) -> Finding:
-    """What is found; no server is asked."""
+    """The finding; no server is contacted."""
     api = KubernetesRest("http://127.0.0.1:9", tls=ssl.create_default_context())
     (finding,) = await engines.authority(DoctorContext(Settings(**settings), api, "default"))
     await api.close()

@@ -1,4 +1,4 @@
-"""What `pelagos doctor` finds of tenants: what their settings name and their namespaces lack, against a real API server."""
+"""What `pelagos doctor` reports about tenants on a real API server: objects that their settings name and that do not exist."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ async def test_a_namespace_that_nobody_has_made_a_tenant_is_told_with_the_comman
 async def test_rights_are_asked_for_in_the_namespaces_of_tenants(
     api: KubernetesRest, plane: ControlPlane, tmp_path: Path
 ) -> None:
-    """Of the operator's own account, which has none here."""
+    """For the operator's own account, which has no rights here."""
     put(plane, f"/api/v1/namespaces/{HOME}/serviceaccounts", {"metadata": {"name": "pelagos-operator"}})
 
     findings = await look(control_plane.SECTION, "rights", DoctorContext(on_cluster(tmp_path), api, HOME, ("reef",)))

@@ -1,4 +1,4 @@
-"""What the pages tell people to type is understood: each `pelagos` command and option, each field of a status, each resource."""
+"""Everything that pages tell people to type is valid: `pelagos` commands and options, fields of a status, resources."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
 
 
 def typed(program: str) -> list[tuple[str, str]]:
-    """The commands of a program, by page, without what follows in a pipe or behind a comment."""
+    """The commands of a program, by page, without pipes and comments."""
     found = []
     for page, text in PAGES.items():
         for language, block in _BLOCK.findall(text):
@@ -47,7 +47,7 @@ def typed(program: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "command"), typed("pelagos"))
 def test_a_command_is_one_of_pelagos(page: str, command: str) -> None:
-    """As far as running it goes, and no further."""
+    """It is parsed completely, but not run."""
     found: Any = typer.main.get_command(app)
     words = shlex.split(command)[1:]
     while hasattr(found, "commands"):
@@ -86,7 +86,7 @@ def test_a_field_that_a_command_reads_is_one_of_the_kind(page: str, kind: Kind, 
 
 
 def _followed(place: Any, schema: Any) -> Any:
-    """The object behind what may be absent, a list, or a name."""
+    """The schema behind an optional value, a list, or a reference."""
     while "properties" not in place:
         choices = [each for each in place.get("anyOf", ()) if each.get("type") != "null"]
         place = choices[0] if choices else place.get("items") or schema["$defs"][place["$ref"].rpartition("/")[2]]
@@ -94,7 +94,7 @@ def _followed(place: Any, schema: Any) -> Any:
 
 
 class _Yaml(yaml.SafeLoader):
-    """As Kubernetes reads it: without dates."""
+    """YAML as Kubernetes reads it: without dates."""
 
 
 _Yaml.yaml_implicit_resolvers = {
@@ -104,7 +104,7 @@ _Yaml.yaml_implicit_resolvers = {
 
 
 def written() -> list[tuple[str, Any]]:
-    """Resources of ours, and parts of their specs, by page. Digests that are cut short stand for whole ones."""
+    """Our resources, and parts of their specs, by page. Shortened digests are replaced by whole ones."""
     blocks = [(page, block) for page, text in PAGES.items() for kind, block in _BLOCK.findall(text) if kind == "yaml"]
     found = [
         (page, document)

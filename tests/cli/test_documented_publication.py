@@ -1,4 +1,4 @@
-"""The page about publishing: its Datasets are valid, its tables say what there is, and its commands run."""
+"""The page about publishing: its Datasets are valid, its tables are complete, and its commands run."""
 
 from __future__ import annotations
 

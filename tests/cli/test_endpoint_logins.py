@@ -1,4 +1,4 @@
-"""How people log in to endpoints that are reached by HTTP: from a file, over what nobody reads, and in no message."""
+"""Logins to endpoints by HTTP: read from a file, sent only where nobody can listen, and never in a message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pelagos export``: the data plane writes the files; the command finds the version and says what became of it."""
+"""``pelagos export``: the data plane writes the files; the command finds the version and reports the result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def status(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data plane that notes how it was asked, and answers."""
+    """A data plane that records its request, and answers."""
     python = tmp_path / "environments" / "pipelines" / "bin" / "python"
     python.parent.mkdir(parents=True)
     answer = {"images": 9, "altered": [{"kind": "polygon", "reason": "BoxAround", "annotations": 3}]}

@@ -1,4 +1,4 @@
-"""``pelagos fair``: what the built-in evaluation finds, and what a FAIR EVA server says of the published record."""
+"""``pelagos fair``: the built-in evaluation's findings, and a FAIR EVA server's about the published record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following resources: until all are Ready, one is stalled, or it takes too long; what is said on the way."""
+"""Following resources: until all are Ready, one is stalled, or it takes too long; and the output in the meantime."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def follow(*looks: Mapping[Followed, Mapping[str, Any] | None], timeout: float = 60.0) -> tuple[Ending, str]:
-    """Follow through ``looks`` at the world, the last of which stays; returns the ending and what was printed."""
+    """Follow a world with these states, the last of which stays; returns the ending and the output."""
     resources = list(looks[0])
     steps: Iterator[Mapping[Followed, Mapping[str, Any] | None]] = iter(looks)
     now: dict[Followed, Mapping[str, Any] | None] = {}

@@ -1,4 +1,4 @@
-"""``pelagos model import`` and ``pelagos evaluate``: what the data plane is asked, how it logs in, and what people are shown."""
+"""``pelagos model import`` and ``pelagos evaluate``: the request to the data plane, its login, and the output for people."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture
 def plane(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data plane that keeps what it is asked and its login, and answers what stands in the file ``answer``."""
+    """A data plane that records its request and login, and answers with the content of the file ``answer``."""
     python = tmp_path / "environments" / "pipelines" / "bin" / "python"
     python.parent.mkdir(parents=True)
     (tmp_path / "answer").write_text(json.dumps(IMPORTED))

@@ -1,5 +1,6 @@
-"""A model that was trained elsewhere, where versions and packages are on object storage as on a cluster: the commands, the data
-plane, MLflow and the object storage are real.
+"""A model that was trained elsewhere, with versions and packages on object storage, as on a cluster.
+
+The commands, the data plane, MLflow and the object storage are real.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def run(*arguments: object) -> Result:
 
 
 def made(folder: Path, versions: str) -> dict[str, str]:
-    """A version of coloured shapes in its store, by the data plane; in ``folder`` its images, and a model that tells colours."""
+    """A version of coloured shapes in its store, written by the data plane; in ``folder`` its images, and a model of colours."""
     done = subprocess.run(
         [ENVIRONMENTS / "pipelines-dev" / "bin" / "python", "-c", _MAKING, folder, versions],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
@@ -83,7 +84,7 @@ def test_a_model_is_imported_and_judged_where_all_is_on_object_storage(
 ) -> None:
     version = made(tmp_path, f"s3://{bucket}/lab/versions/reef")
     api.add("shapes", {**version, "versions": [{"version": version["version"]}]}, namespace="reef")
-    for name in ("AWS_ENDPOINT_URL", "AWS_REGION"):  # said by settings; from the environment come keys alone
+    for name in ("AWS_ENDPOINT_URL", "AWS_REGION"):  # given by settings; only keys come from the environment
         monkeypatch.delenv(name)
     monkeypatch.setenv("KUBECONFIG", str(shutil.copy(tmp_path / "kubeconfig", tmp_path / "of-a-cluster")))
     monkeypatch.setenv("PELAGOS_ENVIRONMENTS", str(ENVIRONMENTS))
@@ -107,7 +108,7 @@ def test_a_model_is_imported_and_judged_where_all_is_on_object_storage(
     assert (answer["datasetVersion"], answer["images"]) == (version["version"], 6)
     assert answer["metrics"]["test/accuracy"] == 1.0
     assert answer["package"] == package["uri"]
-    # What gates compare with lies beside the packages, by its digest.
+    # What gates compare with is beside the packages, under its digest.
     assert answer["evidence"]["uri"].startswith(f"s3://{bucket}/lab/models/reef/")
     assert answer["evidence"]["uri"].removeprefix(f"s3://{bucket}/") in object_storage.keys(bucket, "lab/models/reef/")
 

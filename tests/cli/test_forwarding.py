@@ -1,6 +1,6 @@
 """A model server inside a cluster is reached through kubectl; every other address is used as it is.
 
-kubectl itself is replaced by a script here, to fail in its words; the tests on a real cluster forward a real port.
+A script replaces kubectl here and fails with its messages; the tests on a real cluster forward a real port.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CURRENT = Chosen("/config")
 
 @pytest.fixture
 def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program in the place of kubectl that writes its arguments and process id beside itself."""
+    """A program in place of kubectl that writes its arguments and process id to files beside itself."""
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     program = tmp_path / "kubectl"
     program.write_text('#!/bin/sh\necho "$$ $KUBECONFIG $@" >"$(dirname "$0")/called"\n. "$(dirname "$0")/behaviour"\n')

@@ -1,4 +1,4 @@
-"""What a command imports, counted in modules: the time that somebody waits follows from it, and no busy machine changes it."""
+"""What a command imports, counted in modules: the startup time follows from it, but a count does not depend on a busy machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ except SystemExit:
 
 
 def imported(home: Path, *words: str) -> set[str]:
-    """The modules that a process has at its end which was given these words."""
+    """The modules that a process with these arguments has at its end."""
     done = subprocess.run(
         [sys.executable, "-c", MODULES, *words],
         env={"PELAGOS_HOME": str(home), "PATH": "/usr/bin:/bin"},

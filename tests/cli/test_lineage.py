@@ -1,4 +1,4 @@
-"""``pelagos lineage``: each link by its digest, a bundle that can be verified offline, and the first link that does not hold."""
+"""``pelagos lineage``: each link by its digest, a bundle that can be verified offline, and the first link that fails."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def environments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A version's description, in a folder of its digest."""
+    """A version's description, in a folder named by its digest."""
     folder = tmp_path_factory.mktemp("store") / "new"
     folder.mkdir()
     (folder / "manifest.json").write_text(json.dumps(MANIFEST))
@@ -119,7 +119,7 @@ def test_each_link_from_the_version_to_the_service_is_computed_again(world: ApiS
         "graph → ModelService",
     ]
     assert all(link["holds"] for link in found["links"])
-    assert any("the environment of the run" in note for note in found["notes"]) is False  # it has no run to ask about
+    assert any("the environment of the run" in note for note in found["notes"]) is False  # it has no run to read
 
 
 def test_people_see_a_table(world: ApiServer) -> None:
@@ -270,7 +270,7 @@ def test_a_pipe_is_no_prediction_and_nobody_waits_at_it(bundle: Path, tmp_path: 
 
 
 def altered(bundle: Path, edit: Edit, *, listed: bool) -> Path:
-    """The bundle after somebody has been at it, who corrects the list of files as well, or does not."""
+    """The bundle after somebody altered it, with or without a corrected list of files."""
     with zipfile.ZipFile(bundle) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     edit(files)
@@ -425,7 +425,7 @@ def test_a_store_that_lost_the_version_is_not_said_to_hold(world: ApiServer, ver
 
 
 def relisted(files: dict[str, bytes]) -> None:
-    """As `altered` does, of files that are no longer there, too."""
+    """Correct the list of files as `altered` does, even if files were removed."""
     crate = json.loads(files["ro-crate-metadata.json"])
     crate["@graph"] = [each for each in crate["@graph"] if each["@type"] != "File" or each["@id"] in files]
     files["ro-crate-metadata.json"] = json.dumps(crate).encode()

@@ -1,4 +1,4 @@
-"""``pelagos logs``: what steps and model servers said, of the right attempt, fit to be shown; or why there is nothing."""
+"""``pelagos logs``: output of steps and model servers, of the right attempt, safe to print; or why there is none."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def resource(api: ApiServer, kind: str = "TrainingRun", name: str = "cod", **sta
 
 @pytest.fixture
 def cluster(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ApiServer:
-    """The same server, which is not that of an embedded installation."""
+    """The same server, but not that of an embedded installation."""
     kubeconfig(tmp_path / "cluster", api.url)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "cluster"))
     return api
@@ -70,7 +70,7 @@ def written(home: Path, text: str = LOG) -> Path:
 
 
 def pod(name: str, step: str, attempt: int = 1, state: str = "terminated", **more: Any) -> dict[str, Any]:
-    """As Argo makes it: what the step executes is behind the words of its own and KFP's programs."""
+    """A pod as Argo creates it: the step's command follows the arguments of Argo's and KFP's programs."""
     command = ["/var/run/argo/argoexec", "emissary", "--", "/kfp-launcher/launch"]
     arguments = ["--pipeline_name", "training", "--", "python", "--function_to_execute", step]
     return {
@@ -180,7 +180,7 @@ def test_a_model_server_of_this_machine_shows_the_log_of_its_newest_process(api:
 
     assert run("cod").stdout == "now\n"
     assert run("cod", "--previous").stdout == "before\n"
-    assert run("cod", "--follow").stdout == "now\n"  # It has no process that could say more.
+    assert run("cod", "--follow").stdout == "now\n"  # It has no process that could write more.
     assert "has no steps" in failure(run("cod", "--step", "train"))
 
 

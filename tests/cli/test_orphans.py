@@ -1,4 +1,4 @@
-"""``pelagos orphans``: what is printed, what is asked, and that nothing is removed while anything cannot be determined."""
+"""``pelagos orphans``: its output, its question, and that nothing is removed while anything cannot be determined."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCOPE = Scope(known=frozenset({"default"}))
 
 @pytest.fixture
 def left() -> Iterator[Simulation]:
-    """A Dataset was ready, and vanished two hours ago."""
+    """A world whose Dataset was ready, and vanished two hours ago."""
     with simulation.simulation() as world:
         simulation.apply_samples(world)
         world.start()

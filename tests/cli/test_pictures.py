@@ -1,4 +1,4 @@
-"""Annotated pictures: every box and label is where it belongs and can be read on any background."""
+"""Annotated pictures: every box and label is where it belongs and is legible on any background."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def detections(*found: dict[str, Any]) -> dict[str, Any]:
 
 
 def turned(length: float, width: float, angle: float, class_id: int = 0) -> dict[str, Any]:
-    """A box around (400, 300)."""
+    """A turned box around (400, 300)."""
     turn = math.radians(angle)
     corners = []
     for across, down in ((-length, -width), (length, -width), (length, width), (-length, width)):
@@ -79,7 +79,7 @@ def test_a_turned_box_is_framed_along_its_sides() -> None:
     assert picture.getpixel((400, 300)) == (255,) * 3, "what is inside stays visible"
     assert picture.getpixel((round(400 + x), round(300 - y))) == (255,) * 3, "nothing the other way"
     reach = (300 + 60) / 2 / math.sqrt(2)
-    left, _, right, bottom = coloured(picture, yellow) or (0, 0, 0, 0)  # its label stands above
+    left, _, right, bottom = coloured(picture, yellow) or (0, 0, 0, 0)  # its label is above it
     assert (left, right, bottom) == pytest.approx((400 - reach, 400 + reach, 300 + reach), abs=4)
 
 
@@ -147,7 +147,7 @@ def test_without_fonts_of_the_system_letters_are_replaced(monkeypatch: pytest.Mo
 
 
 def test_pictures_are_turned_as_the_camera_says(tmp_path: Path) -> None:
-    """The server turns them too, so boxes are in pixels of the turned picture."""
+    """The server turns them, too, so boxes are in pixels of the turned picture."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (800, 600), (255,) * 3).save(tmp_path / "turned.jpg", exif=exif)

@@ -34,7 +34,7 @@ __all__ = ["api", "environments", "make_want", "packages"]
 def served(
     tmp_path_factory: pytest.TempPathFactory, packages: dict[str, tuple[str, str]], environments: Path
 ) -> Iterator[dict[str, str]]:
-    """The gRPC addresses of a real detector, of one that was taught on tiles, and of a real classifier."""
+    """The gRPC addresses of a real detector, of one that was trained on tiles, and of a real classifier."""
     triton = TritonLocal(tmp_path_factory.mktemp("serving"), environments)
     made = packages | {"tiled": of_tiles(Path(packages["Detection"][0]), tmp_path_factory.mktemp("tiled"))}
 
@@ -296,7 +296,7 @@ def scene(path: Path, corners: list[tuple[int, int]], size: tuple[int, int] = (3
 def test_an_image_larger_than_the_tiles_of_the_model_is_asked_about_in_tiles(
     api: ApiServer, served: dict[str, str], image: Path, tmp_path: Path
 ) -> None:
-    """Tiles begin at 0, 96 and 172: what lies at 96 is seen by two of them."""
+    """Tiles begin at 0, 96 and 172, so two of them show what is at 96."""
     api.add("detector", ready(served["tiled"], "tiled"))
     (tmp_path / "probe.png").write_bytes(image.read_bytes())
     large = scene(tmp_path / "large.png", [(0, 0), (96, 32), (236, 64)])

@@ -1,4 +1,4 @@
-"""``pelagos publication``: what is or would be published, what is in the way, and what to write for the next step."""
+"""``pelagos publication``: what is or would be published, what prevents it, and what to write for the next step."""
 
 from __future__ import annotations
 

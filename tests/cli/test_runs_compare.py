@@ -1,4 +1,4 @@
-"""``pelagos runs compare``: figures side by side, what differs, and whether it is more than chance."""
+"""``pelagos runs compare``: metrics side by side, their differences, and whether these are more than chance."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(*arguments: object) -> Result:
 def training(
     api: ApiServer, name: str, figures: list[float], version: str = "sha256:ab", **inputs: Any
 ) -> dict[str, Any]:
-    """A TrainingRun with a seed for each figure, or one alone."""
+    """A TrainingRun with a seed for each figure, or without seeds for a single one."""
     mean = sum(figures) / len(figures)
     status: dict[str, Any] = {
         "metrics": {"test/mAP50": f"{mean:.4f}", "test/recall/cod": "0.5"},
@@ -51,7 +51,7 @@ def test_seeds_that_never_overlap_differ_by_more_than_chance(api: ApiServer) -> 
     (row,) = compared("a", "b")["figures"]
 
     assert row["values"] == {"a": "0.8250 ± 0.0129", "b": "0.9250 ± 0.0129"}
-    # 2 of the 70 ways to deal 8 figures out to two trainings are as extreme.
+    # 2 of the 70 ways to split 8 figures between two trainings are as extreme.
     assert row["differences"]["b"] == {
         "difference": 0.1,
         "words": "more than chance (p 0.029)",

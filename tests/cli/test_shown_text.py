@@ -1,4 +1,4 @@
-"""What commands print and draw of strangers' text takes no effect on a terminal, and stays readable for programs."""
+"""Strangers' text that commands print and draw has no effect on a terminal, and stays readable for programs."""
 
 from __future__ import annotations
 

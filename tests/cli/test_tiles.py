@@ -1,4 +1,4 @@
-"""What was found in tiles of a large image, put together."""
+"""Merging of what was found in the tiles of a large image."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_masks_are_of_the_whole_image() -> None:
 
 
 def bar(score: float, x: float, y: float, length: float, angle: float) -> dict[str, Any]:
-    """A box of 6 pixels' width in a tile."""
+    """A box 6 pixels wide in a tile."""
     turn = math.radians(angle)
     along, across = (
         (length / 2 * math.cos(turn), length / 2 * math.sin(turn)),
@@ -131,7 +131,7 @@ def test_a_turned_box_that_an_edge_cuts_gives_way_to_the_whole() -> None:
 
 
 def rows_of(numbers: Any, results: str) -> list[dict[str, Any]]:
-    """What a model says of a tile: class 1 is an extent, each number from 2 on an object of class 2."""
+    """A model's answer for a tile: class 1 is stuff, each number from 2 on an object of class 2."""
     found = []
     for number in np.unique(numbers[numbers > 0]):
         counts = run_lengths.encoded(run_lengths.Part(0, 0, numbers == number), numbers.shape)
@@ -147,7 +147,7 @@ def rows_of(numbers: Any, results: str) -> list[dict[str, Any]]:
 
 
 def pixels_merged(whole: Any, task: str, results: str) -> dict[str, Any]:
-    """Of a model that is right in each of six tiles, which numbers what it finds anew in each."""
+    """The merged answers of a model that is right in each of six tiles, and numbers its objects from scratch in each."""
     answers = []
     for x in (0, 80, 160):
         for y in (0, 50):
@@ -191,7 +191,7 @@ def test_an_object_that_several_tiles_show_is_one_segment() -> None:
 def test_thousands_of_segments_of_hundreds_of_tiles_are_put_together_in_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By work and memory that grow with the pixels: with a map of the image for each segment they would be ten times as much."""
+    """Work and memory grow with the pixels: with a map of the image for each segment they would be ten times as much."""
     monkeypatch.setattr(pixel_tiles, "AT_ONCE", 2**18)
     side = 1000
     across: Any = np.arange(side) // 20

@@ -1,4 +1,4 @@
-"""A file that is written at one moment is the old one or the new one, whatever fails; and for whom it is to be."""
+"""A file that is written atomically is the old one or the new one, whatever fails, and has the intended permissions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What providers say of people, and whether that is what is asked for."""
+"""Entitlements as providers send them, and whether they contain the required one."""
 
 from __future__ import annotations
 

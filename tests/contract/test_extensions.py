@@ -1,4 +1,4 @@
-"""Modules of others are loaded when they are named and never otherwise; one that cannot be used says why, and what to do."""
+"""Extension modules are loaded only when they are named; one that cannot be used says why, and what to do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Written = Callable[[str, str], None]
 
 @pytest.fixture
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Written]:
-    """Modules that are installed here as long as the test runs."""
+    """Modules that are installed for the duration of the test."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(extensions, "_loaded", set())
     names: list[str] = []

@@ -1,4 +1,4 @@
-"""The built-in FAIR evaluation: its indicators are RDA's, its score is FAIR EVA's, and its advice gives what it says."""
+"""The built-in FAIR evaluation: RDA's indicators, FAIR EVA's score, and advice that has the promised effect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WEIGHTS = {
     15: "A1-01M A1-05D A1.1-01D I1-01M I1-01D I1-02M I1-02D I2-01M I3-01M I3-03M R1.1-02M R1.1-03M R1.2-01M R1.3-02D",
     10: "A1.2-01D I2-01D I3-01D I3-02M I3-02D I3-04M R1.2-02M",
 }
-"""Of FAIR EVA 1.5: x-level in its fair-api.yaml."""
+"""The weights of FAIR EVA 1.5: x-level in its fair-api.yaml."""
 
 
 def facts(metadata: dict[str, Any], **changes: Any) -> Facts:

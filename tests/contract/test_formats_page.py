@@ -1,4 +1,4 @@
-"""The page that shows which format holds what names every format, and says of each whether it is written."""
+"""The page with the table of formats names every format, and says of each whether it can be written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``spec.metadata``: what is a valid identifier, in which form it is kept, and what an object holds of it."""
+"""``spec.metadata``: which identifiers are valid, the form in which they are stored, and the fields of an object."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_identifiers_are_kept_in_one_form(parse: Any, written: str, kept: str) -
     ("parse", "written", "says"),
     [
         (identifiers.orcid, "0000-0002-1825-0098", "its check digit is 7"),
-        (identifiers.orcid, "0000-0002-1852-0097", "check digit"),  # two digits exchanged
+        (identifiers.orcid, "0000-0002-1852-0097", "check digit"),  # two digits swapped
         (identifiers.ror, "05dxps056", "would be 55"),
         (identifiers.ror, "https://ror.org/05dxsp055", "would be"),
         (identifiers.doi, "zenodo.1234", "write a DOI"),

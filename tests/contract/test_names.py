@@ -1,4 +1,4 @@
-"""What others register gets a name of its own: it hides nothing of ours, and can stand in specs and digests."""
+"""Names that extensions register hide none of ours, and are valid in specs and digests."""
 
 from __future__ import annotations
 

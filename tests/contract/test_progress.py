@@ -1,4 +1,4 @@
-"""Of what lies where a step leaves its progress, only what a step of ours would write is understood."""
+"""Of the content of a step's progress file, only what a step of ours would write is accepted."""
 
 from __future__ import annotations
 

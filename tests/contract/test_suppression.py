@@ -1,4 +1,4 @@
-"""Of boxes that lie over each other, the best one is kept: as a comparison of each box with each other would have it."""
+"""Of overlapping boxes the best one is kept, exactly as if each box were compared with each other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def overlap(one: Box, other: Box) -> float:
 
 
 def some_boxes(seed: int, largest: float, count: int = 150) -> list[Box]:
-    """Of all sizes; some without an area, some turned inside out, and some that are like a better one."""
+    """Boxes of all sizes; some without an area, some inverted, and some similar to a better one."""
     generator = np.random.default_rng(seed)
     centres, sizes = generator.uniform(0, 100, (count, 2)), generator.uniform(0, largest, (count, 2))
     sizes[::9] *= 0

@@ -1,4 +1,4 @@
-"""Servers of DEEPaaS that tests share, one for each task; all of them start at once."""
+"""Servers of DEEPaaS that tests share, one for each task; all start at the same time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TASKS = ("Detection", "Classification", "InstanceSegmentation", "SemanticSegment
 def servers(
     packages: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Server]]:
-    """By task. Files that are sent may have one MiB."""
+    """Servers by task. Uploaded files may have one MiB."""
     folder = tmp_path_factory.mktemp("servers")
     started = {
         task: deepaas_servers.start(Path(packages[task][0]), folder / task, PELAGOS_MAX_IMAGE_MEBIBYTES="1")
@@ -44,5 +44,5 @@ def detector(servers: dict[str, Server]) -> Server:
 
 @pytest.fixture
 def package(packages: dict[str, tuple[str, str]]) -> Path:
-    """That of the detector."""
+    """The package of the detector."""
     return Path(packages["Detection"][0])

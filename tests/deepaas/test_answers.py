@@ -1,4 +1,4 @@
-"""A model in a container image answers by the DEEPaaS API what it answers as a service."""
+"""A model in a container image gives the same answers by the DEEPaaS API as it does as a service."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_a_service_and_its_image_answer_the_same(
     confidence: float | None,
     told: dict[str, Any],
 ) -> None:
-    """A photo that is turned, of odd sides, which a real Triton decodes, too."""
+    """A rotated photo with odd sides, which a real Triton decodes as well."""
     photo, folder = tmp_path / "photo.jpg", tmp_path / "package"
     photo.write_bytes(untrusted_images.photo(side=(157, 93), exif=_turned()))
     manifest, _ = model_packages.altered(package, folder, {}, **said)
@@ -245,7 +245,7 @@ def test_whoever_hangs_up_leaves_nothing_behind(detector: Server, package: Path)
 
     assert detector.predict(image).status == 200
     deadline = monotonic() + deepaas_servers.PATIENCE
-    while detector.uploads():  # the one that was sent whole is answered all the same
+    while detector.uploads():  # the request that was sent completely is still answered
         assert monotonic() < deadline
         sleep(0.05)
 

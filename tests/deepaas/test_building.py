@@ -1,6 +1,6 @@
 """``pelagos image``: a served model becomes a container image, whose container answers as the service does.
 
-The engine here keeps what it is given to build; images are built for real in tests/cluster.
+The engine here records what it is given to build; images are really built in tests/cluster.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from small_volumes import small
 __all__ = ["api", "small"]
 
 DIGEST = f"sha256:{'5e' * 32}"
-# Notes its arguments, keeps what it builds, and writes what each engine writes.
+# Records its arguments, keeps what it builds, and writes what each engine writes.
 ENGINE = f"""#!/bin/sh
 echo "$*" >>"$KEPT/calls"
 for word in "$@"; do
@@ -46,7 +46,7 @@ CARD = {"title": 'Urchins "of" $HOME', "summary": "Finds urchins.", "license": "
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     stdout: str
@@ -54,7 +54,7 @@ class Done:
 
 
 class Builder:
-    """The command in this process, and what its engine was given."""
+    """Runs the command in this process, and knows what its engine got."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch, captured: pytest.CaptureFixture[str]) -> None:
         self.kept = folder / "kept"
@@ -70,7 +70,7 @@ class Builder:
         patch.setenv("PELAGOS_ENVIRONMENTS", str(ENVIRONMENTS))
 
     def run(self, *arguments: str | Path) -> Done:
-        """``pelagos image`` with arguments, where no other engine is installed."""
+        """Run ``pelagos image`` with arguments, where no other engine is installed."""
         mask = os.umask(0o077)  # as the command itself sets it
         try:
             typer.main.get_command(app).main(["image", *map(str, arguments)])
@@ -82,14 +82,14 @@ class Builder:
         return Done(int(code or 0), said.out, said.err)
 
     def refused(self, *arguments: str | Path) -> str:
-        """Why it does not build."""
+        """The message with which it refuses to build."""
         done = self.run("build", *arguments)
         assert (done.code, done.stdout) == (1, ""), done.stdout + done.stderr
         return done.stderr.splitlines()[-1].removeprefix("Error: ")
 
     @property
     def calls(self) -> list[str]:
-        """What the engine was called with."""
+        """The arguments of the engine's calls."""
         return [line for line in (self.kept / "calls").read_text().splitlines() if not line.startswith("info")]
 
 
@@ -105,7 +105,7 @@ Add = Callable[..., None]
 
 @pytest.fixture
 def add(api: ApiServer, package: Path) -> Add:
-    """Put a ModelService there that serves the detector."""
+    """Adds a ModelService that serves the detector."""
 
     def put(name: str = "detector", **changes: Any) -> None:
         described = json.loads((package / "package.json").read_text())
@@ -291,7 +291,7 @@ def test_oscar_is_told_how_the_image_is_reached(builder: Builder, add: Add) -> N
 def test_the_script_for_oscar_answers_a_file_and_says_whether_that_went_well(
     builder: Builder, add: Add, package: Path, tmp_path: Path, sent: str, state: str
 ) -> None:
-    """By its own document: OSCAR says of every script that it succeeded."""
+    """By its own document: OSCAR reports every script as successful."""
     add()
     done = builder.run("fdl", "detector", "--image=registry.example/urchins:1")
     ((service,),) = (entry.values() for entry in yaml.safe_load(done.stdout)["functions"]["oscar"])

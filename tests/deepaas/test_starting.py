@@ -1,4 +1,4 @@
-"""How a container of a model starts and ends: nothing is served but the package that its image was built for."""
+"""How a model's container starts and ends: it serves only the package that its image was built for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pelagos_contract.text import shown
 
 @pytest.fixture
 def copied(package: Path, tmp_path: Path) -> Path:
-    """A package that a test may spoil."""
+    """A copy of the package, which a test may damage."""
     return Path(shutil.copytree(package, tmp_path / package.name))
 
 
@@ -106,7 +106,7 @@ def test_a_setting_that_cannot_be_is_refused_by_its_name(
 
 @pytest.mark.parametrize("whom", ["the server", "all processes"])
 def test_a_server_that_is_stopped_ends_and_leaves_no_files(package: Path, tmp_path: Path, whom: str) -> None:
-    """A terminal, and `timeout`, tell the workers, too."""
+    """A terminal, and `timeout`, signal the workers as well."""
     server = deepaas_servers.start(package, tmp_path / "run")
     server.wait()
     assert list(server.folder.glob("pelagos-uploads-*"))
@@ -135,7 +135,7 @@ def test_nothing_goes_on_when_a_server_is_killed(package: Path, tmp_path: Path) 
 
 
 def test_a_server_ends_when_what_computes_is_killed(package: Path, tmp_path: Path) -> None:
-    """DEEPaaS would let each request after that wait for ever, and say that it is well."""
+    """DEEPaaS would let each later request wait forever, and report that it is healthy."""
     server = deepaas_servers.start(package, tmp_path / "run")
     server.wait()
     (worker,) = server.workers()

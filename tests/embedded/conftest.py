@@ -1,4 +1,6 @@
-"""Inputs: folders of pytest. Real: processes, signals, ports, HTTP, and where a test asks for ``control_plane`` etcd and
+"""Fixtures of the embedded mode.
+
+Inputs: folders of pytest. Real: processes, signals, ports, HTTP, and where a test asks for ``control_plane`` etcd and
 kube-apiserver. Not real: the servers of the tests about supervision (``fake_server.py``); time is shortened by ``QUICK``.
 """
 
@@ -25,13 +27,13 @@ def layout(tmp_path: Path) -> Layout:
 
 @pytest.fixture
 def fake(layout: Layout) -> FakeParts:
-    """Makes parts that run the fake server."""
+    """Creates parts that run the fake server."""
     return FakeParts(layout)
 
 
 @pytest.fixture
 async def supervisor(layout: Layout) -> AsyncIterator[Supervisor]:
-    """Stopped at the end, whatever the test did."""
+    """A supervisor that is stopped at the end, whatever the test did."""
     running = Supervisor(layout, {}, QUICK)
     yield running
     await running.stop()

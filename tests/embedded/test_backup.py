@@ -1,4 +1,4 @@
-"""The commands for one machine in docs/backup.md, run as they stand there: the folder is removed in between."""
+"""Runs the commands for one machine in docs/backup.md verbatim; the folder is removed in between."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RESOURCE = {
 
 
 def run(found: Installation, command: str, folder: Path) -> None:
-    """As a person's shell does."""
+    """Run a command as a person's shell does."""
     programs = f"{ENVIRONMENTS / 'control-plane' / 'bin'}:{os.environ['PATH']}"
     environment = os.environ | {"PELAGOS_HOME": str(found.layout.home), "PELAGOS_ENVIRONMENTS": str(ENVIRONMENTS)}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""etcd and kube-apiserver are looked for in a fixed order, downloaded only as published, and installed once."""
+"""etcd and kube-apiserver are searched in a fixed order, downloaded only as published, and installed once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Write no log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -60,7 +60,7 @@ def make_programs(*folders: Path, version: str = "") -> None:
 
 
 def make_release(version: str) -> Path:
-    """The programs of one version in the cache; returns the folder of kube-apiserver."""
+    """Create the programs of one version in the cache; returns the folder of kube-apiserver."""
     (release,) = releases.matching(version)
     folders = {
         Source.ARCHIVE: (releases.cache() / f"v{version}",),
@@ -72,7 +72,7 @@ def make_release(version: str) -> Path:
 
 
 def make_archive(path: Path, *members: tarfile.TarInfo | str) -> str:
-    """An archive like the official one; returns its SHA-512."""
+    """Write an archive like the official one; returns its SHA-512."""
     with tarfile.open(path, "w:gz") as tar:
         for member in members:
             content = b"" if isinstance(member, tarfile.TarInfo) else b"#!/bin/sh\n"
@@ -125,7 +125,7 @@ def test_an_unknown_version_names_those_there_are(cache: Path) -> None:
 
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the archive nor modules nor Debian."""
+    """Neither the archive nor modules nor Debian can be reached."""
     monkeypatch.setattr(envtest, "_PATTERN", "http://127.0.0.1:9/{version}/{architecture}")
     monkeypatch.setenv("PATH", "/nonexistent")
 
@@ -197,7 +197,7 @@ def test_links_and_foreign_paths_in_an_archive_are_ignored(tmp_path: Path) -> No
 
 
 def test_an_unreachable_archive_costs_three_seconds_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network that drops packets: a listener whose queue is full does not answer."""
+    """Like a network that drops packets: a listener whose queue is full does not answer."""
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
@@ -228,7 +228,7 @@ print(binaries.install(print, source=binaries.Source.DEBIAN).etcd)
 
 
 def build_script(folder: Path, lines: str) -> Path:
-    """In place of the long build."""
+    """A script that replaces the long build."""
     script = folder / "build.sh"
     script.write_text(lines)
     return script

@@ -1,4 +1,4 @@
-"""What keeps Pelagos from starting is said with the next step."""
+"""Whatever keeps Pelagos from starting is reported with the next step."""
 
 from __future__ import annotations
 

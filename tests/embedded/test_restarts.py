@@ -1,4 +1,4 @@
-"""A part that ends or hangs is started again, with growing pauses, and its end is visible."""
+"""A part that ends or hangs is restarted with growing pauses, and its end is visible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of the supervisor survives whatever happens to its file, and its lock tells who runs."""
+"""The supervisor's report survives whatever happens to its file, and its lock shows who runs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_one_home_has_one_supervisor(layout: Layout) -> None:
 
 
 def test_a_stale_report_of_a_machine_that_went_down(layout: Layout) -> None:
-    """Its process ids belong to others by now: nobody is killed, and the ports are kept."""
+    """Its process ids belong to other programs by now: none is killed, and the ports are kept."""
     mine = os.getpid()
     stale = State(
         Phase.READY,

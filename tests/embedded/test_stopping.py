@@ -113,7 +113,7 @@ async def test_a_killed_supervisor_takes_parts_and_their_workers_along(layout: L
 
 
 async def test_the_next_supervisor_ends_what_a_killed_one_left(layout: Layout, fake: FakeParts) -> None:
-    """Workers whose wrapper was killed together with the supervisor. What the operator started lives on."""
+    """Workers whose wrapper was killed together with the supervisor. Processes that the operator started live on."""
     first = Supervisor(layout, {}, QUICK)
     child = first.start(fake("mlflow", fake.worker_file("mlflow")))
     await child.until_ready()

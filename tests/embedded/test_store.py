@@ -1,4 +1,4 @@
-"""A home goes on with the control plane that wrote its resources; another one takes over only where it can read them."""
+"""A home continues with the control plane that wrote its resources; another one takes over only where it can read them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_new_home_takes_the_newest_and_records_it(layout: Layout) -> None:
     assert (store.writer(layout), found.version) == ("", MODULES)
 
     store.record(layout, found)
-    layout.store.mkdir()  # as etcd does
+    layout.store.mkdir()  # as etcd creates it
     assert store.writer(layout) == MODULES
 
 

@@ -1,4 +1,4 @@
-"""Who may do what in the embedded MLflow: a real one, started as the supervisor does, on a database of before it had a login."""
+"""Rights in the embedded MLflow: a real one, started as by the supervisor, on a database from before it had a login."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ client.set_terminated(nested, "KILLED")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
-    """Running; whoever stops it starts it again."""
+    """A running server; a test that stops it starts it again."""
     made = TrackingServer(tmp_path_factory.mktemp("tracking") / "home")
     made.make_yesterday()
     made.start()
@@ -238,7 +238,7 @@ def test_a_location_elsewhere_is_refused(server: TrackingServer, location: str) 
 def test_no_file_outside_of_the_artifacts_is_read_whatever_the_database_says(
     server: TrackingServer, tmp_path: Path
 ) -> None:
-    """As if somebody had written such locations while the server still took them."""
+    """As if somebody had written such locations while the server still accepted them."""
     (tmp_path / "secret").write_text(CANARY)
     run = server.new_run()
     inside = server.layout.mlflow / "artifacts" / "1" / run / "artifacts"

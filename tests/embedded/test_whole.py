@@ -38,7 +38,7 @@ class Installation:
     layout: Layout
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command and go on."""
+        """Start a command without waiting for it."""
         environment = {
             **os.environ,
             "PELAGOS_HOME": str(self.layout.home),
@@ -51,22 +51,22 @@ class Installation:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            umask=0,  # the careless one of some users
+            umask=0,  # the permissive umask of some users
         )
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+        """Run a command and wait until it ends."""
         process = self.start(*arguments)
         out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
-        """kubectl with the embedded kubeconfig."""
+        """Run kubectl with the embedded kubeconfig."""
         command = [str(KUBECTL), f"--kubeconfig={self.layout.kubeconfig}", *arguments]
         return subprocess.run(command, input=given, capture_output=True, text=True, check=True, timeout=60).stdout
 
     def mlflow(self, call: str, body: dict[str, Any] | None = None) -> Any:
-        """MLflow's REST API."""
+        """Call MLflow's REST API."""
         data = None if body is None else json.dumps(body).encode()
         address = f"{self.state.parts['mlflow'].url}/api/2.0/mlflow/{call}"
         headers = {"Content-Type": "application/json", **login(self.layout.home)}
@@ -76,13 +76,13 @@ class Installation:
 
     @property
     def state(self) -> State:
-        """What the supervisor reports."""
+        """The supervisor's report."""
         found = state.read(self.layout.state)
         assert found is not None
         return found
 
     def wait_for(self, phase: Phase, seconds: float = 60) -> None:
-        """Until the installation is in this phase."""
+        """Wait until the installation is in this phase."""
         deadline = time.monotonic() + seconds
         while (found := state.read(self.layout.state)) is None or found.phase is not phase:
             assert time.monotonic() < deadline, f"not {phase} within {seconds} s: {found}"
@@ -90,13 +90,13 @@ class Installation:
 
     @property
     def processes(self) -> set[int]:
-        """All of its processes but the supervisor."""
+        """Process ids of the installation, without the supervisor."""
         return orphans.find(self.layout.home)
 
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
-    """Nothing of it runs afterwards."""
+    """An installation of which nothing runs after the test."""
     found = Installation(Layout.of(tmp_path / "home"))
     yield found
     with_supervisor = daemon.look(found.layout)
@@ -106,7 +106,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 
 
 def is_closed_to_others(installation: Installation) -> None:
-    """Whatever it has written, and whatever the umask of the user."""
+    """Check all that it has written, whatever the umask of the user."""
     home = installation.layout.home
     open_to_others = [
         str(path.relative_to(home))
@@ -117,7 +117,7 @@ def is_closed_to_others(installation: Installation) -> None:
 
 
 def people_sign_in_to_the_hub(installation: Installation) -> None:
-    """By a link that works once; the page comes from the API server's objects, and from nowhere else."""
+    """By a link that works once; the page shows the API server's objects, and nothing from elsewhere."""
     told = json.loads(installation.run("hub", "-o", "json").stdout)
     assert told["address"] == installation.state.parts["hub"].url
     assert told["link"].startswith(f"{told['address']}/login/local?token=")
@@ -134,7 +134,7 @@ def people_sign_in_to_the_hub(installation: Installation) -> None:
 
 
 def shows_how_to_log_in(installation: Installation) -> None:
-    """MLflow asks everybody for a login; people are told where it lies, and the operator has it."""
+    """MLflow requires a login from everyone; people are told where it is, and the operator has it."""
     assert installation.run("status").returncode == 0
     told = installation.run("ui").stdout.splitlines()
     password = installation.layout.tracking_credentials / "password"
@@ -152,7 +152,7 @@ def shows_how_to_log_in(installation: Installation) -> None:
 
 @pytest.fixture
 def with_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As users have it; other tests do without."""
+    """With the hub, as users run it; other tests do without."""
     monkeypatch.setenv("PELAGOS_EMBEDDED_HUB", "true")
 
 
@@ -184,7 +184,7 @@ def test_the_life_of_an_installation(installation: Installation) -> None:
 
     os.kill(first.parts["etcd"].pid or 0, signal.SIGKILL)
     installation.wait_for(Phase.DEGRADED)
-    os.kill(first.supervisor.pid, signal.SIGSTOP)  # It heals faster than a busy machine starts the next command.
+    os.kill(first.supervisor.pid, signal.SIGSTOP)  # It recovers faster than a busy machine starts the next command.
     assert installation.run("status").returncode == 1
     os.kill(first.supervisor.pid, signal.SIGCONT)
     installation.wait_for(Phase.READY)
@@ -242,7 +242,7 @@ def test_interrupting_the_start_stops_everything(installation: Installation) -> 
 
 
 def test_a_start_that_fails_says_why_and_leaves_nothing(installation: Installation) -> None:
-    """A folder is where the key of the service accounts belongs."""
+    """A folder is in the place of the service accounts' key."""
     installation.layout.create()
     (installation.layout.certificates / "sa.pub").mkdir()
     up = installation.run("up")

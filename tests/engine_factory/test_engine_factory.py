@@ -1,4 +1,4 @@
-"""Settings name engines; each can be combined with each, and contradictions are refused with the setting to change."""
+"""Settings name engines; all combinations are possible, and contradictions are refused with the setting to change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ S3 = {"objects_uri": "s3://pelagos/objects", "data_uri": "s3://pelagos/data"}
 
 @pytest.fixture
 async def api() -> AsyncIterator[KubernetesRest]:
-    """A connection that nobody uses: to choose engines, nothing outside is asked."""
+    """A connection that is not used: choosing engines contacts no outside system."""
     rest = KubernetesRest("http://127.0.0.1:9", tls=None)
     yield rest
     await rest.close()

@@ -1,4 +1,4 @@
-"""An engine of others is one module and one line of whoever starts the operator; all else follows from its descriptor."""
+"""An extension's engine is one module and one line of whoever starts the operator; the rest follows from its descriptor."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ async def test_doctor_tells_whether_it_answers_when_it_brings_nothing_to_look_at
 
 @pytest.mark.usefixtures("registered")
 def test_the_three_resources_get_ready_with_it(world: simulation.Simulation, tmp_path: Path) -> None:
-    """Images, a model trained on them, and an endpoint: what the engine is for."""
+    """Images, a model trained on them, and an endpoint: the purpose of an engine."""
     api = KubernetesRest("http://127.0.0.1:9", tls=None)
     engines = engine_factory.choose(settings(tmp_path), api, lambda _uid: None)
     assert isinstance(engines.pipelines, engine.Blackboard)

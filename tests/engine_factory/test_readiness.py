@@ -1,4 +1,4 @@
-"""What /readyz asks of the engines that are chosen, against a real API server and a real object storage."""
+"""What /readyz checks for the chosen engines, with a real API server and a real object storage."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["api"]
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """An API server that knows Kubernetes' own kinds only."""
+    """An API server with only Kubernetes' own kinds."""
     running = start_control_plane(tmp_path_factory.mktemp("plane"))
     yield running
     running.stop()
 
 
 async def asked(api: KubernetesRest, home: Path, name: str, **changes: Any) -> str | None:
-    """What the check ``name`` of an operator with these settings says."""
+    """The result of the check ``name`` of an operator with these settings."""
     usual = {"pipelines_engine": "kubeflow", "serving_engine": "deployment", "objects_claim": "objects"}
     away = {"kubeflow_url": "http://127.0.0.1:9", "tracking_uri": "http://127.0.0.1:9"}
     engines = engine_factory.choose(Settings(home=home, **{**usual, **away, **changes}), api, lambda _uid: None)

@@ -1,4 +1,4 @@
-"""A tracker and a store of others are a module and a line each; their settings choose them, and all else follows."""
+"""An extension's tracker and store are a module and a line each; settings choose them, and the rest follows."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ async def login_site(environments: Path, provider: openid.Provider) -> AsyncIter
 
 
 async def allow(site: Site, **data: str) -> None:
-    """Allow what the platform's tenant settings of the namespace say."""
+    """Write the platform's tenant settings of the namespace; returns once the gateway knows them."""
     access = data.get("gatewayAccess", "")
     await site.api.put("configmaps", "pelagos", "pelagos-tenant-reef", data=data)
     await until(lambda: site.gateway._judge.table.policy("reef/detector").access == access)

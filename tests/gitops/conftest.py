@@ -1,4 +1,4 @@
-"""Real statuses: all that the operator writes while resources live, fail, are suspended, wait for outages and are deleted.
+"""Real statuses: everything that the operator writes while resources live, fail, are suspended, wait and are deleted.
 
 They come from tests/simulation.py: its loop, driver and reconcilers are the operator's own.
 """
@@ -111,7 +111,7 @@ SCENES: dict[str, Callable[[Simulation], None]] = {
 
 @pytest.fixture(scope="session")
 def bodies() -> list[Body]:
-    """Every different state of a resource that was ever shown."""
+    """Every different state of a resource that ever appeared."""
     found: dict[str, Body] = {}
     for play in SCENES.values():
         with simulation.simulation() as world:

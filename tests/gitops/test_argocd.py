@@ -1,4 +1,4 @@
-"""Argo CD understands every status that the operator writes, and its actions do what they say."""
+"""Argo CD understands every status that the operator writes, and its actions have the effects that they name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEANT = {Kstatus.CURRENT: "Healthy", Kstatus.FAILED: "Degraded", Kstatus.IN_PROG
 
 
 def without_empty(node: Any) -> Any:
-    """Lua has one empty table for lists and mappings; Argo CD puts back what was there."""
+    """Lua has one empty table for lists and mappings; Argo CD restores the original type."""
     if isinstance(node, dict):
         return {key: without_empty(value) for key, value in node.items() if value not in ([], {})}
     return node
@@ -33,7 +33,7 @@ def test_argo_cd_and_flux_agree_about_every_status(bodies: list[Body]) -> None:
     for body in bodies:
         read = kstatus.read_body(body)
         if read is Kstatus.TERMINATING or not body["status"]:
-            continue  # Argo CD tells by itself that something is being deleted.
+            continue  # Argo CD recognizes by itself that an object is being deleted.
         health = run(HEALTH, body)
         seen.add(health["status"])
         is_paused = health["status"] == "Suspended" and body["spec"].get("suspend") and read is not Kstatus.CURRENT

@@ -29,14 +29,14 @@ def world() -> Iterator[Simulation]:
 
 
 def sync(world: Simulation, bodies: Sequence[rendering.Body]) -> None:
-    """What Argo CD and Flux do: everything at once, in whatever order."""
+    """Apply everything at once, in any order, as Argo CD and Flux do."""
     known = {kind.kind: kind for kind in kinds.KINDS}
     for each in bodies:
         world.cluster.create(known[each["kind"]], each["metadata"]["name"], each["spec"], namespace=TENANT)
 
 
 def health(world: Simulation) -> set[tuple[str, str]]:
-    """What kstatus and Argo CD made of every state that was ever shown."""
+    """How kstatus and Argo CD read every state that ever appeared."""
     shown = [
         kstatus.body_of(resource) for history in world.auditor.seen.values() for resource in history if resource.status
     ]
@@ -58,7 +58,7 @@ def test_a_tenant_is_never_degraded_while_it_waits_and_is_healthy_in_the_end(
     world.tenants.unbound.clear()
     world.run(ALERTED)  # the operator's key is being restored
     world.keys.known = kept
-    world.run(ALERTED)  # images are not there
+    world.run(ALERTED)  # there are no images
     assert world.ready(Key("Dataset", TENANT, "phytoplankton"))["reason"] == "SourceNotFound"
     assert "TrainingRun phytoplankton-1, which registers it" in world.ready(service)["message"]
     world.data_plane.halted = True

@@ -1,4 +1,4 @@
-"""Flux, and everybody else who reads kstatus, understands every status that the operator writes."""
+"""Flux, and every other reader of kstatus, understands every status that the operator writes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_every_status_is_read_as_it_is_meant(bodies: list[Body]) -> None:
 def test_all_that_can_be_read_was_seen(bodies: list[Body]) -> None:
     seen = {(body["kind"], kstatus.read_body(body)) for body in bodies if body["status"]}
 
-    # No repository holds Trials, which are deleted when they are over.
+    # No repository holds Trials, which are deleted after their end.
     states = (Kstatus.CURRENT, Kstatus.IN_PROGRESS, Kstatus.FAILED)
     assert seen >= {(kind.kind, state) for kind in kinds.KINDS if kind is not kinds.TRIAL for state in states}
     assert len(bodies) > 25

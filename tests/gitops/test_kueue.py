@@ -1,4 +1,4 @@
-"""The optional queues of the sample repository: each part leads to the next. Their format is judged in tests/cluster."""
+"""The optional queues of the sample repository: each part refers to the next. tests/cluster checks their format."""
 
 from __future__ import annotations
 

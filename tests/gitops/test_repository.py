@@ -1,4 +1,4 @@
-"""The sample of a GitOps repository builds, holds valid objects, and its parts lead to each other."""
+"""The sample of a GitOps repository builds, contains valid objects, and its parts refer to each other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pelagos.api import kinds, meta, tenant_settings
 SAMPLES = rendering.MANIFESTS / "samples"
 REPOSITORY = SAMPLES / "gitops"
 KEPT = {kind.kind for kind in kinds.KINDS if kind is not kinds.TRIAL}
-"""What a repository holds. A Trial is deleted when it was over for a while; from a repository it would be made again for ever."""
+"""Kinds that a repository contains. A Trial is deleted some time after its end; a repository would create it again forever."""
 SCHEMAS = {kind.kind: editing.schema(kind) for kind in kinds.KINDS}
 LINE = "# yaml-language-server: $schema="
 FOLDERS = ("platform", "tenants/marine-lab")

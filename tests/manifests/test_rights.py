@@ -94,7 +94,7 @@ def with_launches(seen: Trace) -> Trace:
 
 
 def with_nodes(asked: list[Act]) -> set[Act]:
-    """Add requests before a run on a cluster and about its pods: the pipelines here are a fake.
+    """Requests before a run on a cluster and about its pods, which are missing here: the pipelines are a fake.
 
     See test_kept_logs, test_preflight and test_why_a_step_waits of the engine kubeflow.
     """

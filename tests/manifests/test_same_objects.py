@@ -16,7 +16,7 @@ from value_sets import BENEATH, COMPONENTS, DEFAULTS, NAMESPACE, OVERLAYS, SETS,
 GENERATED = ("charts/pelagos/crds", "charts/pelagos/files", "schemas")
 """Folders with only generated files."""
 ROLES_OF_COMPONENTS = {"pelagos-operator-kubeflow", "pelagos-hub"}
-"""Roles that an overlay chooses differently."""
+"""Roles that components add; all others depend on the overlay."""
 
 
 def comparable(bodies: Iterable[rendering.Body]) -> dict[Any, Any]:

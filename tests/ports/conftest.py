@@ -1,5 +1,8 @@
-"""The world of a contract test is the shipped fake, and then each engine. Runs of pipelines are real processes: those of
-kfp.local, and those that a fake server for a Kubeflow Pipelines server starts. Model servers are real, too."""
+"""The world of a contract test is the shipped fake, and then each engine.
+
+Runs of pipelines are real processes: those of kfp.local, and those that a fake server for a Kubeflow Pipelines server starts.
+Model servers are real, too.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(params=["fake", "kfp_local", "kubeflow"])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[pipeline_worlds.World]:
-    """Two runs of each flow at once."""
+    """A world with two runs of each flow at a time."""
     if request.param == "fake":
         yield pipeline_worlds.FakeWorld(capacity=2)
         return

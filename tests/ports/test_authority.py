@@ -1,4 +1,4 @@
-"""Seals: what one says, and that nothing else passes for it. Both sides of a pipeline run compute the same."""
+"""Seals: what one states, and that nothing else is accepted as one. Both sides of a pipeline run compute the same."""
 
 from __future__ import annotations
 

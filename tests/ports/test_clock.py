@@ -1,4 +1,4 @@
-"""Ages of what others noted by a time of day: right while clocks are, and never absurd when they are set."""
+"""Ages by others' times of day: right while clocks are right, and never absurd when they are set."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Store(Protocol):
-    """A store and the way in which a pipeline writes to it."""
+    """A store, and the way in which a pipeline writes to it."""
 
     objects: Objects
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class World(Protocol):
     """An implementation, and what happens to its servers.
 
-    ``host`` is how addresses begin that clients are told, ``death`` what is said of a server that was killed.
+    ``host`` is how addresses for clients begin, ``death`` the message about a server that was killed.
     """
 
     serving: Serving
@@ -46,16 +46,16 @@ class World(Protocol):
     death: str
 
     async def kill(self, uid: str) -> None:
-        """The server dies."""
+        """Kill the server."""
 
     async def break_answers(self, uid: str) -> None:
-        """The server says that all is well and does not infer any more."""
+        """Have the server report that it is ready, and fail to infer."""
 
     def fail_load(self, want: DesiredService) -> DesiredService:
-        """A want whose model does not load."""
+        """A desired state whose model does not load."""
 
     def missing(self, want: DesiredService) -> DesiredService:
-        """A want whose package is not there."""
+        """A desired state whose package does not exist."""
 
 
 class FakeWorld:
@@ -139,7 +139,7 @@ class ClusterWorld:
 
 
 def altered(want: DesiredService, folder: Path, contents: dict[str, bytes]) -> DesiredService:
-    """A consistent package with other contents, and the want for it."""
+    """A consistent package with other contents, and the desired state for it."""
     manifest, onnx = model_packages.altered(Path(want.package_uri), folder, contents)
     return replace(want, package_uri=str(folder), onnx_sha256=onnx, manifest_sha256=manifest, digest=str(folder))
 
@@ -163,7 +163,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path, uid: str) -> Asy
         yield FakeWorld()
         return
     if request.param in ("deployment", "kserve"):
-        # Packages and what tests make of them are below the folder of all tests.
+        # Packages, and copies that tests make of them, are below the folder of all tests.
         root = tmp_path.parent
         async with serving_cluster(request.getfixturevalue("plane"), request.param, root, tmp_path) as site:
             site.serving._namespace_of = lambda _uid: "default"  # the namespace of make_want
@@ -179,7 +179,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path, uid: str) -> Asy
 
 
 async def settled(serving: Serving, uid: str, seconds: float = 60) -> ObservedService:
-    """What is seen when the server has loaded the model, refused it or died."""
+    """Wait until the server has loaded the model, refused it or died; returns what is observed."""
     deadline = monotonic() + seconds
     seen = None
     while True:
@@ -272,7 +272,7 @@ async def test_a_server_that_answers_wrong_is_noticed_and_cured(world: World, ui
     assert not probe.correct
     assert "not healthy" in probe.message
     await world.serving.restart(uid)
-    # Dead here, and replaced already where a cluster does that by itself.
+    # Dead here; on a cluster, which replaces it by itself, possibly starting again.
     await until(world.serving, uid, ServiceState.DEAD, ServiceState.STARTING, seconds=5)
     await world.serving.apply(want)
     seen = await until(world.serving, uid, ServiceState.LOADED)
@@ -321,7 +321,7 @@ def servers(home: Path) -> list[int]:
 
 
 async def gone(serving: Serving, uid: str) -> ObservedService:
-    """A killed process needs a moment to be gone."""
+    """Wait until a killed process has ended, which takes a moment."""
     for _ in range(50):
         seen = await serving.observe(uid)
         assert seen is not None

@@ -1,4 +1,4 @@
-"""The ceilings for what strangers hand in are settings, and every step and server gets them by name."""
+"""The ceilings for strangers' input are settings, and every step and server gets them by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATA_PLANE = Path(__file__).parents[2] / "pipelines" / "pelagos_pipelines" / "sa
 
 
 def defaults_of_the_data_plane() -> dict[str, int]:
-    """What it takes without settings. It cannot be imported here."""
+    """The data plane's defaults, read from its source: it cannot be imported here."""
     (kind,) = (node for node in ast.parse(DATA_PLANE.read_text()).body if isinstance(node, ast.ClassDef))
     fields = [node for node in kind.body if isinstance(node, ast.AnnAssign)]
     return {ast.unparse(field.target): ast.literal_eval(field.value) for field in fields if field.value is not None}

@@ -1,4 +1,4 @@
-"""What power is taken for is a setting of the operator, and every step gets it."""
+"""The assumed electric power is a setting of the operator, and every step gets it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user that no pod could have is refused where it is named, and not by the API server when a step should run."""
+"""A user id that no pod may have is refused when it is set, and not by the API server when a step is to run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What continuous integration runs: everything once, in a clone far from the checkout, with one sum at the end."""
+"""What continuous integration runs: everything once, in a clone apart from the checkout, with one total at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ test-cluster:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A repository with nothing but the script, beside a folder that no test may read."""
+    """A repository that has only the script, beside a folder that no test may read."""
     folder = tmp_path / "checkout"
     for name in (".ci/run", "tests/orphans.py", "tests/control_groups.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The look for secrets in command lines finds one that is there."""
+"""The search for secrets in command lines finds one that exists."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_secret_in_a_command_line_is_found(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program, f"--restricted={secret}"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        # A process that was just started has no command line for a moment.
+        # A process that has just started has no command line for a moment.
         assert process.stdout is not None
         assert process.stdout.readline() == b"here\n"
         ((line, found),) = command_lines.told(secrets)

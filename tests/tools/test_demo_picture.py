@@ -1,4 +1,4 @@
-"""The picture of the demo shows what a person sees at the end, and not what was drawn over."""
+"""The demo's picture shows what a person sees at the end, without text that was overwritten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guides for contributors show the modules that tests run, and name files that are there."""
+"""The guides for contributors show the modules that tests run, and name existing files."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`make images`: what it asks of a container engine, and that what it writes installs exactly what was built.
+"""`make images`: its calls of a container engine, and that the files it writes install exactly what was built.
 
-The engines here only note how they are called; images are built for real in tests/cluster.
+The engines here only record how they are called; images are really built in tests/cluster.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pelagos.cli.container_engines import RefusedError
 from value_sets import SETS, changed
 
 REGISTRY = "registry.example:5000/marine"
-# Notes its arguments and writes what each engine writes: the image's id, and of what it pushed the digest of the registry.
+# Records its arguments and writes what each engine writes: the image's id, and the registry's digest of what it pushed.
 ENGINE = """#!/bin/sh
 echo "${{0##*/}} $*" >>"{log}"
 case "$1 $2" in
@@ -41,7 +41,7 @@ DIGEST = "5e" * 32
 
 
 class Engines:
-    """Programs on PATH."""
+    """Container engines as programs on PATH."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""Container images begin from bases that cannot change underneath, as far as their digests are known."""
+"""Container images start from bases that cannot change, as far as their digests are known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 IMAGES = Path(__file__).parents[2] / "images"
 BY_TAG_ALONE = {"nvcr.io/nvidia/tritonserver:25.07-py3"}
-"""Their digests could not be looked up; whoever builds them sees the digest that was taken."""
+"""Their digests could not be looked up; everyone who builds them sees the digest that was used."""
 
 
 @pytest.mark.parametrize("file", sorted(IMAGES.glob("*/Dockerfile")), ids=lambda file: file.parent.name)

@@ -1,4 +1,4 @@
-"""Programs that a few tests on a real cluster need are built while the others run; what is missing for that is said."""
+"""Programs that a few tests on a real cluster need are built while the others run; missing requirements are reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cluster.harness import later, machine
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty one, on a machine that reaches no modules."""
+    """An empty cache, on a machine that cannot download modules."""
     for name in ("XDG_CACHE_HOME", "GOMODCACHE"):
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("GOPROXY", "off")

@@ -1,4 +1,4 @@
-"""Files that pages and samples name are there, for whoever has cloned the repository and run `make samples`."""
+"""Files that pages and samples name exist, for everyone who has cloned the repository and run `make samples`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where no Kubernetes node can run, its installation says why and is no failure."""
+"""Where no Kubernetes node can run, its installation says why and does not fail."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ MARK = f"{os.environ.get(orphans.VARIABLE, '')}.of-orphans"
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[bytes]]:
     environment = os.environ | {orphans.VARIABLE: f"{MARK}.7"}
-    # Nothing but the variable connects it: another session, and in the end another parent.
+    # Only the variable connects it: it has another session, and finally another parent.
     with subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True) as running:
         yield running
         running.kill()

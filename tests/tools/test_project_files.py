@@ -1,4 +1,4 @@
-"""What people and hosting sites look for in a repository is there, says the same as the code, and runs what CI runs."""
+"""Files that people and hosting sites expect in a repository exist, agree with the code, and run what CI runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation site: built from docs/ alone without a warning, and asking nobody for anything where people read it."""
+"""The documentation site is built from docs/ alone without a warning, and contacts no other host when it is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs of other projects are built from their Go modules once, whole or not at all; what is wrong is said."""
+"""Programs of other projects are built from their Go modules once, completely or not at all; errors are reported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ func main() { println(version.Git) }
 
 @dataclass
 class Builder:
-    """The script with a cache of its own; Go's cache of compiled packages is the user's."""
+    """The script with its own cache; Go's cache of compiled packages is the user's."""
 
     cache: Path
     environment: dict[str, str]
@@ -62,7 +62,7 @@ def builder(tmp_path: Path) -> Builder:
 
 @pytest.fixture
 def hello(tmp_path: Path) -> Path:
-    """A component of one program, whose source lies here."""
+    """A component of one program, whose source is here."""
     folder = tmp_path / "hello"
     (folder / "source/version").mkdir(parents=True)
     (folder / "source/go.mod").write_text("module example.org/hello\n\ngo 1.24\n")

@@ -1,4 +1,4 @@
-"""The version stands in pyproject.toml; what repeats it says the same, and is written from it."""
+"""The version is in pyproject.toml; every copy of it agrees, and is generated from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel alone works: nothing that is installed looks for the repository."""
+"""The wheel works by itself: nothing that is installed looks for the repository."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of what is tracked, as a release is."""
+    """A wheel built from a copy of all tracked files, as a release is."""
     folder = tmp_path_factory.mktemp("built")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     wanted = [

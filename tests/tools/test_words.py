@@ -1,4 +1,4 @@
-"""The lint of words refuses what the glossary has another word for, and says where."""
+"""The lint of words refuses words for which the glossary has another one, and says where."""
 
 from __future__ import annotations
 
