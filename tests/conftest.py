@@ -99,6 +99,7 @@ def _nothing_is_left_behind() -> Iterator[None]:
     mark = os.environ[orphans.VARIABLE] = f"{_OUTER}.{os.getpid()}"
     yield
     found = orphans.settled(mark)
+    # Before the failure is reported: nothing else would end them.
     orphans.end(found)
     if found:
         told = "\n".join(map(str, found))

@@ -21,6 +21,7 @@ def hierarchies() -> list[Path]:
 
 def remove(group: Path) -> None:
     """Remove a group and its subgroups as soon as their processes have ended."""
+    # From the bottom: a group can be removed only when it has neither processes nor groups in it.
     for path, _, _ in os.walk(group, topdown=False):
         deadline = time.monotonic() + _SECONDS
         while time.monotonic() < deadline:

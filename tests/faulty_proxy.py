@@ -25,8 +25,10 @@ Kind = Literal["answer", "hang", "cut", "drop", "lose"]
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a request. ``answer``: status and S3 error code; ``hang``: nothing for ``seconds``; ``cut``: half of the
-    body; ``drop``: the connection is closed before the request is passed on; ``lose``: after it.
+    """A fault of requests.
+
+    ``answer``: status and S3 error code; ``hang``: nothing for ``seconds``; ``cut``: half of the body; ``drop``: the connection
+    is closed before the request is passed on; ``lose``: after it.
     """
 
     kind: Kind

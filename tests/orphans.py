@@ -74,6 +74,7 @@ def _ancestry() -> set[int]:
     while pid:
         own.add(pid)
         with contextlib.suppress(OSError):
+            # A program's name, in parentheses, may hold any character: state and parent follow the last one.
             pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
             continue
         break

@@ -78,6 +78,7 @@ class _Selector(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise AssertionError("everything waits, and nothing will ever happen")
+        # All fakes are in memory, so nothing but a timer can wake the loop: the time may jump to the next one.
         self.now += max(timeout, 0)
         return super().select(0)
 
@@ -169,6 +170,7 @@ class Fragile:
         label = f"{self._name}.{name}"
 
         async def call(*arguments: Any, **named: Any) -> Any:
+            # `suffer` raises: before the call nothing has happened, after it the effect stays without the operator's knowledge.
             fault = self._simulation.note(label)
             if fault is not None and not fault.after:
                 self._simulation.suffer(fault, label)
@@ -459,6 +461,7 @@ class Simulation:
     def note(self, label: str) -> Fault | None:
         """Record that the operator calls a port; returns the fault of this call, if any."""
         assert self.life is not None
+        # Tasks of a dead process may still run in this one; they must not change anything outside.
         if self.life.dead:
             raise CrashError(label)
         self.serving.now = self.clock.now()
@@ -470,6 +473,7 @@ class Simulation:
         """Apply the fault."""
         assert self.life is not None
         if fault.crashes:
+            # A dead process hears nothing: events from now on are for the next life alone.
             self.life.dead = True
             self.cluster.unwatch(self.life.watcher)
             raise CrashError(label)

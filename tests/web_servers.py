@@ -43,8 +43,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer. ``body``: bytes, or what becomes JSON. ``etag``: of a file, which may be asked for in parts, and by
-    a condition, as one with the header Last-Modified."""
+    """An answer.
+
+    ``body``: bytes, or an object that becomes JSON. ``etag``: of a file, which clients may request in parts and conditionally, as
+    they may one with the header Last-Modified.
+    """
 
     body: Any = b""
     status: int = 200
@@ -63,9 +66,11 @@ Kind = Literal["answer", "cut", "drop", "lose", "broken", "slow", "redirect", "i
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a request. ``answer``: that status; ``cut``: half of the body; ``drop``: the connection is closed;
-    ``lose``: the same, once it was carried out; ``broken``: that status, once it was;
-    ``slow``: nothing for ``seconds``, then all; ``redirect``: to ``to``; ``ignore_range``: the whole file.
+    """A fault of requests.
+
+    ``answer``: that status; ``cut``: half of the body; ``drop``: the connection is closed before the request is carried out,
+    ``lose``: after it; ``broken``: that status, after it was carried out; ``slow``: nothing for ``seconds``, then all;
+    ``redirect``: to ``to``; ``ignore_range``: the whole file.
     """
 
     kind: Kind

@@ -83,6 +83,7 @@ class Execution:
         for run in list(self._waiting):
             flow = steps.flow_name(run.struct)
             going = sum(1 for other, _ in self._going.values() if other == flow)
+            # A pipeline without a capacity is always below the count of its runs plus one.
             if going < self._capacity.get(flow, going + 1):
                 self._waiting.remove(run)
                 self._going[run.identifier] = (flow, asyncio.create_task(self._go(run)))
@@ -99,6 +100,7 @@ class Execution:
             self._close(run, "FAILED", f"the fake server failed: {type(error).__name__}: {error}")
             raise
         finally:
+            # However it ended: a run that stayed counted would block its pipeline's queue for good.
             self._going.pop(run.identifier, None)
             self._admit()
 

@@ -30,7 +30,7 @@ class Processes:
         folder.mkdir(parents=True, exist_ok=True)
 
     async def execute(self, pod: Pod, tell: Tell) -> Outcome:
-        """As in the protocol. What the process said at last takes the place of a container's termination message."""
+        """See the protocol. The process' last output takes the place of a container's termination message."""
         self.workflows[pod.run] = pod.workflow
         if pod.is_driver:
             return Outcome(succeeded=True)
@@ -55,19 +55,19 @@ class Processes:
         return _outcome(code, log)
 
     async def show(self, run: str) -> None:
-        """Workflows are rendered when somebody looks."""
+        """Nothing to do: Workflows are rendered when they are read."""
 
     async def forget(self, run: str) -> None:
-        """Logs go with the folder."""
+        """Forget the Workflow; logs are deleted with the folder."""
         self.workflows.pop(run, None)
 
     async def close(self) -> None:
-        """End what is left."""
+        """Kill the processes that still run."""
         for group in list(self.alive.values()):
             _kill(group)
 
     def kill(self, run: str) -> None:
-        """What a node that goes down does to a step."""
+        """Kill the run's step, as a node that goes down would."""
         _kill(self.alive[run])
 
     def _variables(self, pod: Pod) -> dict[str, str]:

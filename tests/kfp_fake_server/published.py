@@ -1,8 +1,8 @@
-"""The API as the published Python client knows it: finds the operation of a request, and tells what is wrong with requests and
-replies.
+"""The API as the published Python client knows it.
 
-The client of a release is made from that release's OpenAPI description, so each of its methods holds an operation's path and
-parameters. They are called once with a recorder in the place of the connection.
+Finds the operation of a request, and checks requests and replies. The client of a release is generated from that release's
+OpenAPI description, so each of its methods contains an operation's path and parameters. They are called once, with a recorder in
+place of the connection.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ALL = "_with_http_info"
 
 @dataclass(frozen=True)
 class Operation:
-    """A method of a path. ``query`` and ``body`` tell types; ``path`` holds the values of the path's parameters of a request."""
+    """A method of a path. ``query`` and ``body`` name types; ``path`` holds the values of the path's parameters in a request."""
 
     identifier: str
     method: str
@@ -39,7 +39,7 @@ class Operation:
     path: Mapping[str, str] = field(default_factory=dict)
 
     def wrong_in_request(self, query: Mapping[str, str], body: object) -> list[str]:
-        """What the client does not know; a field or parameter that it does not know, too."""
+        """Parts of a request that the client does not know, including fields and parameters."""
         wrong = [f"query parameter {name} is not known" for name in query if name not in self.query]
         numbers = (name for name in query if self.query.get(name) == "int")
         wrong += [f"query parameter {name} is no integer" for name in numbers if not query[name].lstrip("-").isdigit()]
@@ -48,12 +48,12 @@ class Operation:
         return wrong
 
     def wrong_in_reply(self, status: int, body: object) -> list[str]:
-        """What the client does not know."""
+        """Parts of a reply that the client does not know."""
         return list(_MODELS.wrong(body, self.reply if status == 200 else _ERROR, "reply"))
 
 
 def find(method: str, path: str) -> Operation | None:
-    """The operation that answers a request."""
+    """The operation that answers a request; None if there is none."""
     for operation in operations():
         match = _pattern(operation.template).fullmatch(path)
         if match and operation.method == method:
@@ -64,7 +64,7 @@ def find(method: str, path: str) -> Operation | None:
 
 @functools.cache
 def operations() -> tuple[Operation, ...]:
-    """All of the services that Pelagos talks to."""
+    """All operations of the services that Pelagos calls."""
     return tuple(operation for service in _SERVICES for operation in _of_service(service))
 
 
@@ -77,7 +77,7 @@ def _of_service(service: str) -> Iterator[Operation]:
             continue
         words = name.removeprefix(f"{prefix}_").removesuffix(_ALL).split("_")
         types = {key: kind for key, kind in _TYPED.findall(method.__doc__ or "") if key in _parameters(method)}
-        # Each value is its own name, so that the call shows where it goes.
+        # Each value is its own name, so that the recorded call shows where it goes.
         method(**{key: key for key in types})
         called = recorder.calls.pop()
         yield Operation(
@@ -91,12 +91,12 @@ def _of_service(service: str) -> Iterator[Operation]:
 
 
 def _parameters(method: Any) -> frozenset[str]:
-    """Those of the API: not what every method of the client takes."""
+    """A method's parameters of the API, without those that every method of the client takes."""
     return frozenset(key for key, _kind in _TYPED.findall(method.__doc__) if not key.startswith(("_", "async_req")))
 
 
 class _Recorder:
-    """In the place of the client's connection."""
+    """Replaces the client's connection."""
 
     client_side_validation = False
 
@@ -104,7 +104,7 @@ class _Recorder:
         self.calls: list[dict[str, Any]] = []
 
     def select_header_accept(self, accepts: list[str]) -> str:
-        """As the client's own."""
+        """Like the client's own method."""
         return accepts[0]
 
     select_header_content_type = select_header_accept
@@ -112,7 +112,7 @@ class _Recorder:
     def call_api(
         self, path: str, method: str, _path: object, query: object, _header: object, body: object = None, **others: Any
     ) -> None:
-        """Keeps what would be sent."""
+        """Record the request that would be sent."""
         self.calls.append(
             {"path": path, "method": method, "query": query, "body": body, "reply": others["response_type"]}
         )

@@ -108,6 +108,7 @@ class Node:
         if len(new) < wanted and len(alive) < wanted + surge:
             failure = await self._create(deployment, template)
         ready = sum(_is_ready(pod) for pod in alive)
+        # Pods that are not ready go first: they answer nobody. One pod at most in each step, while enough stay available.
         for pod in [*(pod for pod in old if not _is_ready(pod)), *(pod for pod in old if _is_ready(pod))]:
             if not _is_ready(pod) or ready > wanted - unavailable or wanted == 0:
                 ready -= _is_ready(pod)
@@ -164,6 +165,7 @@ class Node:
         name = pod["metadata"]["name"]
         running = self.running.get(name)
         if "deletionTimestamp" in pod["metadata"]:
+            # As with a kubelet, the object is deleted only after its processes have ended.
             if running is not None:
                 await running.end()
                 del self.running[name]

@@ -127,7 +127,7 @@ async def test_a_webhook_that_is_away_is_named_and_what_serves_goes_on(
 
 
 async def test_ready_alone_is_not_believed(site: ServingCluster, make_want: MakeWant) -> None:
-    """KServe says Ready while the server dies again and again."""
+    """KServe reports Ready while the server keeps dying."""
     assert site.kserve is not None
     site.kserve.faults.ready_while_crashing.add("detector")
     want = site.in_namespace(make_want(uid=UID))
@@ -291,7 +291,7 @@ async def test_a_runtime_that_is_missing_is_said_with_the_command_that_helps(
     finally:
         plane.request("POST", RUNTIMES, yaml.safe_load(RUNTIME.read_text(encoding="utf-8")))
     await site.serving.apply(want)
-    # It goes while the service is there: KServe refuses, and its reason is passed on.
+    # It is deleted while the service exists: KServe refuses, and its reason is passed on.
     plane.request("DELETE", f"{RUNTIMES}/pelagos-triton")
     try:
         seen = await until(site.serving, UID, ServiceState.WAITING)
