@@ -407,11 +407,9 @@ class Simulation:
         self._working = self.event_loop.create_task(self.data_plane.work())
 
     def new_clock(self) -> LoopClock:
-        """The clocks of a new life."""
         return LoopClock(self.event_loop, lambda: self.wrong)
 
     def start(self, fault: Fault | None = None, *, workers: int = 4, leading: bool = True) -> OperatorProcess:
-        """Begin a life of the operator."""
         life = self.prepare(fault, workers=workers)
         self.event_loop.run_until_complete(self._start(life, leading))
         return life
@@ -455,7 +453,6 @@ class Simulation:
         return self.ask(driver.reconcile(RECONCILERS[key.kind], found, life.dependencies))
 
     def fragile(self, name: str) -> Any:
-        """The port ``name`` as the operator gets it."""
         return Fragile(getattr(self, name), name, self)
 
     def note(self, label: str) -> Fault | None:
@@ -470,7 +467,6 @@ class Simulation:
         return fault if fault is not None and fault.call in {len(self.life.calls), label} else None
 
     def suffer(self, fault: Fault, label: str) -> None:
-        """Apply the fault."""
         assert self.life is not None
         if fault.crashes:
             # A dead process hears nothing: events from now on are for the next life alone.
@@ -488,7 +484,6 @@ class Simulation:
             self.life = None
 
     def restart(self, fault: Fault | None = None) -> OperatorProcess:
-        """End this life and begin another, which remembers nothing."""
         self.stop()
         return self.start(fault)
 
@@ -497,7 +492,6 @@ class Simulation:
         self.event_loop.run_until_complete(asyncio.sleep(seconds))
 
     def ask(self, answer: Coroutine[Any, Any, T]) -> T:
-        """The answer of a port."""
         return self.event_loop.run_until_complete(answer)
 
     def run_until(self, holds: Callable[[], bool], *, within: float = 120.0) -> None:
@@ -508,7 +502,6 @@ class Simulation:
             self.run(0.25)
 
     def close(self) -> None:
-        """Stop the operator and the data plane, and close the event loop."""
         self.stop()
         self._working.cancel()
         self.run()
@@ -521,11 +514,9 @@ class Simulation:
         assert not self.tracebacks.found, "\n".join(self.tracebacks.found)
 
     def create(self, kind: Kind, name: str, spec: Any) -> Key:
-        """Create a resource, as ``kubectl create`` does."""
         return self.cluster.create(kind, name, spec).key
 
     def state(self, key: Key) -> kstatus.Kstatus:
-        """The state that kstatus sees in the resource now."""
         found = self.cluster.get(key)
         assert found is not None, f"{key} is gone"
         return kstatus.read(found)
@@ -537,13 +528,11 @@ class Simulation:
         return auditing.ready_condition(found) if found.status else {}
 
     def condition(self, key: Key, name: str) -> dict[str, Any]:
-        """A condition of the resource by its type."""
         found = self.cluster.get(key)
         assert found is not None
         return next(condition for condition in found.status["conditions"] if condition["type"] == name)
 
     def all_current(self) -> bool:
-        """Whether every resource is in the state that its spec asks for."""
         return all(self.is_current(resource.key) for resource in self.cluster.all())
 
     def is_current(self, key: Key) -> bool:
@@ -561,7 +550,6 @@ class Simulation:
             getattr(self, name).outage = happening
 
     def describe(self) -> str:
-        """Ready of every resource, for messages of failed tests."""
         return "\n".join(f"{resource.key}: {self.ready(resource.key)}" for resource in self.cluster.all())
 
 
@@ -593,7 +581,6 @@ def apply_samples(world: Simulation, *, training: Any = None, service: Any = Non
 
 
 def status(world: Simulation, key: Key) -> Any:
-    """The status of a resource that must exist."""
     found = world.cluster.get(key)
     assert found is not None
     return found.status
