@@ -28,11 +28,11 @@ class FakeClock:
         self.seconds = 1000.0
 
     def now(self) -> datetime:
-        """See context.Clock."""
+        """The time of day, as the test set it."""
         return self.moment
 
     def elapsed(self) -> float:
-        """See context.Clock."""
+        """Monotonic seconds, as the test set them."""
         return self.seconds
 
 

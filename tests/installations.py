@@ -172,7 +172,7 @@ def _is_open(path: Path) -> bool:
 
 
 def dataset(name: str, path: str, task: str, **spec: Any) -> dict[str, Any]:
-    """A Dataset."""
+    """A Dataset with a folder of the data volume as its source."""
     return _resource("Dataset", name, {"source": {"volume": {"path": path}}, "task": task, **spec})
 
 

@@ -114,7 +114,7 @@ class Prometheus:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """End it."""
+        """End the server, if it runs."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(20)

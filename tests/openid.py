@@ -89,7 +89,7 @@ class Provider:
         return self
 
     def stop(self) -> None:
-        """End it."""
+        """Kill the provider, if it runs."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

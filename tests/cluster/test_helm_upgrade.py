@@ -39,7 +39,7 @@ SMALL = {"cpu": 1, "memory": "2Gi", "sharedMemory": "256Mi"}
 
 
 def trained(name: str, epochs: int) -> dict[str, Any]:
-    """A training of crops."""
+    """A TrainingRun on crops."""
     return training(name, "crops", "mobilenet_v3_small", epochs, resources=SMALL, deletionPolicy="Delete")
 
 
@@ -139,7 +139,7 @@ def values(operator: str, serving: str, trainer: str) -> dict[str, Any]:
 
 
 def valued(release: Release, name: str) -> tuple[str, ...]:
-    """Helm's options."""
+    """Helm's options: the values of ``name``, and waiting."""
     return (f"--values={release.folder / f'{name}.yaml'}", "--wait", "--timeout=180s")
 
 

@@ -1,4 +1,4 @@
-"""Identity by content."""
+"""Digests identify objects by their content, equally on every machine and in every release."""
 
 from __future__ import annotations
 

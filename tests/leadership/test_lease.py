@@ -73,7 +73,7 @@ class Election:
         return {"holderIdentity": "stranger", "leaseDurationSeconds": SECONDS, **spec}
 
     async def close(self) -> None:
-        """End all."""
+        """End all candidates."""
         for candidate in self._all:
             await candidate.lease.stop()
 

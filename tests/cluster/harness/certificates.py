@@ -44,7 +44,7 @@ class Credentials:
         return self.folder / "tokens.csv"
 
     def certificate(self, name: str) -> tuple[Path, Path]:
-        """Certificate and key."""
+        """The paths of a certificate and its key."""
         return self.folder / f"{name}.crt", self.folder / f"{name}.key"
 
     def token(self, name: str) -> str:

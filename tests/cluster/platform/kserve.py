@@ -37,7 +37,7 @@ class Kserve:
 
     cluster: Cluster
     manager: Path
-    """The program."""
+    """The path of the controller's program."""
 
     @classmethod
     def start(cls, cluster: Cluster, manager: Path) -> Kserve:

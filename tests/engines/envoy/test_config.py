@@ -346,7 +346,7 @@ async def test_a_client_that_drips_or_takes_all_connections_is_let_go(site: Site
     for _, writer in dripping:
         writer.write(b"GET /v2 HTTP/1.1\r\n")
     assert await ask(site.http, "GET", "/v2") == b""
-    # The operator's own requests have their own socket, and those of others their ports.
+    # The operator sends its own requests to a private socket; those of others come in by the ports.
     assert await call(site, f"{SERVICE}/ServerLive", target=f"unix:{site.private}") == ("OK", "")
     assert b" 200 " in await ask(site.metrics, "GET", "/metrics")
     for reader, writer in dripping:

@@ -144,7 +144,7 @@ async def test_of_two_at_once_one_takes_the_alias(registry: Registry) -> None:
 
 
 async def left_pending(rest: MlflowRest, asked: DesiredModelVersion) -> None:
-    """Leave what an operator leaves that dies before it moves the alias."""
+    """Leave a version as an operator does that dies before it moves the alias."""
     tags = {**asked.tags, UID_TAG: asked.uid, ALIAS_PENDING_TAG: asked.alias or ""}
     body = {"name": asked.model, "source": asked.source, "run_id": asked.run_id, "tags": pairs(tags)}
     await rest.post("model-versions/create", body)
