@@ -1,1 +1,1 @@
-"""One plain function per pipeline step; components call them, tests call them without a pipeline."""
+"""One plain function per pipeline step. Components call them; tests call them without a pipeline."""

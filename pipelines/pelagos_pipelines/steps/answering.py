@@ -1,4 +1,4 @@
-"""How programs answer that commands of the control plane run: one line of JSON, a result or an ``error``."""
+"""The output of programs that the control plane's commands run: one line of JSON, a result or an ``error``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pelagos_contract.base import Strict
 
 
 def answer(work: Callable[[], Strict], expected: tuple[type[Exception], ...]) -> int:
-    """Print what ``work`` makes, or why it could not: in the words of an ``expected`` exception. The exit code."""
+    """Print the result of ``work``, or the message of an ``expected`` exception. Returns the exit code."""
     try:
         found = work().written()
     except expected as error:

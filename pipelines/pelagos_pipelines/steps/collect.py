@@ -1,4 +1,4 @@
-"""The step prepare, when it is asked to remove versions from a Dataset's store instead of making one."""
+"""The step prepare when its request is to remove versions from a Dataset's store instead of creating one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pelagos_pipelines.storage import Place
 
 
 def is_asked(request: str) -> bool:
-    """Whether a request of the flow dataset-preparation is one for a removal."""
+    """Whether a request of the flow dataset-preparation asks for a removal."""
     try:
         found = json.loads(request)
     except (ValueError, RecursionError):
@@ -28,10 +28,10 @@ def collect(request: str, store: str, report: str) -> None:
     Args:
         request: JSON of collection.CollectionRequest.
         store: the folder of the Dataset's versions and blobs.
-        report: the folder of this run; a result that stands there already is left as it is.
+        report: the folder of this run; a result that is there already is kept.
 
     Raises:
-        RefusedError: a version that stays cannot be read; nothing was removed.
+        RefusedError: a remaining version cannot be read; nothing was removed.
     """
     with runs.scratch_for(report) as scratch, runs.reporting(report, scratch) as place:
         asked = runs.understood(CollectionRequest, request)
@@ -50,7 +50,7 @@ def collect(request: str, store: str, report: str) -> None:
 
 
 def _done(report: Path, asked: CollectionRequest) -> CollectionResult | None:
-    """The result of this request, when an attempt of this run left it."""
+    """The result of this request if an attempt of this run has left one."""
     try:
         told = sealing.opened(sealing.document(report / reports.RESULT))
         result = CollectionResult.model_validate(told)

@@ -1,6 +1,7 @@
-"""The packaged model beside registered ones that gates name, on the images of the test split. For the stage export.
+"""Compares the packaged model with the registered ones that gates name, on the images of the test split. For the stage export.
 
-The operator says which these are at the time of an attempt. What cannot be compared fails no training: it is said why.
+For each attempt, the operator says which models these are. If a comparison is impossible, the result says why, and the training
+does not fail.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def comparisons(run: runs.Run, kept: EvidenceFile | None) -> list[Comparison]:
-    """With each champion of the request; ``kept`` is the evidence of the packaged model, None where there is none.
+    """Compare with each champion of the request. ``kept`` is the packaged model's evidence, None if there is none.
 
     Raises:
         RefusedError: WORKSPACE_ALTERED.
-        StorageError: the storage is away.
+        StorageError: the storage is unavailable.
     """
     if not run.request.champions:
         return []
@@ -32,7 +33,7 @@ def comparisons(run: runs.Run, kept: EvidenceFile | None) -> list[Comparison]:
 
 
 def renewed(run: runs.Run, result: TrainingResult) -> TrainingResult:
-    """The result of an earlier attempt, compared with the champions that there are now."""
+    """The result of an earlier attempt, compared again if the champions have changed since then."""
     known, asked = {each.name: each for each in result.champions}, run.request.champions
     if known.keys() == {each.name for each in asked} and all(_is_of(known[each.name], each) for each in asked):
         return result
@@ -40,7 +41,7 @@ def renewed(run: runs.Run, result: TrainingResult) -> TrainingResult:
 
 
 def _is_of(compared: Comparison, champion: Champion) -> bool:
-    """Whether it is of that version, by that evidence. Results of earlier releases do not say by what."""
+    """Whether a comparison is with that version and that evidence. Results of earlier releases do not name the evidence."""
     evidence = compared.evidence_sha256
     by = evidence == champion.evidence_sha256 if evidence is not None else champion.package is None
     return compared.version == champion.version and by
@@ -69,7 +70,7 @@ def _compared(run: runs.Run, ours: Evidence | None, champion: Champion, level: f
 
 
 def _brought(run: runs.Run, champion: Champion) -> Path:
-    """The evidence on this machine."""
+    """The champion's evidence on this machine, downloaded if necessary."""
     from pelagos_pipelines.evaluation import evidence
 
     uri = champion.evidence_uri

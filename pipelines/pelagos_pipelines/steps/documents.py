@@ -1,6 +1,7 @@
-"""Documents of a model, written once it is packaged: its report, its card, its entries for catalogues. Called by the step export.
+"""Writes the documents of a packaged model: report, card, and entries for catalogues. Called by the step export.
 
-They stand beside the package in the store, and among the artifacts of the tracked run. No training fails for want of them.
+They are kept beside the package in the store, and among the artifacts of the tracked run. No training fails if they cannot be
+written.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ FAILED = "the report and the card of this model could not be made, and the log o
 
 @dataclass(frozen=True)
 class Made:
-    """The documents that there are, and what to tell of those that are not."""
+    """The written documents, and warnings about those that could not be written."""
 
     documents: Sequence[Document] = ()
     warnings: Sequence[str] = ()
 
 
 def write(run: Run, written: Written, labels: Sequence[str], warnings: Sequence[str], tracker: Tracker) -> Made:
-    """The documents of a package, into the store and to MLflow. A step that is started again writes the same bytes."""
+    """Write a package's documents to the store and to MLflow. A repeated step writes the same bytes."""
     noted = _noted(run, written)
     try:
         folder = written.folder.with_name(folder_of(written.folder.name))
@@ -59,7 +60,7 @@ def write(run: Run, written: Written, labels: Sequence[str], warnings: Sequence[
             tracker.file(folder / name, REPORT_FOLDER if name == REPORT else CARD_FOLDER)
             made.append(Document(name=name, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)))
         return Made(made)
-    except Exception:  # whatever goes wrong in words and pictures: they are for people, and the model is there
+    except Exception:  # documents are for people; an error in them must not fail the model, which is already written
         logging.getLogger(__name__).exception("The documents of the model could not be written")
         return Made(warnings=[FAILED])
 
@@ -96,7 +97,7 @@ def _facts(
 
 
 def _noted(run: Run, written: Written) -> dict[str, Any]:
-    """What would be another thing whenever it is asked: written down before it is shown, for a step that is started again."""
+    """Values that change over time, such as the cost: kept before they are used, so that a repeated step uses the same."""
     from pelagos_pipelines.training import environment
     from pelagos_pipelines.training.families import offered
 

@@ -1,4 +1,4 @@
-"""The stage evaluate: the best checkpoint against the test split, in metrics and figures."""
+"""The stage evaluate: measures the best checkpoint on the test split, with metrics and figures."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 STEP = "evaluation"
 MEASUREMENT = "measurement"
 LABELS = "labels"
-"""The folder of what the model doubts, of figures and of artifacts."""
+"""The folder of doubts among figures, and among artifacts."""
 CALIBRATION = "calibration.json"
-"""As evaluation.calibrating calls it."""
+"""The name of evaluation.calibrating's file."""
 MOST_HELD_OUT = 10_000
-"""Images of validation that are looked at once more for that."""
+"""The most images of validation that are predicted again, for doubts and calibration."""
 LOWEST_CONFIDENCE = 0.001
 """Average precision integrates over all confidences; below this one, ultralytics and we leave detections out."""
 
@@ -36,7 +36,7 @@ LOWEST_CONFIDENCE = 0.001
 def evaluate(  # noqa: PLR0913, PLR0917 - the parameters of the contract
     request: str, data_root: str, store: str, report: str, workspace: str, tracking_uri: str, tracking_run: str
 ) -> None:
-    """Measure and leave ``evaluation.json`` with the metrics; metrics and figures go to MLflow.
+    """Evaluate, and write ``evaluation.json`` with the metrics. Metrics and figures also go to MLflow.
 
     Raises:
         RefusedError: the dataset version cannot be read; ``failure.json`` says why.
@@ -47,13 +47,13 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 
 
 def stage(run: runs.Run) -> None:
-    """As `evaluate`, in a step that does more."""
+    """Like `evaluate`, as one stage of a step."""
     _judge(search.chosen(run))
     _judge_without(run)
 
 
 def _judge(run: runs.Run) -> None:
-    """The model, on the test split."""
+    """Evaluate the model of every seed on the test split."""
     trainings, is_new = seeds.trainings(run), False
     if all(_stands(each, STEP) for each in (*trainings, run)):
         return
@@ -75,7 +75,7 @@ def _judge(run: runs.Run) -> None:
 
 
 def _judge_without(run: runs.Run) -> None:
-    """The models without one group each, on that group, where that is asked for."""
+    """Evaluate the models that were trained without one group each on that group, if requested."""
     trainings = leaving_out.trainings(run)
     if not trainings or (leaving_out.stands(run, trainings) and leaving_out.RESULT in run.read(STEP)):
         return
@@ -98,12 +98,12 @@ def _judge_without(run: runs.Run) -> None:
 
 
 def _stands(run: runs.Run, step: str) -> bool:
-    """Whether the state is there, and is of the checkpoint that there is: one that was altered has been made anew."""
+    """Whether the state exists and belongs to the present checkpoint: an altered one was trained again."""
     return run.finished(step) and run.read(step).get("bestSha256") == run.read(train.STEP).get("bestSha256")
 
 
 def _measure(run: runs.Run, known: GroundTruth | None = None) -> None:
-    """On the test split of the version, or on that of ``known``."""
+    """Measure on the test split of the version, or on that of ``known``."""
     from pelagos_pipelines.evaluation import calibrating, counts, figures, ground_truth
     from pelagos_pipelines.evaluation import report as evaluation
     from pelagos_pipelines.evaluation.tasks import TASKS
@@ -114,7 +114,7 @@ def _measure(run: runs.Run, known: GroundTruth | None = None) -> None:
 
     family = family_of(run.request)
     trained = run.read(train.STEP)
-    validated = known is None  # nobody looks for doubtful labels by models without one group each
+    validated = known is None  # models without one group each are not used to find doubtful labels
     if known is None:
         known = ground_truth.read(run.with_dataset("validation", "test"), check_content=True)
     samples = known.samples("test")
@@ -127,7 +127,7 @@ def _measure(run: runs.Run, known: GroundTruth | None = None) -> None:
     thresholds = Thresholds(confidence=confidence, max_detections=limit)
     predictions = iter(family.predict(run.best(trained["bestSha256"]), pixels, thresholds))
     found = list(itertools.islice(predictions, len(samples)))
-    # Of validation, what doubts need: faint detections are most of all, and metrics alone ask for them.
+    # Faint detections are the majority, and only metrics need them. For doubts on validation they are left out.
     others = [strategy.without_faint(one) for one in predictions]
     sure = calibrating.choose(run.request.evaluation, strategy, known.labels, held_out["validation"], others)
     told, others = sure.told(found), sure.told(others)
@@ -150,21 +150,21 @@ def _measure(run: runs.Run, known: GroundTruth | None = None) -> None:
     epochs = TrainingHistory(run.history, Tracker("", "")).epochs
     curves, planned = [(epoch.number, epoch.metrics) for epoch in epochs], run.request.hyperparameters.epochs
     figures.learning_curves(curves, run.figures, trained["bestEpoch"], planned)
-    # With its time, and before MLflow is told: a step that is started again tells the same points, and measures nothing again.
+    # Kept with its time before it is sent to MLflow, so that a repeated step sends the same points, and measures nothing again.
     state = {"metrics": {**metrics, **further.metrics}, "warnings": warnings, "at": time.time()}
     state |= {"counts": counts.of(known), "bestSha256": trained["bestSha256"], "calibration": sure.document()}
     run.finish(MEASUREMENT, state | further.state)
 
 
 def _some(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """At most ``MOST_HELD_OUT``, from everywhere."""
+    """At most ``MOST_HELD_OUT`` samples, evenly spread."""
     return samples[:: max(1, math.ceil(len(samples) / MOST_HELD_OUT))]
 
 
 def _doubted(
     run: runs.Run, labels: Sequence[str], held_out: Mapping[Split, Sequence[Sample]], found: Sequence[Prediction]
 ) -> list[str]:
-    """Leave the labels that the model doubts as files, and say how many they are. No training fails for that."""
+    """Write the labels that the model doubts to files, and return a warning with their number. No training fails for this."""
     from pelagos_pipelines.evaluation import doubt_report
     from pelagos_pipelines.evaluation.tasks import TASKS
 
@@ -174,7 +174,7 @@ def _doubted(
     try:
         doubts = TASKS.named(task).doubtful(samples, found, labels)
         doubt_report.write(doubts, held_out, labels, run.figures / LABELS, **lineage)
-    except Exception:  # whatever goes wrong in pictures: they are for people, and the metrics are there
+    except Exception:  # these files are for people; an error in them must not fail the metrics
         logging.getLogger(__name__).exception("What the model doubts could not be written")
         return []
     if not doubts:
@@ -187,14 +187,14 @@ def _doubted(
 
 
 def _pixels(samples: Sequence[Sample], telling: Telling) -> Iterator[Pixels]:
-    """The images, each read when it is asked for."""
+    """The images, each read when it is needed."""
     for number, sample in enumerate(samples):
         telling.count(number, len(samples))
         yield sample.pixels()
 
 
 def _tell_wandb(run: runs.Run, tracker: Tracker, known: Mapping[str, float]) -> list[str]:
-    """Bring all of the training to Weights & Biases, where that is asked for; says what somebody misses there."""
+    """Report the whole training to Weights & Biases if requested. Returns warnings about what failed."""
     from pelagos_pipelines.training.tracking import Tracker
     from pelagos_pipelines.training.training_history import TrainingHistory
 
@@ -204,7 +204,7 @@ def _tell_wandb(run: runs.Run, tracker: Tracker, known: Mapping[str, float]) -> 
 
 
 def _tell_figures(tracker: Tracker, measured: Mapping[str, Any], epochs: int) -> dict[str, float]:
-    """Metrics with their deviations, as the state ``measured`` has them; those metrics that are known."""
+    """Send the metrics and deviations of the state ``measured``, and return the metrics that are known."""
     known = {name: value for name, value in measured["metrics"].items() if value is not None}
     deviations = {f"deviation/{name}": value for name, value in measured.get("deviations", {}).items()}
     tracker.metrics(known | deviations, epochs, measured["at"])
@@ -212,9 +212,9 @@ def _tell_figures(tracker: Tracker, measured: Mapping[str, Any], epochs: int) ->
 
 
 def _tell(run: runs.Run, shown: runs.Run) -> None:
-    """Bring what was measured to MLflow, with the figures of the training ``shown``.
+    """Send the measurement to MLflow, with the figures of the training ``shown``.
 
-    As often as it takes, with the same time, so that it stands there once.
+    Repeated attempts send the same time, so that each point is there once.
     """
     from pelagos_pipelines.training import event_files
 
@@ -240,6 +240,6 @@ def _tell(run: runs.Run, shown: runs.Run) -> None:
         trackers.told(run.meter, tracker)
     if run is shown:
         measured = {**measured, "warnings": [*measured["warnings"], *_tell_wandb(run, tracker, known)]}
-    # Finished is what MLflow has: the next step does not look back.
+    # The stage counts as finished only once MLflow has everything, because later steps do not send it again.
     tracker.flush()
     run.finish(STEP, {**measured, "warnings": [*measured["warnings"], *tracker.warnings]})

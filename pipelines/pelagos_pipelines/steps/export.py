@@ -1,4 +1,4 @@
-"""The stage export: the best checkpoint to a proven model package, and the report of the whole training."""
+"""The stage export: writes the best checkpoint as a proven model package, and the result of the whole training."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 PARITY_IMAGES = 16
 COMPARED = 300
-"""Detections of an image whose decoding is compared with the training framework's."""
+"""The most detections of an image whose decoding is compared with the training framework's."""
 KNOWN = 1_000
-"""Most detections in the known answer of a package."""
+"""The most detections in a package's known answer."""
 
 
 def export(  # noqa: PLR0913, PLR0917 - the parameters of the contract
@@ -57,7 +57,7 @@ def export(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 
 
 def stage(run: runs.Run) -> None:
-    """As `export`, in a step that does more."""
+    """Like `export`, as one stage of a step."""
     finished = _finished(run)
     if finished is None:
         run.telling.enter(Stage.EXPORT)
@@ -69,7 +69,7 @@ def stage(run: runs.Run) -> None:
 
 
 def _finished(run: runs.Run) -> TrainingResult | None:
-    """The result, when an attempt of this run has left it already."""
+    """The result if an attempt of this run has left one."""
     try:
         found = sealing.opened(sealing.document(run.report / "result.json"))
         return TrainingResult.model_validate(found)
@@ -83,8 +83,8 @@ def _export(run: runs.Run) -> None:
     validation = {name: value for name, value in trained["metrics"].items() if name.startswith("validation/")}
     metrics: dict[str, float | None] = validation | evaluated["metrics"]
     warnings = [*trained.get("warnings", ()), *evaluated.get("warnings", ())]
-    run.measured.update(metrics=metrics, warnings=warnings)  # true, whatever becomes of the model
-    # What is packed is what was measured: both steps name the checkpoint, and `best` compares the file.
+    run.measured.update(metrics=metrics, warnings=warnings)  # valid even if the export fails
+    # The packed checkpoint must be the measured one: both stages name it, and `best` compares the file.
     if evaluated["bestSha256"] != trained["bestSha256"]:
         raise runs.altered("the checkpoint of the best epoch")
     packed = _pack(run, seeds.model_of(run).best(trained["bestSha256"]))
@@ -93,7 +93,8 @@ def _export(run: runs.Run) -> None:
     described = documents.write(run, written, packed.labels, warnings, tracker)
     uri = _publish(run, written.folder)
     parities = {"export/parity/boxes": parity.boxes, "export/parity/scores": parity.scores}
-    # With a time of its own it would stand in MLflow twice when this step is repeated. Earlier releases have left none.
+    # Sent with the time of the evaluation, because with a new time a repeated step would add the points again. States of earlier
+    # releases have no time.
     metrics = metrics | {DIFFERENCE: parity.scores}
     tracker.metrics(parities | {DIFFERENCE: parity.scores}, trained["epochs"], evaluated.get("at", time.time()))
     digests = {ONNX_SHA256_TAG: written.onnx_sha256, MANIFEST_SHA256_TAG: written.manifest_sha256}
@@ -101,7 +102,7 @@ def _export(run: runs.Run) -> None:
     for name in (packages.DESCRIPTION, packages.GRAPH):
         tracker.file(written.folder / name, "model")
     cost = trackers.told(run.meter, tracker)
-    # The result comes last of all: whoever reads it may serve the package and register it from MLflow at once.
+    # The result comes last: its readers may serve the package, and register it from MLflow, at once.
     tracker.flush()
     model = ModelPackage.model_validate(
         {
@@ -126,7 +127,7 @@ def _export(run: runs.Run) -> None:
 
 
 def _pack(run: runs.Run, checkpoint: Path) -> _Packed:
-    """The package of the checkpoint, whose graph was proven to answer as the checkpoint does."""
+    """Export the checkpoint, prove that its graph gives the same answers, and write the package."""
     from pelagos_pipelines.evaluation import ground_truth
     from pelagos_pipelines.export import package
     from pelagos_pipelines.export.parity import require_labels
@@ -173,7 +174,7 @@ def _pack(run: runs.Run, checkpoint: Path) -> _Packed:
 
 @dataclass(frozen=True)
 class _Packed:
-    """A package in the store's folder, how far its graph is from the checkpoint, and the classes by index."""
+    """A package in the store's folder, the parity of its graph with the checkpoint, and the classes by index."""
 
     written: Written
     parity: Parity
@@ -181,13 +182,13 @@ class _Packed:
 
 
 def _publish(run: runs.Run, folder: Path) -> str:
-    """The uri of the package; on object storage it is there once its description is, which is written last.
+    """Publish the package and return its uri. On object storage it exists once its description does, which is written last.
 
-    What is there already is written again: it may have been altered since, and a listing would not tell.
+    Existing files are written again: they may have been altered since, which a listing would not show.
     """
     store = run.places.store
     uri = store.kept_as(folder)
-    # A process that was left behind on another machine must not write beside the one that took over.
+    # A process whose run was taken over by another machine must not write beside it.
     run.confirm()
     store.push(lambda path: not path.startswith("."), lambda path: int(path.endswith(f"/{packages.DESCRIPTION}")))
     return uri
@@ -195,7 +196,7 @@ def _publish(run: runs.Run, folder: Path) -> str:
 
 @dataclass(frozen=True)
 class _Exported:
-    """A checkpoint, the predictor of the graph that was made of it, and images, as they are stored, to compare them on."""
+    """A checkpoint, the predictor of the graph exported from it, and stored images to compare them on."""
 
     family: Family
     checkpoint: Path
@@ -204,7 +205,7 @@ class _Exported:
     _answers: dict[Thresholds, list[tuple[Raw, Prediction]]] = field(default_factory=dict)
 
     def answers(self, thresholds: Thresholds) -> list[tuple[Raw, Prediction]]:
-        """What the checkpoint says to the images; they go through it once for each of the thresholds."""
+        """The checkpoint's raw outputs and predictions for the images, computed once for each set of thresholds."""
         if not self.rules.has_thresholds:
             thresholds = type(thresholds)()
         if thresholds not in self._answers:
@@ -212,14 +213,14 @@ class _Exported:
         return self._answers[thresholds]
 
     def _shown(self) -> Iterator[Pixels]:
-        """The images as training saw them: the predictor corrects them by itself."""
+        """The images as training saw them, with colours corrected; the predictor corrects them by itself."""
         from pelagos_pipelines.serving import color
 
         return (color.corrected(image, self.predictor.settings.color) for image in self.images)
 
     @property
     def rules(self) -> Strategy:
-        """What the task says about the export."""
+        """The task's strategy for the export."""
         from pelagos_pipelines.export.tasks import TASKS
 
         return TASKS.named(self.predictor.settings.task)
@@ -231,14 +232,14 @@ class _Exported:
 
     @cached_property
     def outputs(self) -> list[Raw]:
-        """What the graph gives for them."""
+        """The graph's outputs for the images."""
         return self.predictor.outputs(self.fitted)
 
 
 def _prove(exported: _Exported) -> Parity:
-    """Compare the outputs of both networks, and how the framework's are decoded: at the confidence that users get.
+    """Compare the outputs of both networks, and the decoding of the framework's, at the confidence that users get.
 
-    Or at a lower one for a model that is not that sure of anything: never vacuously.
+    For a model that is less sure of everything, a lower confidence is used, so that the comparison is never empty.
     """
     from pelagos_pipelines.export import parity
     from pelagos_pipelines.serving.predictions import Thresholds
@@ -262,12 +263,12 @@ def _prove(exported: _Exported) -> Parity:
 
 
 def _probe(exported: _Exported, told: Settings, general: Thresholds) -> tuple[Pixels, Prediction, dict[str, Any]]:
-    """The image with the most telling known answer, that answer as it is ``told``, and what comes before it."""
+    """The image with the most informative known answer, that answer by the settings ``told``, and the outputs it comes from."""
     from pelagos_pipelines.export import probes
 
     thresholds = general.of(told.labels, told.confidences)
     asked = exported.predictor.task.asked(thresholds, told.scaling)
-    # The training framework knows one threshold for all classes.
+    # The training framework has only one threshold for all classes.
     asked = replace(asked, confidence=min(asked.by_class or (asked.confidence,)), by_class=None)
     is_usual = told.scaling is None and thresholds.by_class is None
     candidates = [

@@ -1,4 +1,4 @@
-"""The store of a Dataset, held for one step: for a preparation, or a removal, of which there is never more than one at once."""
+"""Holds a Dataset's store for one step: only one preparation or removal may work on it at a time."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pelagos_pipelines.preparation import locks
 from pelagos_pipelines.storage import Place
 
 LEASE = ".lease.json"
-"""In a store on object storage: who may write there."""
+"""The lease in a store on object storage, which decides who may write there."""
 
 
 @contextmanager
 def held(store: Place) -> Iterator[Callable[[], None]]:
-    """Hold the store, on object storage by a lease; the function raises TakenOverError when another process has it."""
+    """Hold the store, on object storage by a lease. The yielded function raises TakenOverError if another process has it."""
     with ExitStack() as held:
         held.enter_context(locks.locked(store.folder))
         confirm: Callable[[], None] = _nobody_else
         if store.bucket is not None:
             lease = storage.Lease(store.bucket, LEASE)
             lease.wait()
-            # Undone in reverse: nobody renews a lease that is released.
+            # The stack unwinds in reverse, so renewing stops before the lease is released.
             held.callback(lease.release)
             held.enter_context(lease.renewed())
             confirm = lease.confirm
@@ -30,4 +30,4 @@ def held(store: Place) -> Iterator[Callable[[], None]]:
 
 
 def _nobody_else() -> None:
-    """A lock of the system is held as long as the process lives."""
+    """Do nothing: a lock of the system is held as long as the process lives."""

@@ -1,7 +1,7 @@
-"""An ONNX model that was trained elsewhere becomes a package, in the store and in MLflow: imported, and not evaluated here.
+"""Imports an ONNX model that was trained elsewhere as a package, in the store and in MLflow, without evaluating it.
 
-``python -m pelagos_pipelines.steps.importing`` is what `pelagos model import` runs. It reads an `ImportRequest` from its standard
-input, and prints one JSON object: an `ImportResult`, or ``error``.
+``python -m pelagos_pipelines.steps.importing`` is run by `pelagos model import`. It reads an `ImportRequest` from standard input,
+and prints one JSON object: an `ImportResult`, or ``error``.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ from pelagos_pipelines.training import registering
 from pelagos_pipelines.training.tracking import TrackingError
 
 MOST_IMAGES = 16
-"""It is tried on so many, from everywhere in the folder."""
+"""The most images that the model is tried on, evenly spread over the folder."""
 STRIDE = 32
-"""Of the canvases of detectors whose graph leaves their size open."""
+"""The stride of canvases for detectors whose graph has no fixed size."""
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 _CHECKS = "pelagos_pipelines.export.graph_checks"
 _NEAR = 1e-3
 _USUAL = {Task.DETECTION: Values.UNIT, Task.CLASSIFICATION: Values.IMAGE_NET}
-"""What servers give networks of a task."""
+"""The values that servers pass to networks of a task."""
 
 
 class ImportRefusedError(Exception):
-    """The model is not taken; the message says why, and what to do."""
+    """The model cannot be imported; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """A graph as it is packed, with what it gives for images, whose pixels these are."""
+    """A graph as it will be packed, with the pixels of images, its outputs for these, and notes for people."""
 
     predictor: Confined
     graph: bytes
@@ -67,12 +67,12 @@ class _Tried:
 
 
 def run(request: ImportRequest) -> ImportResult:
-    """See the module.
+    """Import the model, see the module.
 
     Raises:
-        ImportRefusedError: for the model or the images.
-        StorageError, StorageRefusedError, TrackingError: what the package goes to is away, or refuses us.
-        FullError, OSError: it cannot be written.
+        ImportRefusedError: the model or the images cannot be used.
+        StorageError, StorageRefusedError, TrackingError: the storage or MLflow is unavailable, or refuses us.
+        FullError, OSError: the package cannot be written.
     """
     if request.task not in _USUAL:
         raise ImportRefusedError(f"--task {request.task.value}: models of {', '.join(_USUAL)} are imported")
@@ -130,7 +130,7 @@ def _content(path: Path) -> bytes:
 
 
 def _tried(request: ImportRequest, content: bytes, stack: ExitStack) -> _Tried:
-    """The graph, checked, and run on the images."""
+    """Check the graph, and run it on the images."""
     signature, graph = _checked(request, content, soften=False)
     settings = _settings(request, signature)
     pixels, notes = _images(Path(request.images), settings)
@@ -168,7 +168,7 @@ def _checked(request: ImportRequest, content: bytes, *, soften: bool) -> tuple[d
 
 
 def _scale(task: Task, values: Values | None) -> list[list[float]] | None:
-    """Factors and offsets from the values that servers give for the task to those that the network expects."""
+    """Factors and offsets that convert the server's values for the task to those that the network expects; None if equal."""
     if values is None or values is _USUAL[task]:
         return None
     factors, offsets = np.ones(3), np.zeros(3)
@@ -182,7 +182,7 @@ def _scale(task: Task, values: Values | None) -> list[list[float]] | None:
 
 
 def _settings(request: ImportRequest, signature: dict[str, Any]) -> Settings:
-    """Which canvases the network gets: squares of the size in its graph, or of any, where it leaves that open."""
+    """The network's settings. Canvases are squares of the size in its graph, or of the requested size if that is open."""
     height, width, asked = signature["height"], signature["width"], request.image_size
     if height != width:
         raise ImportRefusedError(
@@ -203,7 +203,7 @@ def _settings(request: ImportRequest, signature: dict[str, Any]) -> Settings:
 
 
 def _images(folder: Path, settings: Settings) -> tuple[list[Pixels], list[str]]:
-    """Images of the folder, each decoded in a child first, and a note on those that cannot be used."""
+    """Images of the folder, each decoded in a sandboxed child first, and notes on those that cannot be used."""
     if not folder.is_dir():
         raise ImportRefusedError(
             f"--images {folder}: is no folder; name one with images as the model is to be asked about"
@@ -236,9 +236,9 @@ def _outputs(predictor: Confined, pixels: Sequence[Pixels]) -> list[Floats]:
 
 
 def _require_boxes(raws: Sequence[Floats], settings: Settings) -> None:
-    """Outputs as servers decode them: [4 + classes, anchors], centre, width and height in pixels, and scores from 0 to 1."""
+    """Require outputs that servers can decode: [4 + classes, anchors], centre and size in pixels, and scores from 0 to 1."""
     count = len(settings.labels)
-    # Of canvases of other sizes, any may be odd.
+    # With canvases of several sizes, any of the outputs may have a wrong shape.
     shape = next((raw.shape for raw in raws if raw.ndim != 2 or len(raw) != 4 + count), raws[0].shape)
     wanted = f"[{4 + count}, anchors]: centre x, y, width, height in pixels of the input, and a score for each of {count} classes"
     if len(shape) != 2:
@@ -267,7 +267,7 @@ def _require_boxes(raws: Sequence[Floats], settings: Settings) -> None:
 
 
 def _are_probabilities(raws: Sequence[Floats], settings: Settings) -> bool:
-    """Whether a classifier ends with a softmax; False for one that gives logits."""
+    """Whether a classifier's outputs are probabilities that add up to 1; False for logits."""
     shape, count = raws[0].shape, len(settings.labels)
     if shape != (count,):
         raise ImportRefusedError(
@@ -284,7 +284,7 @@ def _are_probabilities(raws: Sequence[Floats], settings: Settings) -> bool:
 
 
 def _written(request: ImportRequest, tried: _Tried, scratch: Path) -> tuple[package.Written, str]:
-    """The package with what it says to the images itself, and its uri."""
+    """Write the package, with the graph's own answer for one of the images as the known one. Returns it and its uri."""
     predictor, thresholds = tried.predictor, Thresholds(max_detections=1_000)
     fitted = [predictor.fitted(one) for one in tried.pixels]
     candidates = [
@@ -321,7 +321,7 @@ def _written(request: ImportRequest, tried: _Tried, scratch: Path) -> tuple[pack
 
 
 def main() -> int:
-    """See the module."""
+    """Run the program, see the module. Returns the exit code."""
     output.guard_output()
 
     def answered() -> ImportResult:

@@ -1,7 +1,7 @@
-"""A model package is judged on the test split of a dataset version, as models that are trained here are, and that put on record.
+"""Evaluates a model package on the test split of a dataset version, like models trained here, and records the result.
 
-``python -m pelagos_pipelines.steps.judging`` is what `pelagos evaluate` runs. It reads an `EvaluationRequest` from its standard
-input, and prints one JSON object: an `EvaluationResult`, or ``error``.
+``python -m pelagos_pipelines.steps.judging`` is run by `pelagos evaluate`. It reads an `EvaluationRequest` from standard input,
+and prints one JSON object: an `EvaluationResult`, or ``error``.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ if TYPE_CHECKING:
 
 _NAMED = re.compile(r"(?P<name>[A-Za-z0-9][-A-Za-z0-9_. ]*)(/(?P<version>[0-9]+)|@(?P<alias>[-A-Za-z0-9_]+))?")
 _AT_ONCE = 32
-"""Images in memory."""
+"""Images in memory at a time."""
 
 
 class JudgingError(Exception):
-    """The package cannot be judged; the message says why, and what to do."""
+    """The package cannot be evaluated; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
 class _Package:
-    """Where a package is, what pins it, and which version of a registered model it is, if any."""
+    """A package's uri, the digest that pins it, and the registered model's version that it is, if any."""
 
     uri: str
     manifest_sha256: str | None
@@ -79,13 +79,13 @@ class _Package:
 
 
 def run(request: EvaluationRequest) -> EvaluationResult:
-    """See the module.
+    """Evaluate the package, see the module.
 
     Raises:
-        JudgingError, DifferentClassesError: for the model.
-        packages.RefusedError: the package is missing, or not the one of its digest.
+        JudgingError, DifferentClassesError: the model cannot be evaluated, or has other classes.
+        packages.RefusedError: the package is missing, or does not match its digest.
         RefusedError: the dataset version cannot be read.
-        StorageError, StorageRefusedError, TrackingError: what is asked is away, or refuses us.
+        StorageError, StorageRefusedError, TrackingError: the storage or MLflow is unavailable, or refuses us.
     """
     named = _named(request)
     with tempfile.TemporaryDirectory(prefix="pelagos-evaluate-") as folder:
@@ -99,7 +99,7 @@ def run(request: EvaluationRequest) -> EvaluationResult:
         slices.require(samples, request.slices)
         limit = _limit(content)
         thresholds = Thresholds(confidence=LOWEST_CONFIDENCE, max_detections=limit)
-        # As the network has them: what the package says of scores is applied, and measured, below.
+        # Scores are predicted without the package's calibration, which is applied, and measured, below.
         own = replace(settings, scaling=None)
         with _fitting(named), closing(Confined(graph, own, len(os.sched_getaffinity(0)), is_known=True)) as model:
             found = [renamed.of(each) for each in _predicted(model, truth, thresholds)]
@@ -146,7 +146,10 @@ def run(request: EvaluationRequest) -> EvaluationResult:
 
 
 def _kept(made: Evidence, packages_at: str, scratch: Path) -> tuple[EvidenceFile | None, list[str]]:
-    """Where operators look for what a gate states, by what it holds; and why it is not there, if so: figures do not need it."""
+    """Keep the evidence under its digest, where the operator finds it for gates. On failure, None and a warning.
+
+    Metrics do not depend on it.
+    """
     try:
         place = storage.Place(f"{packages_at.rstrip('/')}/{EVIDENCE_FOLDER}", scratch / "evidence")
         digest = evidence.write(made, scratch / evidence.NAME)
@@ -161,14 +164,14 @@ def _kept(made: Evidence, packages_at: str, scratch: Path) -> tuple[EvidenceFile
 
 
 def _limit(description: bytes) -> int:
-    """Most detections of an image, as the package says."""
+    """The most detections per image, from the package, or the default."""
     thresholds = json.loads(description).get("thresholds")
     most = thresholds.get("maxDetections") if isinstance(thresholds, dict) else None
     return most if type(most) is int and 1 <= most <= MOST_DETECTIONS else MAX_DETECTIONS
 
 
 def _named(request: EvaluationRequest) -> _Package:
-    """Which package is meant."""
+    """The package that the request names."""
     if request.package is not None:
         return _Package(request.package.rstrip("/"), request.manifest_sha256)
     named = _NAMED.fullmatch(request.model or "")
@@ -193,7 +196,7 @@ def _named(request: EvaluationRequest) -> _Package:
         raise JudgingError(
             f"version {wanted} of {name} was registered by something else: nothing says where its package is"
         )
-    # Anybody who may write to MLflow may write there what they like.
+    # The tag is untrusted: anyone who may write to MLflow can set it.
     if not uri.startswith(f"{request.packages.rstrip('/')}/") or ".." in uri.split("/"):
         raise JudgingError(
             f"version {wanted} of {name} names a package at {uri}, which is not below {request.packages}"
@@ -202,7 +205,7 @@ def _named(request: EvaluationRequest) -> _Package:
 
 
 def _fetched(named: _Package, target: Path) -> tuple[Path, str]:
-    """The package on this machine, held against its digest, and that digest."""
+    """The package on this machine, compared with its digest, and that digest."""
     target.mkdir()
     folder = Path(named.uri)
     if storage.is_remote(named.uri):
@@ -225,7 +228,7 @@ def _fetched(named: _Package, target: Path) -> tuple[Path, str]:
 
 
 def _truth(request: EvaluationRequest, task: str, scratch: Path) -> GroundTruth:
-    """The version with its test split on this machine."""
+    """The ground truth of the version, with the images of its test split on this machine."""
     uri = request.dataset_uri
     here = published.download(uri, scratch, ("test",)) if storage.is_remote(uri) else Path(uri)
     version = versions.read(here)
@@ -246,7 +249,7 @@ def _truth(request: EvaluationRequest, task: str, scratch: Path) -> GroundTruth:
 
 @contextmanager
 def _fitting(named: _Package) -> Iterator[None]:
-    """Around what runs a graph, which may be anybody's and fails in many ways when its package says something else of it."""
+    """Translate errors of running a graph. It is untrusted, and fails in many ways if its package describes it wrongly."""
     try:
         yield
     except (packages.RefusedError, RefusedError, OSError, MemoryError):
@@ -263,7 +266,7 @@ def _fitting(named: _Package) -> Iterator[None]:
 
 
 def _predicted(model: Predictor, truth: GroundTruth, thresholds: Thresholds) -> Sequence[Prediction]:
-    """What the model says of each image of the test split; it corrects their colours as its package says."""
+    """The model's prediction for each image of the test split. It corrects colours itself, as its package says."""
     samples, found = truth.samples("test"), []
     for start in range(0, len(samples), _AT_ONCE):
         found += model.predict([one.stored() for one in samples[start : start + _AT_ONCE]], thresholds)
@@ -272,7 +275,7 @@ def _predicted(model: Predictor, truth: GroundTruth, thresholds: Thresholds) -> 
 
 
 def _is_of(metric: str, wanted: set[str], others: set[str]) -> bool:
-    """Whether a metric is of all classes, or of one that the dataset has."""
+    """Whether a metric is over all classes, or for one that the dataset has."""
     _, _, name = metric.removeprefix("test/").partition("/")
     return not name or name in wanted or name not in others
 
@@ -280,7 +283,7 @@ def _is_of(metric: str, wanted: set[str], others: set[str]) -> bool:
 def _tell(
     request: EvaluationRequest, named: _Package, tags: dict[str, str], metrics: dict[str, float | None], figures: Path
 ) -> str:
-    """A run of MLflow with all of it, and the mark on the version of the registered model; the run's id."""
+    """Record everything in a run of MLflow, and tag the registered model's version. Returns the run's id."""
     with registering.asking(request.tracked.uri) as client:
         words = f"{named.words[-80:]} on {request.dataset}"
         run_id = registering.begin(client, request.tracked, registering.EVALUATIONS, words, tags)
@@ -296,14 +299,14 @@ def _tell(
     tracker.flush()
     with registering.asking(request.tracked.uri) as client:
         client.set_terminated(run_id)
-        # Last: who finds it finds the figures, too.
+        # The tag comes last, so that whoever sees it also finds the figures.
         if named.model:
             client.set_model_version_tag(named.model, named.version, EVALUATED_TAG, tags[EVALUATED_TAG])
     return run_id
 
 
 def main() -> int:
-    """See the module."""
+    """Run the program, see the module. Returns the exit code."""
     output.guard_output()
 
     def answered() -> EvaluationResult:

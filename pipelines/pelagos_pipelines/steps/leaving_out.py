@@ -1,7 +1,7 @@
-"""Models that are trained without the images of one group each: which there are, and what is said of them together.
+"""Trainings without the images of one group each (leave one group out): their plan, and their results together.
 
-Each is a training of its own, as each of several seeds is (seeds.py): a folder in the workspace, a run below that of the step in
-MLflow; one that is finished is not done again. Used by the stages train and evaluate.
+Each is a training of its own, like each of several seeds (seeds.py), with a folder in the workspace and a run in MLflow below the
+step's run. Finished ones are not repeated. Used by the stages train and evaluate.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from pelagos_pipelines.evaluation.samples import GroundTruth
 
 PLAN, OUTCOME = "leave-one-out-groups", "leave-one-out"
-"""Names of states: the values, in the order of the trainings; and what is said of all of them."""
+"""Names of states: the plan with the groups' values, in the order of trainings, and the outcome of all of them."""
 RESULT = "leaveOneOut"
-"""The member of the run's state, and of its result."""
+"""The field in the run's state, and in its result."""
 _MOST_UNKNOWN = 1_000
-"""Names of images that are kept: as many as anybody reads."""
+"""The most names of images without a group that are kept: nobody reads more."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """A version by groups, read once for all of them."""
+    """A version with its groups, read once for all trainings."""
 
     known: GroundTruth
     groups: Groups
 
     def of(self, training: Run, run: Run) -> GroundTruth:
-        """What one of the trainings of a run sees."""
+        """The ground truth for one of the run's trainings, without its group."""
         from pelagos_pipelines.evaluation import left_out
 
         return left_out.without(self.known, self.groups, value_of(training, run))
 
 
 def grouped(run: Run, known: GroundTruth) -> Truth:
-    """All images, of all splits. Raises RefusedError as evaluation.left_out does."""
+    """All images of all splits, by groups. Raises RefusedError as evaluation.left_out does."""
     from pelagos_pipelines.evaluation import left_out
 
     field = run.request.evaluation.leave_one_out
@@ -55,14 +55,14 @@ def grouped(run: Run, known: GroundTruth) -> Truth:
 
 
 def read(run: Run) -> Truth:
-    """The same, read from the version, whose images come here from object storage."""
+    """Like `grouped`, after reading the version, whose images are downloaded if they are on object storage."""
     from pelagos_pipelines.evaluation import ground_truth
 
     return grouped(run, ground_truth.read(run.with_dataset(*SPLITS), check_content=True))
 
 
 def plan(run: Run) -> None:
-    """Note which groups there are, before anything is trained. Raises as ``read`` does."""
+    """Keep the list of groups before anything is trained. Raises as `read` does."""
     if run.request.evaluation.leave_one_out is None or run.finished(PLAN):
         return
     from pelagos_pipelines.evaluation import left_out
@@ -76,11 +76,11 @@ def plan(run: Run) -> None:
 
 
 def trainings(run: Run) -> list[Run]:
-    """One for each group; none where nobody asks for them."""
+    """One training for each group; none if the request has no such field."""
     field = run.request.evaluation.leave_one_out
     if field is None:
         return []
-    # Nothing else that is measured of the model is of these; and Weights & Biases is told of the model alone.
+    # These trainings get none of the model's other measurements, and are not reported to Weights & Biases.
     evaluation = Evaluation(max_detections=run.request.evaluation.max_detections)
     request = run.request.model_copy(update={"seeds": [], "wandb": None, "evaluation": evaluation})
     return [
@@ -90,28 +90,28 @@ def trainings(run: Run) -> list[Run]:
 
 
 def value_of(training: Run, run: Run) -> str:
-    """The value that is left out."""
+    """The value of the group that a training leaves out."""
     assert training.part is not None
     return str(run.read(PLAN)["groups"][int(training.part.folder.rpartition("/")[2])][0])
 
 
 class Told:
-    """How far each of them is, for those who watch."""
+    """Reports the progress of each of these trainings."""
 
     def __init__(self, run: Run, each: Sequence[Run]) -> None:
-        """As the states that are there have it."""
+        """Start from the states of earlier attempts."""
         self._run, self._field = run, run.request.evaluation.leave_one_out
         self._now = {one.part: _progress(one, value_of(one, run)) for one in each}
         self._tell()
 
     def becomes(self, training: Run, state: SeedState) -> None:
-        """It has come to a state."""
+        """Report that a training has entered a state."""
         now = _progress(training, self._now[training.part].value)
         self._now[training.part] = now.model_copy(update={"state": state})
         self._tell()
 
     def epoch(self, training: Run, epoch: int) -> None:
-        """It has ended an epoch."""
+        """Report that a training has finished an epoch."""
         self._now[training.part] = self._now[training.part].model_copy(update={"epoch": epoch})
         self._tell()
 
@@ -121,12 +121,12 @@ class Told:
 
 
 def stands(run: Run, each: Sequence[Run]) -> bool:
-    """Whether what is said of all of them is there, and is of the checkpoints that there are."""
+    """Whether the joint outcome exists, and belongs to the present checkpoints."""
     return run.finished(OUTCOME) and run.read(OUTCOME)["checkpoints"] == _checkpoints(each)
 
 
 def outcome(run: Run, each: Sequence[Run], truth: Truth, at: float) -> dict[str, Any]:
-    """The state of all of them together: metrics, deviations, intervals and warnings, and what the result says of them."""
+    """The joint outcome: metrics, deviations, intervals, warnings, and the entry for the result."""
     from pelagos_pipelines.evaluation import left_out
 
     field, noted = run.request.evaluation.leave_one_out, run.read(PLAN)
@@ -162,14 +162,14 @@ def outcome(run: Run, each: Sequence[Run], truth: Truth, at: float) -> dict[str,
 
 
 def joined(state: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """The ``state`` of the stage evaluate with the ``outcome``; twice is as once."""
+    """The ``state`` of the stage evaluate with the outcome ``found`` added; adding it again changes nothing."""
     own = [line for line in state["warnings"] if line not in found["warnings"]]
     further = {name: {**state.get(name, {}), **found[name]} for name in ("metrics", "deviations", "intervals")}
     return {**state, **further, "warnings": [*own, *found["warnings"]], RESULT: found[RESULT]}
 
 
 def _untaught(run: Run, each: Sequence[Run], truth: Truth) -> list[str]:
-    """Of groups with classes that no other image shows: their model cannot know them."""
+    """A warning about groups with classes that no other image shows, which their model cannot know."""
     from pelagos_pipelines.annotations.untrusted_input import format_names
     from pelagos_pipelines.evaluation import left_out
 
@@ -195,7 +195,7 @@ def _undefined(field: str, metric: str, values: Sequence[str]) -> list[str]:
 
 
 def _intervals(field: str, measured: Mapping[str, Mapping[str, Any]], truth: Truth) -> dict[str, Any]:
-    """Those of single groups, as far as there are some."""
+    """The intervals of single groups, if there are any."""
     from pelagos_pipelines.evaluation import slices
 
     found = {}

@@ -1,4 +1,4 @@
-"""The only step of dataset-preparation: a source in, an immutable version and a report out. Called by its component."""
+"""The only step of dataset-preparation: turns a source into an immutable version and a report. Called by its component."""
 
 from __future__ import annotations
 
@@ -65,31 +65,31 @@ from pelagos_pipelines.storage import Place
 from pelagos_pipelines.taxonomy import answers, naming
 
 REQUEST = ".request.json"
-"""Beside the result, the request that it answers."""
+"""The file with the request, beside the result that answers it."""
 CAPTURE = "capture.jsonl"
-"""Beside the report of a version, all that is not known of when and where images were taken; no part of its digest."""
+"""The file beside a version's report with all that is not known of when and where images were taken; no part of its digest."""
 INSPECTIONS = looks.FILE
-"""In the store, what is known of images by their content."""
+"""The file in the store with findings about images, by their content."""
 FETCHED = kept_images.FILE
-"""There, which images its source gave."""
+"""The file in the store with the images that were fetched from the source."""
 _MEMORIES = frozenset({INSPECTIONS, FETCHED, answers.FILE})
-"""In the store, what saves work, and nothing else."""
+"""Files in the store that only save work."""
 
 _NOT_TOLD = frozenset({"source", "classFolder", "retry"})
-"""Fields of the request that a version does not tell: they say where it comes from, and how that is read."""
+"""Fields of the request that are no part of a version's recipe: they say where it comes from, and how that is read."""
 
 
 def prepare(request: str, data_root: str, store: str, report: str) -> None:
-    """Make a version of the source below ``store`` and write ``result.json`` or ``failure.json`` into ``report``.
+    """Create a version of the source below ``store``, and write ``result.json`` or ``failure.json`` into ``report``.
 
     Args:
         request: JSON of dataset.PreparationRequest.
         data_root: the data volume, in which the source's path is resolved.
         store: the folder of the Dataset's versions and blobs.
-        report: the folder of this run; a result that stands there already is left as it is.
+        report: the folder of this run; a result that is there already is kept.
 
     Raises:
-        RefusedError: the person who wrote the Dataset must change something; ``failure.json`` says what.
+        RefusedError: the author of the Dataset must change something; ``failure.json`` says what.
     """
     if collect.is_asked(request):
         collect.collect(request, store, report)
@@ -106,7 +106,7 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
             runs.confirm(place, finished)
             return
         before = _before(place.folder, parsed, scratch)
-        # Of another request, or of a version that is gone: whoever looks meanwhile must not take it for the answer.
+        # An old result is of another request, or of a version that no longer exists. Readers must not take it for the answer.
         place.remove(reports.RESULT)
         kept = Place(store, scratch / "store")
         telling = Telling(place)
@@ -120,7 +120,7 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
             else:
                 assert tree is not None
                 result = _prepare(parsed, tree, kept, telling, confirm, images).model_copy(update={"origin": origin})
-            # Before the result, which counts only beside the request that it answers.
+            # Written before the result, which counts only beside the request that it answers.
             disk.write_atomically(place.folder / REQUEST, asked, parents=True)
             telling.close()
             runs.leave(place, result)
@@ -134,7 +134,7 @@ def _fetched(
     before: PreparationResult | None,
     kept: Kept,
 ) -> tuple[SourceFiles | None, Origin | None]:
-    """The files of the source, and what was fetched; no files when that is still what ``before`` was made from."""
+    """The files of the source, and their origin. No files if the source is still as when ``before`` was created from it."""
     source = request.source
     place = sources.remote(source)
     if place is None:
@@ -150,7 +150,7 @@ def _fetched(
 
 
 def _before(report: Path, request: PreparationRequest, scratch: Path) -> PreparationResult | None:
-    """The result of an earlier look at the same source by the same recipe."""
+    """The result of an earlier preparation of the same source by the same recipe, if there is one."""
     try:
         asked = PreparationRequest.model_validate_json((report / REQUEST).read_bytes())
     except (OSError, ValueError):
@@ -160,7 +160,7 @@ def _before(report: Path, request: PreparationRequest, scratch: Path) -> Prepara
 
 
 def _finished(report: Path, asked: str, scratch: Path) -> PreparationResult | None:
-    """The result of this request, when an attempt of this run left it, and the version that it names is there, too."""
+    """The result of this request if an attempt of this run has left one, and the version that it names still exists."""
     try:
         if (report / REQUEST).read_text(encoding="utf-8") != asked:
             return None
@@ -202,14 +202,15 @@ def _prepare(
         _recipe(request, gathered.format) | {"sourceDigest": versions.source_digest(gathered.read, inspections)},
         Derived(gathered.statistics(divided), plan),
     )
-    # Tiles, and what was made of other encodings, are not as the source has them.
+    # Only unchanged images are listed as fetched: tiles and converted images are not as in the source.
     as_they_are = (one.path for one in divided.images if one.part is None and inspections[one.path].converted is None)
     images.write({path: (inspections[path].sha256, inspections[path].size) for path in as_they_are})
     judged = _judged(version, tree, gathered, divided, plan)
     uri = str(version.folder.resolve())
     if kept.bucket is not None:
         uri = published.publish(version, kept.bucket, confirm)
-        # After the version: without them the next preparation fetches, and looks at, all images again; nothing else is lost.
+        # After the version, because these only save work: without them, the next preparation fetches and inspects all images
+        # again.
         kept.push(lambda path: path in _MEMORIES or path.startswith(f"versions/{version.digest}/{FOLDER}/"))
     result = _result(version, uri, gathered.cleaned, divided, balance, judged.warnings)
     told = {
@@ -225,8 +226,11 @@ def _prepare(
 
 @dataclass(frozen=True)
 class _Gathered:
-    """What a version is made of, before it is divided. ``read`` are the annotations as the files have them, ``cleaned`` what is
-    left of them and of their images, by classes of the Dataset."""
+    """The content of a version before it is divided.
+
+    ``read`` has the annotations as in the files; ``cleaned`` has the remaining images and annotations, with the Dataset's
+    classes.
+    """
 
     format: str
     read: Collection
@@ -238,16 +242,16 @@ class _Gathered:
 
     @property
     def excluded(self) -> tuple[Exclusion, ...]:
-        """What was left out so far."""
+        """The images that reading and cleaning have left out."""
         return (*self.taken.collection.excluded, *self.cleaned.excluded)
 
     @property
     def digests(self) -> Mapping[str, str]:
-        """The sha256 of the images that are left, by path."""
+        """The sha256 of the remaining images, by path."""
         return {image.path: self.inspections[image.path].sha256 for image in self.cleaned.collection.images}
 
     def statistics(self, divided: splitting.Divided) -> Statistics | None:
-        """Of the training split, which is never empty, where they are wanted."""
+        """The statistics of the training split, which is never empty; None if they are not requested."""
         if self.wanted is None:
             return None
         seen = [self.inspections[image.path] for image in divided.images if image.split == "train"]
@@ -256,7 +260,7 @@ class _Gathered:
 
 @dataclass(frozen=True)
 class _Judged:
-    """What a version is for people: its report, where there is one, and what is said of it besides."""
+    """What people get to know about a version: its report, if there is one, warnings and figures."""
 
     known: judging.Known
     warnings: Sequence[str]
@@ -281,7 +285,7 @@ def _gathered(request: PreparationRequest, tree: SourceFiles, kept: Place, telli
         return None if seen.problem is not None else (seen.width, seen.height)
 
     telling.enter(Stage.READING_ANNOTATIONS)
-    # Inspected before annotations are read: relative ones need the real sizes of their images.
+    # Images were inspected before annotations are read, because relative coordinates need the real sizes.
     labels = request.labels or Labels()
     read = registry.read(reader, readable, size, Asked(request.task, request.class_folder, labels.level))
     taken = capturing.applied(
@@ -310,7 +314,7 @@ def _divided(request: PreparationRequest, gathered: _Gathered) -> splitting.Divi
 
 
 def _planned(request: PreparationRequest, gathered: _Gathered, divided: splitting.Divided) -> balancing.Plan | None:
-    """How often trainings show each image, where a balance is declared."""
+    """The plan of how often trainings show each image; None if no balance is declared."""
     if request.balance is None:
         return None
     order = balancing.chance(request.split.seed, gathered.digests)
@@ -336,7 +340,7 @@ def _cutter(
     keep: integrity.Keep,
     wanted: Wanted | None,
 ) -> tiling.Cutter:
-    """What makes tiles; where statistics are wanted, each is looked at once more."""
+    """Creates tiles; if statistics are requested, each tile is inspected as well."""
     ceilings = Ceilings.read()
     inspector = integrity.inspector_for(ceilings)
     look = None if wanted is None else partial(inspector.inspect, wanted=wanted)
@@ -344,7 +348,7 @@ def _cutter(
 
 
 def _labelled(read: Collection, labels: Labels, tree: SourceFiles, kept: Place) -> Collection:
-    """With the classes that are asked for, and what a register of names says of them."""
+    """The collection with the requested classes, and the taxa that a register of names has for them."""
     asked = labels.taxonomy
     if asked is None:
         return labelling.applied(read, labels)
@@ -352,7 +356,7 @@ def _labelled(read: Collection, labels: Labels, tree: SourceFiles, kept: Place) 
         with naming.register_of(asked, tree, kept.folder) as register:
             found = labelling.applied(read, labels, lambda classes: naming.named(classes, asked, register, read.unused))
     except RefusedError:
-        # What a service said until it was away is not asked again, on the next machine neither.
+        # Keep the answers that a service gave before it failed, so that they need not be requested again on the next machine.
         if kept.bucket is not None and (kept.folder / answers.FILE).exists():
             kept.write(answers.FILE, (kept.folder / answers.FILE).read_bytes())
         raise
@@ -395,7 +399,10 @@ def _reported(
     known: judging.Known,
     captured: Captured | None,
 ) -> tuple[str, list[SliceFigures]]:
-    """Where in the version its report stands, and what it says of slices; nothing without one, which no version fails for."""
+    """Write the report. Returns its path in the version and the figures of slices; both are empty if that fails.
+
+    No version fails for its report.
+    """
     counted = {
         "unreadable files": cleaned.corrupt,
         "duplicates": cleaned.duplicates,
@@ -409,24 +416,24 @@ def _reported(
             known = replace(known, altered=_altered(version))
         alike = {**{path: (first,) for path, first in cleaned.repeats.items()}, **cleaned.alike}
         made = judging.make(version, counted, warnings, alike, known)
-    except Exception:  # whatever goes wrong in figures: they are for people, and the version is there
+    except Exception:  # the report is for people; an error in it must not fail the version, which is already written
         logging.getLogger(__name__).exception("The report of the version %s cannot be made", version.digest)
         return "", []
     return made.page.relative_to(version.folder).as_posix(), list(made.slices)
 
 
 def _altered(version: versions.Version) -> AlteredExamples | None:
-    from pelagos_pipelines.training import augmentation_sheet  # with OpenCV, which no other preparation loads
+    from pelagos_pipelines.training import augmentation_sheet  # imports OpenCV, which other preparations do not load
 
     return augmentation_sheet.drawn(version)
 
 
 def _recipe(request: PreparationRequest, format_name: str) -> dict[str, Any]:
-    """What decides the content of the version beside that of the source, as its digest tells it."""
+    """Everything besides the source that decides the version's content, in the form that its digest covers."""
     told = history.of_subject("Dataset").canonical(request)
     recipe = {name: value for name, value in told.items() if name not in _NOT_TOLD}
     if request.labels is not None and request.labels.taxonomy is not None:
-        # Whom a version asked is no part of it, but what it was told.
+        # The register that was asked is no part of the recipe; its answers are part of the version.
         named = {name: value for name, value in told["labels"]["taxonomy"].items() if name not in {"table", "url"}}
         recipe |= {"labels": told["labels"] | {"taxonomy": named}}
     made_by = algorithms.canonical(algorithms.of_preparation(format_name, request.task))

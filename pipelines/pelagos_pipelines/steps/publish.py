@@ -1,4 +1,4 @@
-"""The step prepare, when it is asked to publish a version in a repository, or to discard its draft, instead of making one."""
+"""The step prepare when its request is to publish a version in a repository, or to discard its draft."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pelagos_pipelines.steps import runs
 from pelagos_pipelines.storage import Place
 
 REQUEST = ".request.json"
-"""Beside the result, the request that it answers."""
+"""The file with the request, beside the result that answers it."""
 _MEANS = {
     Reason.SOURCE_NOT_ALLOWED: Reason.REPOSITORY_NOT_ALLOWED,
     Reason.SOURCE_ACCESS_DENIED: Reason.REPOSITORY_ACCESS_DENIED,
@@ -34,11 +34,11 @@ _MEANS = {
     Reason.SOURCE_NOT_FOUND: Reason.PUBLICATION_REFUSED,
     Reason.TASK_MISMATCH: Reason.PUBLICATION_REFUSED,
 }
-"""What sources are refused for, of a repository."""
+"""Reasons of sources, each with the corresponding reason of repositories."""
 
 
 def is_asked(request: str) -> bool:
-    """Whether a request of the flow dataset-preparation is one for a publication, or for the end of a draft."""
+    """Whether a request of the flow dataset-preparation asks to publish a version, or to discard a draft."""
     try:
         found = json.loads(request)
     except (ValueError, RecursionError):
@@ -51,10 +51,10 @@ def publish(request: str, report: str) -> None:
 
     Args:
         request: JSON of publication.PublicationRequest or DiscardRequest.
-        report: the folder of this run; a result that stands there and answers this very request is left as it is.
+        report: the folder of this run; a result that is there and answers this very request is kept.
 
     Raises:
-        RefusedError: a person must change something, or the repository is away.
+        RefusedError: a person must change something, or the repository is unavailable.
     """
     with runs.scratch_for(report) as scratch, runs.reporting(report, scratch) as place:
         if "discard" in json.loads(request):
@@ -67,11 +67,11 @@ def publish(request: str, report: str) -> None:
         if done is not None:
             runs.confirm(place, done)
             return
-        place.remove(reports.RESULT)  # of another request: whoever looks meanwhile must not take it for the answer
+        place.remove(reports.RESULT)  # of another request; readers must not take it for the answer
         with _repository(asked.publish) as repository:
             journal = publication.Journal(place, repository.url)
             result = publication.Publication(asked, repository, journal, scratch / "publication").run()
-        # Before the result, which counts only beside the request that it answers.
+        # Written before the result, which counts only beside the request that it answers.
         disk.write_atomically(place.folder / REQUEST, text, parents=True)
         runs.leave(place, result)
 
@@ -84,7 +84,7 @@ def _discard(asked: DiscardRequest, place: Place) -> None:
 
 @contextmanager
 def _repository(asked: Repository) -> Iterator[inveniordm.Repository]:
-    """The repository, with the token of this step; what goes wrong there is told in the words of a publication."""
+    """The repository, with this step's token. Errors in the block are translated into those of publications."""
     name = repository_name(asked.url)
     try:
         with Client(Policy.read(), FIELD) as client:
@@ -104,7 +104,7 @@ def _repository(asked: Repository) -> Iterator[inveniordm.Repository]:
 
 
 def _login(key: str) -> Credentials:
-    """Raises RefusedError: REPOSITORY_SECRET_INCOMPLETE. The token goes to the repository alone, and into no message."""
+    """The token from the Secret, which is sent only to the repository. Raises RefusedError: REPOSITORY_SECRET_INCOMPLETE."""
     found = fetched.secret_content()
     why = "it was not given to this step" if found is None else f"it has no key {key}" if not found.get(key) else ""
     if not why:
@@ -118,7 +118,7 @@ def _login(key: str) -> Credentials:
 
 
 def _done(report: Path, asked: str) -> PublicationResult | None:
-    """The result of this request, when an attempt of this run left it."""
+    """The result of this request if an attempt of this run has left one."""
     try:
         if (report / REQUEST).read_text(encoding="utf-8") != asked:
             return None

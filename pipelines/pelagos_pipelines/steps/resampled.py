@@ -1,6 +1,6 @@
-"""What follows from evidence in the stage evaluate: the file with it, slices of the test split, and intervals of metrics.
+"""The evidence of the stage evaluate, and its results: slices of the test split, and intervals of metrics.
 
-With several seeds, of all their models together: their means on images that are drawn alike for all of them.
+With several seeds, these are for all models together: means over models, on the same resampled images for each.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from pelagos_pipelines.serving.predictions import Prediction
 
 FOLDER = "evaluation"
-"""Of artifacts in MLflow."""
+"""The folder among artifacts in MLflow."""
 INTERVALS, EVIDENCE = "intervals.json", "evidence.npz"
 KEPT = "evidence"
 """The folder beside model packages."""
 RESULT = ("intervals", "resampling", "slices")
-"""What the result of a training has of the state."""
+"""The fields of the state that the result of a training takes over."""
 
 
 @dataclass(frozen=True)
 class Further:
-    """What is added to the state of the stage: metrics, warnings, and what else there is by name."""
+    """Additions to the stage's state: metrics, warnings, and further fields by name."""
 
     metrics: dict[str, float | None]
     warnings: list[str]
@@ -50,9 +50,9 @@ def of_model(
     metrics: Mapping[str, float | None],
     confidences: tuple[float, ...] | None = None,
 ) -> Further:
-    """Of one training, whose evidence is left beside its figures; ``metrics`` are those of the whole split.
+    """The additions for one training, whose evidence is written beside its figures. ``metrics`` are those of the whole split.
 
-    ``confidences``: at which precision, recall and F1 of each class hold, where validation has decided about them.
+    ``confidences`` are the thresholds of classes for precision, recall and F1, if they were chosen on validation.
     """
     from pelagos_pipelines.evaluation import evidence, slices
 
@@ -73,7 +73,7 @@ def of_model(
 
 
 def of_models(run: runs.Run, trainings: Sequence[runs.Run], state: Mapping[str, Any], step: str) -> dict[str, Any]:
-    """The ``state`` of several trainings together, whose own are of the ``step``, with what follows from their evidence."""
+    """The joint ``state`` of several trainings, with the additions from their evidence; their own states are of ``step``."""
     states = [training.read(step) for training in trainings]
     if not all("evidence" in each for each in states):
         return dict(state)
@@ -91,7 +91,7 @@ def of_models(run: runs.Run, trainings: Sequence[runs.Run], state: Mapping[str, 
 
 
 def read(run: runs.Run, sha256: str) -> Evidence:
-    """The evidence that the stage left of a training.
+    """Read the evidence that the stage has left for a training.
 
     Raises:
         RefusedError: WORKSPACE_ALTERED.
@@ -105,14 +105,14 @@ def read(run: runs.Run, sha256: str) -> Evidence:
 
 
 def files(run: runs.Run, shown: runs.Run) -> Iterator[Path]:
-    """What MLflow gets of a run whose packaged model is of the training ``shown``."""
+    """The files for MLflow of a run whose packaged model is from the training ``shown``."""
     for path in (run.figures / INTERVALS, shown.figures / EVIDENCE):
         if path.is_file():
             yield path
 
 
 def keep(model: runs.Run, step: str) -> EvidenceFile | None:
-    """Put the evidence of a training beside its package, by what it holds; None where there is none.
+    """Copy the evidence of a training, named by its digest, beside its package. Returns None if there is none.
 
     Raises:
         RefusedError: WORKSPACE_ALTERED.
@@ -135,7 +135,7 @@ def keep(model: runs.Run, step: str) -> EvidenceFile | None:
 def of_evidence(
     models: Sequence[Evidence], fields: Sequence[str], metrics: Mapping[str, float | None], folder: Path
 ) -> Further:
-    """Slices by ``fields``, and intervals, also of ``metrics`` of the whole split; ``INTERVALS`` is left in the folder."""
+    """Slices by ``fields``, and intervals of these and of ``metrics`` of the whole split. Writes ``INTERVALS`` to the folder."""
     from pelagos_pipelines.evaluation import resampling, slices
 
     sliced = slices.measured(models, fields)
@@ -152,7 +152,7 @@ def of_evidence(
 
 
 def draw(task: Task, further: Further, metrics: Mapping[str, float | None], folder: Path) -> None:
-    """Leave the figure of the slices, if there are any."""
+    """Write the figure of the slices, if there are any."""
     from pelagos_pipelines.evaluation import slice_figure
 
     primary = TASKS[task].primary_metric

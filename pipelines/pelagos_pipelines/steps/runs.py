@@ -1,7 +1,7 @@
-"""What the steps of a training share: their parameters, their state in the workspace, and how a refusal is reported.
+"""The common parts of a training's steps: their parameters, their state in the workspace, and the reporting of refusals.
 
-Used by train, evaluate and export; prepare reports with it. It must import fast: a step that has nothing to do returns before a
-framework loads.
+Used by train, evaluate and export; prepare uses its reporting. It must be fast to import: a step that has nothing to do returns
+before a framework is loaded.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ log = logging.getLogger(__name__)
 Message = TypeVar("Message", bound=BaseModel)
 
 TERMINATION_LOG = Path("/dev/termination-log")
-"""There in every container of Kubernetes."""
+"""Exists in every container of Kubernetes."""
 LONGEST_LAST_WORDS = 4096
-"""Bytes that Kubernetes keeps of it."""
+"""Bytes that Kubernetes keeps of the termination log."""
 LEASE = ".lease.json"
 HISTORY = "history.json"
 _PARTS = re.compile(r"^(seeds|trials|groups)/[0-9]+/")
-"""Folders of single trainings, which are as that of a run with one."""
+"""Folders of single trainings, each with the layout of a run that has only one."""
 _REBUILT = ("ultralytics/", "checkpoints/view/", "checkpoints/data.yaml", "wandb/")
-"""What a step makes anew from other things, and need not be kept."""
+"""Paths that a step can rebuild, and that need not be kept."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where a training keeps what it reads and writes."""
+    """The places that a training reads from and writes to."""
 
     data_root: str
     store: Place
@@ -61,12 +61,12 @@ class Places:
     workspace: Place
     scratch: Path
     lease: Lease | None
-    """On the workspace, when it is on object storage."""
+    """The lease on the workspace if that is on object storage."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One training of several in a run: its folder in the workspace, and what its nested run in MLflow is called."""
+    """One training of several in a run: its folder in the workspace, and the name of its nested run in MLflow."""
 
     folder: str
     name: str
@@ -74,7 +74,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Run:
-    """The parameters of a step, parsed; with a ``part`` those of one training of several."""
+    """The parsed parameters of a step; with a ``part``, those of one training of several."""
 
     request: TrainingRequest
     places: Places
@@ -83,7 +83,7 @@ class Run:
     meter: Meter
     telling: Telling = field(default_factory=Telling)
     measured: dict[str, Any] = field(default_factory=dict)
-    """Fields of Failure that a refusal from here on carries: what the training came to before."""
+    """Fields that a Failure from here on will carry: what the training achieved before it."""
     part: Part | None = None
 
     @property
@@ -93,28 +93,28 @@ class Run:
 
     @property
     def report(self) -> Path:
-        """The folder of the outcome."""
+        """The folder of the result or the failure."""
         return self.places.report.folder
 
     @property
     def workspace(self) -> Path:
-        """The folder for what steps leave to each other, and to themselves for a second start."""
+        """The folder for state that steps leave for later steps, and for their own later attempts."""
         whole = self.places.workspace.folder
         return whole if self.part is None else whole / self.part.folder
 
     def one_of(self, part: Part, request: TrainingRequest) -> Run:
-        """One of several trainings of this run."""
+        """This run as one of its several trainings."""
         return replace(self, request=request, part=part)
 
     def tracker(self) -> Tracker:
-        """What tells MLflow of this training. Import the training framework before."""
+        """A tracker that reports this training to MLflow. Import the training framework before calling this."""
         from pelagos_pipelines.training.tracking import Nested, Tracker
 
         nested = Nested(self.part.name, self.workspace / "tracked.json") if self.part is not None else None
         return Tracker(self.tracking_uri, self.tracking_run, nested=nested)
 
     def with_dataset(self, *splits: Split) -> TrainingRequest:
-        """The request with its dataset version on this machine; from object storage come the images of ``splits`` alone.
+        """The request with its dataset version on this machine. From object storage, only images of ``splits`` are downloaded.
 
         Raises:
             RefusedError: DATASET_NOT_READABLE.
@@ -128,20 +128,20 @@ class Run:
         return self.request.model_copy(update={"dataset": dataset.model_copy(update={"uri": str(folder)})})
 
     def keep(self) -> None:
-        """Bring the workspace to safety, unless another process has taken it over."""
-        # Each time: hours may have passed since the last look, and another process may have been started meanwhile.
+        """Copy the workspace to safe storage. Raises TakenOverError if another process has taken it over."""
+        # Confirmed each time: hours may have passed, and another process may have been started since the last check.
         self.confirm()
         self.places.workspace.push(_is_kept, _rank)
 
     def confirm(self) -> None:
-        """Raise TakenOverError when this process was left behind and another one works in the workspace."""
+        """Raise TakenOverError if another process works in the workspace now, and this one must stop."""
         if self.places.lease is not None:
             self.places.lease.confirm()
 
     def keep_epoch(self) -> bool:
-        """Likewise, in the middle of a training, which goes on when the storage is away: later epochs bring this one along.
+        """Like `keep`, during a training, which continues if the storage is unavailable: later epochs are copied with this one.
 
-        Says whether the epoch is safe.
+        Returns whether the epoch is safe.
         """
         try:
             self.keep()
@@ -151,14 +151,14 @@ class Run:
         return True
 
     def finished(self, step: str) -> bool:
-        """Whether the step, in this or an earlier attempt of this run, has left its state."""
+        """Whether the step has left its state, in this or an earlier attempt of this run."""
         return self._opened(step) is not None
 
     def read(self, step: str) -> Any:
-        """The state that a finished step left.
+        """The state that a finished step has left.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the step has left none.
             RefusedError: WORKSPACE_ALTERED.
         """
         self._state(step).stat()
@@ -171,24 +171,24 @@ class Run:
         return sealing.opened(sealing.document(self._state(step)), sealing.STATE, step=self._claimed(step))
 
     def note(self, step: str, state: dict[str, Any]) -> None:
-        """Leave the state of a step, or of a part of one, which is brought to safety with whatever follows."""
+        """Write the state of a step, or of a part of one. It becomes safe with the next `keep`."""
         document = sealing.sealed(state, sealing.STATE, step=self._claimed(step))
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         disk.write_atomically(self._state(step), text, parents=True)
 
     def finish(self, step: str, state: dict[str, Any]) -> None:
-        """Leave the state of the step, which marks it as finished."""
+        """Write the state of the step, which marks it as finished, and copy it to safe storage."""
         self.note(step, state)
-        # Until it is safe, the step has not finished: on another machine the next attempt would find nothing of it.
+        # The step is finished only once its state is safe: an attempt on another machine would not find it otherwise.
         self.keep()
 
     def best(self, digest: str) -> Path:
-        """The checkpoint that training left, with this SHA-256: a copy of our own, for others may write to the workspace.
+        """The best checkpoint, with this SHA-256, as a private copy, because others may write to the workspace.
 
         Raises:
             RefusedError: WORKSPACE_ALTERED.
         """
-        # Copied, and then compared: what is loaded later is the file that was compared, whatever becomes of the other one.
+        # Copied first and then compared, so that the file that is loaded later is the one that was compared.
         copy = self.places.scratch / "best" / "best.pt"
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -201,8 +201,8 @@ class Run:
         return copy
 
     def forget_strangers(self) -> None:
-        """Remove what a training would go on from, all of it, when any of it is not as an attempt of this run left it."""
-        # All or nothing: a history of other epochs than the checkpoint's, or a best one of other weights, would pass for right.
+        """Remove history and checkpoints, all of them, if any of them is not as an attempt of this run has left it."""
+        # All or nothing: otherwise a history of other epochs than the checkpoint's, or another best checkpoint, could pass.
         kept = [path for path in (self.history, *sorted(self.checkpoints.rglob("*.pt"))) if path.is_file()]
         if not all(sealing.is_genuine(path) for path in kept):
             log.warning("the workspace was altered by others; the training begins anew")
@@ -211,39 +211,39 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of a family: checkpoints, and ``best.pt`` after training."""
+        """The family's folder, with checkpoints, and ``best.pt`` after training."""
         return self.workspace / "checkpoints"
 
     @property
     def history(self) -> Path:
-        """Metrics by epoch."""
+        """The file with metrics by epoch."""
         return self.workspace / HISTORY
 
     @property
     def figures(self) -> Path:
-        """Pictures for the run's artifacts."""
+        """The folder of pictures for the run's artifacts."""
         return self.workspace / "figures"
 
     @property
     def events(self) -> Path:
-        """What TensorBoard reads, for the run's artifacts, too."""
+        """The folder of TensorBoard's event files, also for the run's artifacts."""
         return self.workspace / event_files.FOLDER
 
     @property
     def wandb(self) -> Path:
-        """The run directory of Weights & Biases, where that is asked for."""
+        """The run directory for Weights & Biases, if requested."""
         return self.workspace / weights_and_biases.FOLDER
 
     def _state(self, step: str) -> Path:
         return self.workspace / f"{step}.json"
 
     def _claimed(self, step: str) -> str:
-        """The state of one training is none of another."""
+        """The step's name in seals, with the part, so that one training's state is not accepted as another's."""
         return step if self.part is None else f"{self.part.folder}/{step}"
 
 
 def altered(what: str) -> RefusedError:
-    """The refusal of what is in the workspace and comes from elsewhere."""
+    """The refusal of a file in the workspace that this run has not written."""
     return RefusedError(
         Reason.WORKSPACE_ALTERED,
         f"{what} in the workspace of this run is not as it was left: somebody else writes to the storage of this namespace. "
@@ -252,22 +252,22 @@ def altered(what: str) -> RefusedError:
 
 
 def leave(place: Place, result: BaseModel) -> None:
-    """Leave the result of a run, the last that it does."""
+    """Write the result of a run, as its last action."""
     reports.report_result(place.folder, result)
-    # The result last: the operator takes what it names for complete.
+    # The result is uploaded last, because the operator takes everything that it names for complete.
     place.push(lambda path: not path.endswith(".partial"), lambda path: int(path == "result.json"))
 
 
 def confirm(place: Place, result: BaseModel) -> None:
-    """Make a result that an attempt of this run left, and that was found to be right, one of this attempt."""
+    """Adopt a valid result of an earlier attempt of this run as this attempt's."""
     if not sealing.is_of_this_attempt(json.loads((place.folder / "result.json").read_bytes())):
         leave(place, result)
 
 
 def give_back_memory() -> None:
-    """What a stage, or a training of several, needed is not held beside what the next one needs."""
+    """Free the memory of a stage, or of one training of several, before the next one begins."""
     gc.collect()
-    # Not imported: a stage that had nothing to do has loaded no framework.
+    # torch is not imported here: a stage that had nothing to do has loaded no framework.
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
@@ -277,27 +277,27 @@ def give_back_memory() -> None:
 def running(  # noqa: PLR0913, PLR0917 - the parameters of the contract
     request: str, data_root: str, store: str, report: str, workspace: str, tracking_uri: str, tracking_run: str
 ) -> Iterator[Run]:
-    """The run, with its workspace and report on this machine; the environment is set up for the frameworks of the step.
+    """The run, with its workspace and report on this machine, and environment variables set for the step's frameworks.
 
     Raises:
-        RefusedError: see `reporting`, which this is, too.
+        RefusedError: as in `reporting`, which this includes.
         StorageError, TakenOverError: see storage.errors.
     """
     output.guard_output()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     measured: dict[str, Any] = {}
-    # The report is opened first: whatever is refused from then on can be told there.
+    # The report is opened first, so that any later refusal can be reported there.
     with scratch_for(workspace) as scratch, reporting(report, scratch, measured) as reported:
         kept = Place(workspace, scratch / "workspace")
         kept.folder.mkdir(parents=True, exist_ok=True)
         lease = Lease(kept.bucket, LEASE) if kept.bucket is not None else None
         places = Places(data_root, Place(store, scratch / "store"), reported, kept, scratch, lease)
-        # Before any framework loads, which reads them once. A pod's user has no home, and two runs must not share settings.
+        # Set before any framework loads, which reads them once. A pod's user has no home, and two runs must not share settings.
         os.environ["YOLO_CONFIG_DIR"] = str(kept.folder / "ultralytics")
-        # Threads of torch wait for each other by spinning, which on a busy machine makes a step take ten times as long.
+        # torch's threads spin while they wait for each other. On a busy machine that makes a step take ten times as long.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         parsed = understood(TrainingRequest, request)
-        # Taken before anything is read: a process that was left behind somewhere stops writing, and what is read stays so.
+        # Taken before anything is read: a process of an earlier attempt then stops writing, and what is read stays the same.
         if lease is not None:
             lease.take()
         kept.pull(_is_kept)
@@ -308,21 +308,21 @@ def running(  # noqa: PLR0913, PLR0917 - the parameters of the contract
                 with memory.refusing_beside_training(parsed.hyperparameters):
                     yield Run(parsed, places, tracking_uri, tracking_run, meter, telling, measured)
             except BaseException:
-                # What was computed for nothing was computed all the same.
+                # A failed attempt has cost something as well.
                 measured["cost"] = meter.total()
                 raise
         telling.close()
 
 
 def _keep_notes(places: Places, content: bytes) -> None:
-    """Bring what the step has taken to safety, unless another process has taken the workspace over."""
+    """Copy the meter's document to safe storage. Raises TakenOverError if another process has the workspace."""
     if places.lease is not None:
         places.lease.confirm()
         places.workspace.write(metering.DOCUMENT, content)
 
 
 def understood(kind: type[Message], request: str) -> Message:
-    """The request of the operator, once the modules of others are loaded that it may name something of.
+    """Parse the operator's request, after loading the extensions that it may refer to.
 
     Raises RefusedError: REQUEST_NOT_UNDERSTOOD.
     """
@@ -347,9 +347,9 @@ def understood(kind: type[Message], request: str) -> Message:
 
 @contextmanager
 def scratch_for(uri: str) -> Iterator[Path]:
-    """A folder of the place ``uri`` for copies of what is on object storage, removed afterwards.
+    """A local folder for copies of the place ``uri``, removed after the block.
 
-    It has the same name on every machine, since checkpoints of training frameworks hold paths.
+    It has the same name on every machine, because checkpoints of training frameworks contain paths.
     """
     folder = storage.scratch() / hashlib.sha256(uri.encode()).hexdigest()[:16]
     try:
@@ -360,9 +360,9 @@ def scratch_for(uri: str) -> Iterator[Path]:
 
 @contextmanager
 def reporting(report: str, scratch: Path, measured: Mapping[str, Any] | None = None) -> Iterator[Place]:
-    """Write ``failure.json`` for a refusal and pass it on. Anything else passes without: it is a bug or an outage.
+    """Write ``failure.json`` for a refusal and raise it again. Other errors pass through: they are bugs or outages.
 
-    ``measured`` are further fields of the failure, as they are when it is written.
+    ``measured`` has further fields of the failure, read when it is written.
     """
     output.guard_output()
     place: Place | None = None
@@ -370,7 +370,7 @@ def reporting(report: str, scratch: Path, measured: Mapping[str, Any] | None = N
     with _last_words():
         try:
             place = Place(report, scratch / "report")
-            # Of an earlier attempt. At once, and not when this one ends: if it dies without a word, nothing old speaks for it.
+            # An earlier attempt's failure is removed at once, so that it is not taken for this attempt's if this process dies.
             place.remove("failure.json")
             yield place
         except RefusedError as refused:
@@ -391,7 +391,7 @@ def reporting(report: str, scratch: Path, measured: Mapping[str, Any] | None = N
 
 @contextmanager
 def _last_words() -> Iterator[None]:
-    """Leave what went wrong where Kubernetes looks for it: all that a pipeline server knows of a pod that failed."""
+    """Write errors to Kubernetes' termination log, which is all that a pipeline server knows about a failed pod."""
     try:
         yield
     except Exception as error:
@@ -404,7 +404,7 @@ def _last_words() -> Iterator[None]:
 
 def _report(place: Place | None, refused: RefusedError, measured: Mapping[str, Any]) -> None:
     failure = refused.failure.model_copy(update=dict(measured))
-    if place is None:  # the report's own storage refuses us: the log is all there is
+    if place is None:  # the report's own storage refuses us, so only the log remains
         log.error("%s", failure.message)
     elif place.bucket is None:
         try:
@@ -424,14 +424,15 @@ def _is_kept(path: str) -> bool:
 
 
 def _rank(path: str) -> int:
-    """The order of writing: seals, history, the checkpoints that hold its epochs, as on a disk; states of finished steps last."""
-    # What counts only with something else follows it, so that the next step can go on from what one that died has written: a file
-    # without its seal is a stranger's, a checkpoint needs the history of its epochs, and a state what it is the state of.
+    """The order of uploading, as on a disk: seals, history, checkpoints; states of finished steps last."""
+    # Each file is uploaded after those that it depends on, so that the next attempt can continue from whatever a killed process
+    # has uploaded: a file without its seal counts as a stranger's, a checkpoint needs the history of its epochs, and a state
+    # needs the files that it describes.
     if path.endswith(".seal"):
         return -1
     path = _PARTS.sub("", path)
     if path == HISTORY:
         return 0
-    if path.endswith("last.pt"):  # what a training goes on from, and makes the best one of if that is behind
+    if path.endswith("last.pt"):  # a training continues from it, and restores best.pt from it if that is behind
         return 1
     return 3 if path.endswith(".json") and "/" not in path else 2

@@ -1,10 +1,10 @@
 """A search for hyperparameters: the trials of a run, before its model is trained. Part of the stage train.
 
-Each trial is a training of its own, judged by the validation split; the test split is not looked at. A journal in the workspace
-says what was tried and how it ended: a step that is started again goes on in the middle of a trial, and tries nothing twice.
+Each trial is a training of its own, judged by the validation split; the test split is not used. A journal in the workspace
+records what was tried and how it ended, so that a restarted step continues in the middle of a trial, and repeats none.
 
-Trials at the same time are a round. What one tries, and whether it is ended early, follows from earlier rounds, so that it is the
-same whichever of its round has ended before it.
+Concurrent trials form a round. The hyperparameters of a trial, and whether it is pruned, depend only on earlier rounds, so they
+do not depend on which trial of the round ended first.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
     from pelagos_pipelines.training.trials import Tried
 
 JOURNAL, TRIALS = "search-journal", "trials"
-"""The state with all trials, and the folder with what each leaves."""
+"""The state with all trials, and the folder with the files of each."""
 MOST_STARTS = 2
-"""A trial whose process ended so often without an epoch between is given up: most likely the machine's memory ran out."""
+"""A trial is given up if its process ended so often without finishing an epoch: most likely the machine ran out of memory."""
 _OF_TRIALS = frozenset({Reason.TRAINING_DIVERGED, Reason.OUT_OF_MEMORY})
-"""What speaks against the hyperparameters of a trial, and not against the search."""
+"""Reasons that a trial's hyperparameters cause. They fail the trial, and not the search."""
 INTERRUPTED = "PipelineInterrupted"
 
 
 class PrunedError(Exception):
-    """The trial is ended early."""
+    """The trial was pruned."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A trial in the journal. ``values``: the metric by epoch. ``starts``: since ``epochs`` epochs had ended; 0: it waits."""
+    """A trial in the journal. ``values`` is the metric by epoch; ``starts`` counts starts since ``epochs`` epochs, 0 if none."""
 
     number: int
     parameters: dict[str, str]
@@ -58,7 +58,7 @@ class Entry:
     message: str | None = None
 
     def told(self) -> Trial:
-        """For those who watch."""
+        """The trial's entry for progress reports and results."""
         return Trial(
             number=self.number,
             state=self.state,
@@ -71,21 +71,21 @@ class Entry:
 
 
 Train = Callable[[Run, Callable[["Epoch"], None]], None]
-"""Train one trial, or go on with it; the function is called after each epoch and may raise PrunedError."""
+"""Trains one trial, or continues it. The passed function is called after each epoch, and may raise PrunedError."""
 Together = Callable[[Sequence[Callable[[], None]]], None]
-"""Do all of it, at the same time or not; in the order given where not all can begin."""
+"""Calls all functions, concurrently or not, and starts them in the given order."""
 
 
 def one_after_the_other(works: Sequence[Callable[[], None]]) -> None:
-    """See `Together`."""
+    """Call the functions one after another, see `Together`."""
     for work in works:
         work()
 
 
 class Trials:
-    """The search of a run. ``at_epoch`` is told the number of a trial, and the epoch that it has ended.
+    """The search of a run. ``at_epoch`` is called with a trial's number and the epoch that it has finished.
 
-    ``together`` does what belongs to each trial of a round.
+    ``together`` runs the trials of a round.
     """
 
     def __init__(
@@ -102,24 +102,25 @@ class Trials:
         self.metric = search.metric_for(run.request.task)
         self._entries = _journal(run)
         self._now: dict[int, Entry] = {}
-        """Of trials that are trained, as they are now. The journal says how they were when they began, or went on."""
+        """The present state of running trials. The journal has their state when they were last started."""
         self._tell()
 
     def best(self) -> Entry | None:
-        """The best of those that were completed; of equals the first. None: there is none yet."""
+        """The best completed trial, the first among equals; None if none is completed."""
         return _best(self._entries, self.metric)
 
     def perform(self, ended: Callable[[Entry, Entry | None], None]) -> Entry:
-        """Try what was not tried yet; the best trial. ``ended`` is told of each, with the best one so far.
+        """Run the remaining trials and return the best one. ``ended`` is called after each, with the best one until then.
 
         Raises:
-            RefusedError: SEARCH_FAILED when none was completed; what an epoch cannot go on without.
+            RefusedError: SEARCH_FAILED when none was completed; or a refusal that is not caused by hyperparameters.
         """
         for first in range(0, self._search.size, self._search.width):
             numbers = range(first, min(first + self._search.width, self._search.size))
             before = self._entries[first : numbers.stop]
             again = [entry.number for entry in before if entry.state is TrialState.RUNNING]
-            # Which of them ended the process, nobody knows: until it has ended an epoch again, none takes others with it.
+            # If the process was killed, it is unknown which of the round's trials caused it. Trials that were restarted without
+            # finishing an epoch since then run alone, so that none takes others with it.
             doubtful = [number for number in again if self._started_again(self._entries[number]).starts > 1]
             for number in doubtful:
                 self._together([partial(self._perform, number, ended)])
@@ -131,14 +132,14 @@ class Trials:
         best = self.best()
         if best is None:
             failed = self._failed()
-            # Nobody starts it again but a person who has corrected something: then all are tried again.
+            # Only a person who has corrected something starts it again, and then all trials must be repeated.
             shutil.rmtree(self._run.workspace / TRIALS, ignore_errors=True)
             self._run.finish(JOURNAL, {"trials": []})
             raise failed
         return best
 
     def _perform(self, number: int, ended: Callable[[Entry, Entry | None], None]) -> None:
-        """Train a trial that was proposed, in this attempt or an earlier one."""
+        """Train a trial that was proposed in this attempt or an earlier one."""
         self._note(self._started_again(self._entries[number]))
         if self._entries[number].state is TrialState.RUNNING:
             with self._excusing(number):
@@ -148,7 +149,7 @@ class Trials:
         self._forget_weights()
 
     def done(self, most: int, *, but: int | None = None) -> int:
-        """Epochs of all trials, ``but`` one of them; those that have ended count as the ``most`` that one has."""
+        """The finished epochs of all trials, except of ``but``. Ended trials count as ``most`` epochs, the most of a trial."""
         return sum(
             entry.epochs if entry.state is TrialState.RUNNING else most
             for entry in self._shown()
@@ -168,22 +169,19 @@ class Trials:
 
     @contextmanager
     def _excusing(self, number: int) -> Iterator[None]:
-        """A tracker or a storage that is away, or refuses, says nothing of the trial: the start does not count.
-
-        Nor does another trial, which has ended this one.
-        """
+        """Do not count the start of a trial that failed for another cause: tracker or storage, or another trial that failed."""
         try:
             yield
         except (RefusedError, StorageError, StorageRefusedError, TrackingError, disk.FullError, HaltedError):
             self._entries[number] = replace(self._now.get(number, self._entries[number]), starts=0)
-            # What is to be said is why it ended; where this cannot be written, the trial has one chance less.
+            # The original error matters more. If this note cannot be written, the trial has one start less.
             with suppress(OSError, StorageRefusedError):
                 self._run.note(JOURNAL, {"trials": [asdict(each) for each in self._entries]})
                 self._run.keep_epoch()
             raise
 
     def _tried(self, entry: Entry) -> Entry:
-        """Train it, from its last checkpoint if there is one."""
+        """Train a trial, from its last checkpoint if there is one, and return its final entry."""
         training = self.training(entry)
         before, values = self._before(entry.number), self._values(training)
 
@@ -211,7 +209,7 @@ class Trials:
             message = refused.failure.message[:LONGEST]
         value = self._value(training)
         if state is TrialState.COMPLETED and value is None:
-            # So it would be of all the others.
+            # All other trials would have the same problem, so this fails the search.
             raise RefusedError(
                 Reason.SEARCH_FAILED,
                 f"trials cannot be compared by {self.metric}: the validation split has nothing that it could be computed from."
@@ -254,7 +252,7 @@ class Trials:
         return ended + beside
 
     def _note(self, entry: Entry) -> None:
-        """In the journal, before anything else is done."""
+        """Write an entry to the journal, before anything else is done with the trial."""
         self._entries[entry.number : entry.number + 1] = [entry]
         self._now.pop(entry.number, None)
         self._run.finish(JOURNAL, {"trials": [asdict(each) for each in self._entries]})
@@ -267,7 +265,7 @@ class Trials:
         return [self._now.get(entry.number, entry) for entry in self._entries]
 
     def _forget_weights(self) -> None:
-        """Those of all trials but the best, from which the model may be made; of one that goes on nothing is touched."""
+        """Remove the weights of ended trials, except the best one's, which may become the model."""
         best = self.best()
         for entry in self._entries:
             if entry.state is not TrialState.RUNNING and entry is not best:
@@ -286,7 +284,7 @@ class Trials:
         return float("-inf") if value is None else better(self.metric, value)
 
     def _value(self, training: Run) -> float | None:
-        """The metric of its best epoch, by the rule that chooses the weights that are kept."""
+        """The metric of the trial's best epoch, by the same rule that chooses the best weights."""
         from pelagos_pipelines.training.progress import fitness
 
         epochs = self._epochs(training)
@@ -307,7 +305,7 @@ class Trials:
 
 
 def chosen(run: Run) -> Run:
-    """The run with the hyperparameters of the best trial, once a search has ended; the run itself when it has none."""
+    """The run with the hyperparameters of its search's best trial; the run itself if there is none."""
     search = run.request.search
     best = None if search is None else _best(_journal(run), search.metric_for(run.request.task))
     if search is None or best is None:
@@ -319,7 +317,7 @@ def chosen(run: Run) -> Run:
 def _hyperparameters(
     request: TrainingRequest, search: Search, entry: Entry, *, is_trial: bool = False
 ) -> ChosenHyperparameters:
-    """With those of a trial; the model that follows has its epochs only when it is to be the trial's own."""
+    """The request's hyperparameters with those of a trial. The search's epochs apply to trials, and to a model taken from one."""
     usual = request.hyperparameters.model_dump(by_alias=True)
     shorter: Mapping[str, Any] = {}
     if search.epochs is not None and (is_trial or search.then == "TakeBest"):
@@ -328,7 +326,7 @@ def _hyperparameters(
 
 
 def told(run: Run) -> SearchProgress | None:
-    """How far the search of a run is; None when it has none."""
+    """The progress of a run's search; None if it has none."""
     search = run.request.search
     return None if search is None else _told(search, search.metric_for(run.request.task), _journal(run))
 
@@ -354,9 +352,9 @@ def _journal(run: Run) -> list[Entry]:
 
 
 def take(training: Run, best: Run) -> bool:
-    """Make what the best trial has trained that of a training with the same inputs; whether it was.
+    """Take over the best trial's checkpoint and history for a training with the same inputs. Returns whether that was possible.
 
-    It would end with the same bytes.
+    The training would end with the same bytes.
     """
     from pelagos_contract import sealing
     from pelagos_pipelines.training import checkpoints
@@ -366,7 +364,7 @@ def take(training: Run, best: Run) -> bool:
         return False
     try:
         weights = best.best(best.read("train")["bestSha256"])
-    except RefusedError:  # altered by others: it is made anew
+    except RefusedError:  # altered by others, so it is trained again
         return False
     if not sealing.is_genuine(best.history):
         return False

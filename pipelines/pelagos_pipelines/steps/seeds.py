@@ -1,7 +1,7 @@
-"""Several trainings of one run that differ in their seed: what they have in common, and what is said of them together.
+"""Several trainings of one run that differ only in their seed, and their results together.
 
-Each has a folder of its own in the workspace, and a run of its own below that of the step in MLflow: one that is finished is not
-done again. Used by the stages train, evaluate and export.
+Each has a folder in the workspace and a run in MLflow below the step's run. Finished ones are not repeated. Used by the stages
+train, evaluate and export.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pelagos_contract.training import SeedResult
 from pelagos_pipelines.steps.runs import Part, Run
 
 TRAINED, EVALUATED = "train", "evaluation"
-"""Names of the states that the stages leave."""
+"""Names of the states that the stages write."""
 
 
 def trainings(run: Run) -> list[Run]:
-    """One for each seed; the run itself when there is one."""
+    """One training for each seed; only the run itself if there is one seed."""
     if len(run.request.seeds) < 2:
         return [run]
     return [
@@ -33,28 +33,28 @@ def trainings(run: Run) -> list[Run]:
 
 
 def model_of(run: Run) -> Run:
-    """The training whose model is packaged, once all are trained: the run itself when it is the only one."""
+    """The training whose model is packaged, once all are trained; the run itself if it is the only one."""
     seed = run.read(TRAINED).get("seed")
     return next((each for each in trainings(run) if each.request.seed == seed), run)
 
 
 class Told:
-    """How far each training is, for those who watch; of a run with one seed nothing is told."""
+    """Reports the progress of each training, unless the run has only one seed."""
 
     def __init__(self, run: Run, each: Sequence[Run]) -> None:
-        """As the states that are there have it."""
+        """Start from the states of earlier attempts."""
         self._run = run
         self._now = {one.request.seed: _progress(one) for one in each} if len(each) > 1 else {}
         self._tell()
 
     def becomes(self, training: Run, state: SeedState) -> None:
-        """It has come to a state."""
+        """Report that a training has entered a state."""
         if training.request.seed in self._now:
             self._now[training.request.seed] = _progress(training).model_copy(update={"state": state})
             self._tell()
 
     def epoch(self, training: Run, epoch: int) -> None:
-        """It has ended an epoch."""
+        """Report that a training has finished an epoch."""
         seed = training.request.seed
         if seed in self._now:
             self._now[seed] = self._now[seed].model_copy(update={"epoch": epoch})
@@ -67,7 +67,7 @@ class Told:
 
 @contextmanager
 def named(run: Run) -> Iterator[None]:
-    """A refusal of one training of several says which it was."""
+    """Add the name of the training to refusals in the block, if it is one of several."""
     try:
         yield
     except RefusedError as refused:
@@ -78,9 +78,10 @@ def named(run: Run) -> Iterator[None]:
 
 
 def trained(run: Run) -> dict[str, Any]:
-    """The state of the stage train, of all together: means of the metrics, and the checkpoint of the fittest training.
+    """The joint state of the stage train: means of the metrics, and the checkpoint of the fittest training.
 
-    That has the highest ``fitness`` on the validation split, and the test split has no say; of equals it has the lowest seed.
+    That is the one with the highest ``fitness`` on the validation split, and among equals the lowest seed. The test split does
+    not matter.
     """
     from pelagos_pipelines.training.progress import fitness
 
@@ -88,13 +89,13 @@ def trained(run: Run) -> dict[str, Any]:
     seed = min(states, key=lambda each: (_descending(fitness(states[each]["metrics"], run.request.task)), each))
     means, deviations = together([state["metrics"] for state in states.values()])
     chosen = {name: states[seed][name] for name in ("epochs", "bestEpoch", "bestSha256")}
-    # What all began with is the same; earlier releases say nothing of it.
+    # All trainings start from the same weights, so one state's warnings are enough. States of earlier releases have none.
     chosen["warnings"] = states[seed].get("warnings", [])
     return chosen | {"metrics": _known(means), "deviations": deviations, "seed": seed}
 
 
 def evaluated(run: Run, at: float) -> dict[str, Any]:
-    """The state of the stage evaluate, of all together."""
+    """The joint state of the stage evaluate."""
     each = [(one.request.seed, one.read(TRAINED), one.read(EVALUATED)) for one in trainings(run)]
     chosen = run.read(TRAINED)
     means, deviations = together([state["metrics"] for _, _, state in each])
@@ -125,7 +126,7 @@ def evaluated(run: Run, at: float) -> dict[str, Any]:
 
 
 def together(each: Sequence[Mapping[str, float | None]]) -> tuple[dict[str, float | None], dict[str, float]]:
-    """Means and sample standard deviations (n - 1) of metrics; of one that any training lacks, the mean is None."""
+    """Means and sample standard deviations (n - 1) of metrics. The mean is None for a metric that any training lacks."""
     names = dict.fromkeys(name for metrics in each for name in metrics)
     found = {name: [metrics.get(name) for metrics in each] for name in names}
     whole = {name: _numbers(values) for name, values in found.items()}
@@ -134,7 +135,7 @@ def together(each: Sequence[Mapping[str, float | None]]) -> tuple[dict[str, floa
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:
-    """All of them; none when one is missing."""
+    """All values as numbers; an empty list if any is missing or not finite."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     return known if len(known) == len(values) else []
 

@@ -1,8 +1,8 @@
-"""Several trainings of a run at the same time, which share cores and GPUs: trials of a search. Part of the stage train.
+"""Runs several trainings of a run concurrently, sharing cores and GPUs: trials of a search. Part of the stage train.
 
-Each computes in a process of its own, which dies with the step. All else that belongs to a training (its history, its record, its
-place in the storage) is done in the step, by a thread for each; of these one works at a time, while the others wait for what
-their processes have to tell. So nothing in the step has to expect that another thread is at work.
+Each computes in a process of its own, which is killed with the step. Everything else (history, tracking, storage) is done in the
+step, by one thread per training. Only one of these threads works at a time, while the others wait for messages of their
+processes. So no other code in the step needs to be thread-safe.
 """
 
 from __future__ import annotations
@@ -29,40 +29,40 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class HaltedError(Exception):
-    """The training was ended since another one failed of what speaks against none of them alone."""
+    """The training was ended because another one has failed for a cause that concerns all of them."""
 
 
 @dataclass(frozen=True)
 class _Seat:
-    """What one training has of the machine. No GPUs: there are none."""
+    """One training's part of the machine; ``gpus`` is empty if there are none."""
 
     cpu: int
     gpus: Sequence[str]
 
     def variables(self, training: Run) -> dict[str, str]:
-        """Of its process. Trainings at the same time must not share settings of ultralytics, which they write."""
+        """Environment variables for the process. Concurrent trainings must not share the settings that ultralytics writes."""
         found = {"YOLO_CONFIG_DIR": str(training.workspace / "ultralytics")}
         return found | ({_VISIBLE: ",".join(self.gpus)} if self.gpus else {})
 
 
 class SideBySide:
-    """Up to ``count`` trainings of a run; on one machine with fewer GPUs, as many as there are GPUs."""
+    """Runs up to ``count`` trainings at a time; if there are fewer GPUs, only as many as there are GPUs."""
 
     def __init__(self, run: Run, count: int) -> None:
-        """Share what the run may use of this machine evenly. Its framework is loaded."""
+        """Divide the cores and GPUs that the run may use evenly. The run's framework must be loaded."""
         cores, gpus = run.request.resources.cpu, _gpus(run.request.resources.gpus)
         width = min(count, len(gpus)) if gpus else count
         each = len(gpus) // width
-        # As many cores as if all could begin: a trial must not depend on how many GPUs there are.
+        # Cores are divided by ``count``, not by ``width``, because a trial must not depend on the number of GPUs.
         self._free = [_Seat(max(cores // count, 1), gpus[i * each : (i + 1) * each]) for i in range(width)]
         self._width, self._workspace = width, run.places.workspace
         self._turn, self._is_halted = threading.Lock(), False
         self._heard, self._halt = Pipe(duplex=False)
 
     def perform(self, works: Sequence[Callable[[], None]]) -> None:
-        """Do all of it, in the order given where not all can begin. When one fails the others are ended.
+        """Call all functions, concurrently, and start them in the given order. When one fails, the others are ended.
 
-        Raises: what the first one that failed did.
+        Raises the error of the first one that failed.
         """
         with ThreadPoolExecutor(self._width, "trial") as pool:
             going = [pool.submit(self._take_turn, work) for work in works]
@@ -71,15 +71,15 @@ class SideBySide:
                     ended.result()
             except BaseException:
                 self._is_halted = True
-                # All listen to it, and none takes it away.
+                # Every thread waits on this pipe, and none receives from it, so the message stays visible to all.
                 self._halt.send(None)
                 raise
 
     def train(self, training: Run, job: Job, history: TrainingHistory) -> int:
-        """As `families.Family.train`, in a process of its own. Called by what `perform` does.
+        """Like `families.Family.train`, in a process of its own. Called by the functions passed to `perform`.
 
         Raises:
-            HaltedError: another one has failed.
+            HaltedError: another training has failed.
             RefusedError, ProcessFailedError: see processes.train_apart.
         """
         from pelagos_pipelines.training import processes
@@ -102,12 +102,16 @@ class SideBySide:
 
     def _take_turn(self, work: Callable[[], None]) -> None:
         with self._turn:
-            # One that waited to begin has nothing to end.
+            # A training that has not begun needs no ending.
             if not self._is_halted:
                 work()
 
     def _wait(self, folder: str, connections: Sequence[Connection], left: float | None) -> Sequence[Any]:
-        """Let the others work until a process of this training has something to tell; it writes nothing before it is answered."""
+        """Let other threads work until a process of this training sends a message.
+
+        The process is computing, and may write checkpoints, so its folder is marked as changing for `Place.push`. It writes
+        nothing between its message and our answer, while this thread has the turn.
+        """
         self._workspace.changing.add(folder)
         self._turn.release()
         try:
@@ -121,7 +125,7 @@ class SideBySide:
 
 
 def _gpus(asked: int) -> list[str]:
-    """The GPUs that a run may use, as CUDA names them: of those that are there as many as it asks for, or one."""
+    """The GPUs that a run may use, by CUDA's names: as many as requested and available, at least one if there are any."""
     import torch
 
     if not torch.cuda.is_available():

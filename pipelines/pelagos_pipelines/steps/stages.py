@@ -1,6 +1,6 @@
-"""A step of a training: several stages, one after the other, in one process. Called by the components of the flow training.
+"""A step of a training: runs several stages, one after another, in one process. Called by the components of the flow training.
 
-The workspace, the dataset version and the framework, which takes seconds to load, are there once for all of them.
+The stages share the workspace, the dataset version and the framework, which takes seconds to load.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ STAGES: Mapping[str, Callable[[runs.Run], None]] = {
     "evaluate": evaluate.stage,
     "export": export.stage,
 }
-"""Each returns at once when an attempt of its run has finished it."""
+"""The stages by name. Each returns at once if an attempt of its run has finished it."""
 
 
 def perform(  # noqa: PLR0913, PLR0917 - the parameters of the contract
@@ -27,11 +27,11 @@ def perform(  # noqa: PLR0913, PLR0917 - the parameters of the contract
     tracking_uri: str,
     tracking_run: str,
 ) -> None:
-    """Do the named stages, in this order.
+    """Run the named stages, in this order.
 
     Raises:
         RefusedError: a person must change the input; ``failure.json`` says what.
-        TrackingError: MLflow could not be reached; what is done will not be repeated.
+        TrackingError: MLflow could not be reached; finished work will not be repeated.
     """
     with runs.running(request, data_root, store, report, workspace, tracking_uri, tracking_run) as run:
         for stage in stages:

@@ -1,4 +1,4 @@
-"""What a training starts from: the user's checkpoint, brought here, and what was taken of it. Called by the step train."""
+"""Fetches the user's checkpoint that a training starts from, and records what was taken from it. Called by the step train."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ if TYPE_CHECKING:
     from pelagos_contract.training import Weights
 
 LAST = "last.pt"
-"""What trainings go on from, as families.Job has it."""
+"""The checkpoint that trainings continue from, see families.Job."""
 STATE = "start"
-"""What was taken of the checkpoint: only the first attempt reads it, further ones go on from our own."""
+"""The state that says what was taken. Only the first attempt reads the user's checkpoint; later ones continue from our own."""
 
 
 class Start:
-    """The checkpoint that the request of a run names, brought when the first training needs it."""
+    """The checkpoint that a run's request names, fetched when the first training needs it."""
 
     def __init__(self, run: runs.Run) -> None:
-        """Nothing is asked yet."""
+        """Fetch nothing yet."""
         self._run = run
         self._brought: Path | None = None
 
     def of(self, training: runs.Run) -> Path | None:
-        """A verified copy for a training that begins; one that has a checkpoint of ours goes on from that alone.
+        """A verified copy for a training that begins; None for one that continues from our own checkpoint.
 
         Raises:
             RefusedError: CHECKPOINT_INVALID.
-            FetchError, StorageError, TrackingError: its place is away.
+            FetchError, StorageError, TrackingError: the server is unavailable.
         """
         if self._run.request.model.weights is None or (training.checkpoints / LAST).is_file():
             return None
@@ -54,23 +54,23 @@ def _copy(run: runs.Run) -> Path:
 
 
 def note(run: runs.Run) -> None:
-    """Keep what a family took of the checkpoint, if it has done so by now."""
+    """Record what the family has taken from the checkpoint, once it has done so."""
     from pelagos_pipelines.training import checkpoints
 
     if run.request.model.weights is None or run.finished(STATE):
         return
-    # Of an attempt on this machine that ended before it could note that, too.
+    # Also found if an earlier attempt on this machine ended before it could record it.
     if (taken := checkpoints.taken(_copy(run))) is not None:
         run.note(STATE, {"words": str(taken), "isWhole": taken.taken == taken.wanted and not taken.unused})
 
 
 def described(run: runs.Run) -> dict[str, str]:
-    """Parameters that say what was taken."""
+    """Parameters for the tracked run that say what was taken."""
     return {"weights.taken": _noted(run)["words"]} if _noted(run) else {}
 
 
 def warnings(run: runs.Run) -> list[str]:
-    """What people should know of it: nothing when all of the checkpoint became all of the model."""
+    """A warning about what was taken; none if the whole checkpoint became the whole model."""
     noted = _noted(run)
     return [f"model.weights: {noted['words']}"] if noted and not noted["isWhole"] else []
 

@@ -1,4 +1,4 @@
-"""Tells how far a step is: writes the progress document of its run. Used by the stages, which go on where that fails."""
+"""Reports the progress of a step in a document of its run. Used by the stages, which continue if that fails."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from pelagos_pipelines.storage import Place, StorageError, StorageRefusedError
 log = logging.getLogger(__name__)
 
 PAUSE = 60.0
-"""Seconds without another try after one that failed: a storage that is away must not hold up the work."""
+"""Seconds after a failed write before the next one: an unavailable storage must not delay the work."""
 
 
 class Telling:
-    """The stages of one attempt, kept in the folder of its report; without one, nobody is told."""
+    """The progress of one attempt, written to the folder of its report; without a place, nothing is written."""
 
     def __init__(self, place: Place | None = None) -> None:
-        """Go on from what an earlier step of this attempt told. The place has been pulled."""
+        """Continue from what an earlier step of this attempt reported. The place must have been pulled."""
         self._place = place
         before = _told_before(place) if place is not None else Progress()
         self._now = Progress(ended=before.ended)
@@ -41,7 +41,7 @@ class Telling:
         self._began = self._told = self._again = float("-inf")
 
     def enter(self, stage: Stage, total: int | None = None) -> None:
-        """Another stage begins, with ``total`` epochs or images; the same one goes on."""
+        """Begin a stage with ``total`` epochs or images. Does nothing if the stage has begun already."""
         if stage is self._now.stage:
             return
         self._now = Progress(stage=stage, since=round(time.time(), 3), ended=self._ended())
@@ -50,37 +50,37 @@ class Telling:
         self._tell()
 
     def count(self, done: int, total: int) -> None:
-        """So many of the stage's epochs or images are done. Call it as often as you like."""
+        """Report how many epochs or images of the stage are done. Written once per PERIOD at most, so it may be called often."""
         self._counted = {"done": done, "total": total or None}
         if time.monotonic() - self._told >= PERIOD:
             self._tell()
 
     def count_bytes(self, done: int, total: int) -> None:
-        """The same of bytes; ``total`` 0: nobody knows."""
+        """Like `count`, for bytes; ``total`` is 0 if it is not known."""
         self._counted = {"bytes_done": done, "bytes_total": total or None}
         if time.monotonic() - self._told >= PERIOD:
             self._tell()
 
     def seeds(self, trainings: Sequence[SeedProgress]) -> None:
-        """How far each of several trainings is; told at once when one of them has come to another state."""
+        """Report the progress of several trainings; written at once if one of them has entered another state."""
         before, self._seeds = self._seeds, list(trainings)
         if before is None or [each.state for each in before] != [each.state for each in trainings]:
             self._tell()
 
     def search(self, told: SearchProgress) -> None:
-        """How far a search is; told at once when a trial has begun or ended."""
+        """Report the progress of a search; written at once if a trial has begun or ended."""
         before, self._search = self._search, told
         if before is None or [each.state for each in before.history] != [each.state for each in told.history]:
             self._tell()
 
     def left_out(self, told: LeftOutProgress) -> None:
-        """How far trainings without one group each are; told at once when one of them has come to another state."""
+        """Report the progress of trainings without one group each; written at once if one has entered another state."""
         before, self._left_out = self._left_out, told
         if before is None or [each.state for each in before.groups] != [each.state for each in told.groups]:
             self._tell()
 
     def close(self) -> None:
-        """The step has done its part. One that breaks leaves where it was."""
+        """End the last stage: the step is done. A step that fails does not call this, and leaves its stage in the document."""
         self._now, self._counted = Progress(ended=self._ended()), {}
         self._tell()
 
@@ -112,7 +112,7 @@ class Telling:
 def _told_before(place: Place) -> Progress:
     found = sealing.document(place.folder / DOCUMENT)
     content = sealing.opened(found, sealing.PROGRESS)
-    # Without a key nobody knows of which attempt it is.
+    # Without a key for seals it is unknown which attempt wrote it.
     if content is None or sealing.sealer() is None or not sealing.is_of_this_attempt(found):
         return Progress()
     return understood(content) or Progress()

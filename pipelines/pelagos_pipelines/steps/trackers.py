@@ -1,4 +1,4 @@
-"""What all stages of a training tell those who track it: its cost until now; Weights & Biases, where that is asked for."""
+"""What all stages of a training report to trackers: the cost until now, and to Weights & Biases if requested."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def told(meter: Meter, tracker: Tracker) -> Cost:
-    """The cost, told at the seconds that it was computed until now; the last is that of all stages and attempts."""
+    """Send the cost until now, at the seconds of computing as its step. The last one covers all stages and attempts."""
     cost = meter.total()
     tracker.metrics(cost.figures(), round(cost.seconds), time.time())
     said = {
@@ -31,9 +31,9 @@ def told(meter: Meter, tracker: Tracker) -> Cost:
 
 
 def wandb_of(run: Run, config: Mapping[str, str], *, is_trial: bool = False) -> WandbRun:
-    """What tells Weights & Biases of the training, made with ``config``, where its TrainingRun asks for that.
+    """The reports of the training, with its ``config``, to Weights & Biases, if its TrainingRun asks for them.
 
-    Each of several seeds is a run there; of the trials of a search nobody is told.
+    Each of several seeds is a run there; trials of a search are not reported.
     """
     from pelagos_pipelines.training.wandb_run import WandbRun
 

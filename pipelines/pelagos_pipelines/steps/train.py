@@ -1,4 +1,4 @@
-"""The stage train: a dataset version to the checkpoint of the best epoch, tracked, from the last checkpoint if there is one."""
+"""The stage train: trains on a dataset version, continuing from the last checkpoint, and keeps that of the best epoch."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 STEP = "train"
 _LONGEST = 500
-"""Characters of a parameter: as many as any MLflow server takes."""
+"""The most characters of a parameter that every MLflow server accepts."""
 _EVENTS_SECONDS = 60.0
-"""At least so long lies between two times that MLflow gets the event file of a training that goes on."""
+"""The least seconds between two uploads of a running training's event file to MLflow."""
 
 
 def train(  # noqa: PLR0913, PLR0917 - the parameters of the contract
     request: str, data_root: str, store: str, report: str, workspace: str, tracking_uri: str, tracking_run: str
 ) -> None:
-    """Train and leave ``train.json`` with the number of epochs and the metrics of the best one.
+    """Train, and write ``train.json`` with the number of epochs and the metrics of the best one.
 
     Raises:
         RefusedError: a person must change the input; ``failure.json`` says what.
@@ -52,7 +52,7 @@ def train(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 
 
 def stage(run: runs.Run) -> None:
-    """As `train`, in a step that does more."""
+    """Like `train`, as one stage of a step."""
     leaving_out.plan(run)
     if not all(map(_is_finished, seeds.trainings(run))):
         run.telling.enter(Stage.PREPARATION)
@@ -67,9 +67,9 @@ def stage(run: runs.Run) -> None:
 
 
 def _show_chosen(run: runs.Run) -> None:
-    """The curves and the checkpoint of the training whose model is packaged stand beside the figures of all.
+    """Add the curves and the checkpoint of the training whose model is packaged to the run above all trainings.
 
-    It is this run that registered models name, and whose checkpoint other trainings start from.
+    Registered models name that run, and other trainings start from its checkpoint.
     """
     tracker, model = run.tracker(), seeds.model_of(run)
     best_sha256 = run.read(STEP)["bestSha256"]
@@ -80,7 +80,7 @@ def _show_chosen(run: runs.Run) -> None:
 
 
 def _train_all(run: runs.Run, prepared: _Prepared, whole: Whole) -> None:
-    """With each seed, those that are finished left out."""
+    """Train with each seed, except those that are finished."""
     trainings = seeds.trainings(run)
     told, planned = seeds.Told(run, trainings), run.request.hyperparameters.epochs
     if len(trainings) > 1:
@@ -108,7 +108,7 @@ def _train_all(run: runs.Run, prepared: _Prepared, whole: Whole) -> None:
 
 
 def _train_without(run: runs.Run) -> None:
-    """A model without each group, where that is asked for; those that are finished are left out."""
+    """Train a model without each group, if requested, except those that are finished."""
     trainings = leaving_out.trainings(run)
     if all(map(_is_finished, trainings)):
         return
@@ -134,7 +134,7 @@ def _train_without(run: runs.Run) -> None:
 
 
 def _searched(run: runs.Run, search: Search, prepared: _Prepared, whole: Whole) -> runs.Run:
-    """The run with the best hyperparameters, once all trials are done."""
+    """Run all trials, and return the run with the best hyperparameters."""
     most = search.epochs_of_trials(run.request.hyperparameters.epochs)
     beside = SideBySide(run, search.width) if search.width > 1 else None
 
@@ -156,7 +156,7 @@ def _searched(run: runs.Run, search: Search, prepared: _Prepared, whole: Whole) 
     trials = searching.Trials(run, search, train, at_epoch, beside.perform if beside else searching.one_after_the_other)
     whole.enter(Stage.SEARCH)
     if beside is not None and whole.tracker is not None:
-        # What the machine does is done for all trials: nothing tells which of them takes how much of it.
+        # The machine's load is that of all trials together, and cannot be attributed to single ones.
         run.meter.tell(whole.tracker.metrics)
     best = trials.perform(ended)
     if beside is not None:
@@ -171,7 +171,7 @@ def _searched(run: runs.Run, search: Search, prepared: _Prepared, whole: Whole) 
 
 
 def _take(run: runs.Run, best: runs.Run, prepared: _Prepared) -> None:
-    """What `_train` leaves, of a training that has been made as a trial."""
+    """Write what `_train` would, for a training that was already done as a trial."""
     from pelagos_pipelines.training import event_files
     from pelagos_pipelines.training.training_history import TrainingHistory
 
@@ -193,7 +193,7 @@ def _take(run: runs.Run, best: runs.Run, prepared: _Prepared) -> None:
 
 
 def _is_finished(run: runs.Run) -> bool:
-    """Whether an attempt of this run has trained, and its best checkpoint is there as it left it."""
+    """Whether an attempt of this run has finished the training, and its best checkpoint is unaltered."""
     if not run.finished(STEP):
         return False
     try:
@@ -205,7 +205,7 @@ def _is_finished(run: runs.Run) -> bool:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What all trainings of a run begin with: the request with its dataset on this machine, the truth, a user's checkpoint."""
+    """The common input of a run's trainings: the request with its dataset on this machine, ground truth, family, checkpoint."""
 
     request: TrainingRequest
     known: GroundTruth
@@ -238,16 +238,16 @@ def _train(
     is_trial: bool = False,
     beside: SideBySide | None = None,
 ) -> None:
-    """Call ``begin`` before the first epoch and ``after`` each; one that raises ends the training, which MLflow is told.
+    """Train one training. Calls ``begin`` before the first epoch and ``after`` after each, which may raise to end the training.
 
-    ``beside``: others are trained at the same time.
+    ``beside`` is given if other trainings run concurrently.
     """
     from pelagos_pipelines.training import event_files
     from pelagos_pipelines.training.families import Job
     from pelagos_pipelines.training.training_history import TrainingHistory
 
     run.checkpoints.mkdir(parents=True, exist_ok=True)
-    # Before history and checkpoints are read, which a family goes on from without asking where they come from.
+    # Done before history and checkpoints are read, because a family continues from them without checking their origin.
     run.forget_strangers()
     start = prepared.start.of(run)
     tracker = run.tracker()
@@ -295,7 +295,7 @@ def _train(
 
 @dataclass(frozen=True)
 class _Followed:
-    """Who is told of a training, and of what. ``is_metered``: of the machine, too, which it has for itself."""
+    """The trackers and the history of a training. ``is_metered``: it has the machine to itself, and reports its load."""
 
     tracker: Tracker
     wandb: WandbRun
@@ -304,30 +304,30 @@ class _Followed:
 
 
 def _leave(run: runs.Run, prepared: _Prepared, followed: _Followed, number: int, *, is_trial: bool) -> None:
-    """Bring what was trained to safety and to MLflow, and note that it is; epoch ``number`` was the best."""
+    """Copy the training to safe storage and to MLflow, and mark it as finished. Epoch ``number`` was the best."""
     from pelagos_pipelines.training import event_files
 
     tracker, history, events = followed.tracker, followed.history, run.events / names.TRAINING
-    # The process of before may have ended between the last checkpoint and this.
+    # Written again, because an earlier process may have ended between the last checkpoint and its event file.
     event_files.write(events, event_files.of_training(history.epochs))
-    # The storage may have been away after the last epochs: MLflow is told of them when they are safe, and not before.
+    # The storage may have been unavailable after the last epochs. They are sent to MLflow only once they are safe.
     starting.note(run)
     run.keep()
     history.send()
     best_sha256 = sealing.digest_of(run.checkpoints / "best.pt")
     tracker.describe(starting.described(run), {CHECKPOINT_SHA256_TAG: best_sha256})
     if not is_trial:
-        # Other trainings may start from it: see remote_weights.
+        # Other trainings may start from this artifact, see remote_weights.
         tracker.file(run.best(best_sha256), "checkpoint")
     tracker.file(events, names.FOLDER)
     if followed.is_metered:
         run.meter.tell(None)
     if run.part is None:
         trackers.told(run.meter, tracker)
-    followed.wandb.finish(tracker, history.epochs)  # what is missed, the evaluation tells with the rest
+    followed.wandb.finish(tracker, history.epochs)  # failures are reported by the evaluation, with the rest
     if is_trial:
         tracker.end("FINISHED")
-    # Finished is what MLflow has. Without it the step fails, and the next attempt finds the training done.
+    # The training counts as finished only once MLflow has everything. If this fails, the next attempt finds all epochs done.
     tracker.flush()
     best = next(epoch for epoch in history.epochs if epoch.number == number)
     state = {"epochs": len(history.epochs), "bestEpoch": best.number, "metrics": best.metrics}
@@ -339,7 +339,7 @@ def _leave(run: runs.Run, prepared: _Prepared, followed: _Followed, number: int,
 
 
 def _forget_unneeded(run: runs.Run) -> None:
-    """Of each of many trainings that are over, the checkpoint to go on from would only fill the storage."""
+    """Remove the checkpoints that a finished training no longer needs: with many trainings they would fill the storage."""
     for path in run.checkpoints.rglob("*"):
         if path.is_file() and path.name.strip(".").split(".")[0] != "best":
             path.unlink()
@@ -347,7 +347,7 @@ def _forget_unneeded(run: runs.Run) -> None:
 
 @contextmanager
 def _keeping_what_there_is(run: runs.Run, history: TrainingHistory, tracker: Tracker) -> Iterator[None]:
-    """Of a training that fails after some epochs: tell the figures of the best one, and wait until MLflow has all of them."""
+    """If the training fails after some epochs, report the metrics of the best one, and wait until MLflow has all epochs."""
     from pelagos_pipelines.training.tracking import TrackingError
 
     try:
@@ -358,13 +358,13 @@ def _keeping_what_there_is(run: runs.Run, history: TrainingHistory, tracker: Tra
             ended = f"the training{name} ended in epoch {history.told + 1}"
             words = f"{ended}: figures are those of epoch {best.number}, its best one"
             run.measured.update(metrics=best.metrics, warnings=[words])
-            with suppress(TrackingError):  # What the person has to know is in the refusal.
+            with suppress(TrackingError):  # the refusal is what the person must know
                 tracker.flush()
         raise
 
 
 def _require_heeded(known: GroundTruth, family: Family) -> None:
-    """A family of before knows nothing of what a dataset may declare, and its models would say nothing of that."""
+    """Refuse a dataset that declares something which the family does not support: its models would silently ignore it."""
     description = family.DESCRIPTION
     declared = (
         ("preprocessing.normalization", known.statistics, description.normalizes),
@@ -382,7 +382,7 @@ def _require_heeded(known: GroundTruth, family: Family) -> None:
 
 
 def _applied(known: GroundTruth, family: Family, parameters: Hyperparameters) -> dict[str, str]:
-    """What is done to training images, and how often an epoch shows them, for the record of the training."""
+    """The augmentation of training images, and how often an epoch shows them, for the training's record."""
     altered: dict[str, str] = {}
     if family.DESCRIPTION.augments:
         found = cast("Augmenting", family).applied(known.augmentation, parameters)
@@ -405,7 +405,7 @@ def _applied(known: GroundTruth, family: Family, parameters: Hyperparameters) ->
 
 
 def parameters(request: TrainingRequest) -> dict[str, str]:
-    """What the training is made with, for its record wherever it is tracked."""
+    """The training's parameters, for its record in every tracker."""
     dataset = request.dataset
     found = request.hyperparameters.model_dump(by_alias=True, exclude_none=True) | {
         "architecture": request.model.architecture,
@@ -420,7 +420,7 @@ def parameters(request: TrainingRequest) -> dict[str, str]:
 
 
 def _processes(request: TrainingRequest) -> str:
-    """How many share the training in this attempt."""
+    """The number of processes that share the training in this attempt."""
     from pelagos_pipelines.training import processes
     from pelagos_pipelines.training.families import offered
 
@@ -428,14 +428,14 @@ def _processes(request: TrainingRequest) -> str:
 
 
 def _describe(run: runs.Run, tracker: Tracker, applied: Mapping[str, str]) -> None:
-    """Parameters, environment and lineage: enough to repeat the run and to know what it used."""
+    """Record parameters, environment and lineage: enough to repeat the run, and to know what it used."""
     from pelagos_pipelines.preparation.judging import kept
     from pelagos_pipelines.training import environment
     from pelagos_pipelines.training.families import offered
     from pelagos_pipelines.training.tracking import DatasetUse
 
     dataset = run.request.dataset
-    if run.part is not None:  # the rest is said of the run above it
+    if run.part is not None:  # the rest is recorded with the run above it
         tracker.describe(parameters(run.request), {})
         tracker.dataset(DatasetUse(dataset.name, dataset.version, dataset.uri, "training"))
         return

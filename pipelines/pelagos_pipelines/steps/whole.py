@@ -1,6 +1,6 @@
-"""How far a run is as a whole, that has more than one training: all its epochs together. Used by the stage train.
+"""Reports the progress of a run with several trainings as a whole: all their epochs together. Used by the stage train.
 
-What early stopping and pruning leave out counts as done when the training is.
+Epochs that early stopping or pruning skips count as done when the training is done.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Whole:
-    """Counts for those who watch; ``tracker`` tells MLflow of the run above its trainings, None where there is only one."""
+    """Counts the epochs of all trainings. ``tracker`` reports to the MLflow run above them, None if there is only one."""
 
     def __init__(self, run: Run) -> None:
-        """Of a run whose framework is loaded."""
+        """Plan the epochs of a run, whose framework must be loaded."""
         request = run.request
         searched, trained = planned_epochs(request.search, request.hyperparameters.epochs, max(len(request.seeds), 1))
         self._run, self._before = run, {Stage.SEARCH: 0, Stage.TRAINING: searched}
@@ -29,11 +29,11 @@ class Whole:
         self.tracker: Tracker | None = run.tracker() if searched or len(request.seeds) > 1 else None
 
     def enter(self, stage: Stage) -> None:
-        """Trials, or trainings, begin or go on."""
+        """Enter a stage: trials, or trainings."""
         self._run.telling.enter(stage, self._planned[stage])
 
     def count(self, stage: Stage, done: int, seconds: float | None = None) -> None:
-        """So many epochs of the stage are done, the last in so many seconds."""
+        """Report that ``done`` epochs of the stage are finished, the last one in ``seconds``."""
         self._run.telling.count(done, self._planned[stage])
         if self.tracker is not None:
             together = self._before[stage] + done
@@ -41,14 +41,14 @@ class Whole:
             self.tracker.metrics({"progress/epoch": float(together)} | pace, together, time.time())
 
     def end(self) -> None:
-        """All trainings are done, whatever was left out of them."""
+        """Report that all trainings are done, including skipped epochs."""
         if self.tracker is not None:
             self.count(Stage.TRAINING, self._planned[Stage.TRAINING])
-            # What all of them took: nothing tells which of them took how much of it.
+            # The cost of all trainings together, because it cannot be attributed to single ones.
             trackers.told(self._run.meter, self.tracker)
         self.flush()
 
     def flush(self) -> None:
-        """Wait until MLflow knows it."""
+        """Wait until MLflow has everything."""
         if self.tracker is not None:
             self.tracker.flush()
