@@ -1,6 +1,6 @@
 """Draws the differences between two dataset versions as one picture: some images of each kind, with their changes marked.
 
-Called by comparing.py. Colours are those of Okabe and Ito. Former outlines are dashed, so that they can be told without colours.
+Called by comparing.py. Colours are those of Okabe and Ito. Former outlines are dashed, so that colours are not needed.
 """
 
 from __future__ import annotations

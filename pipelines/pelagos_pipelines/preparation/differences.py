@@ -34,7 +34,7 @@ class Side:
 
 
 class Kind(StrEnum):
-    """What became of an annotation of an image that both versions have."""
+    """The kind of change of an annotation, in an image that both versions have."""
 
     ADDED = "added"
     REMOVED = "removed"

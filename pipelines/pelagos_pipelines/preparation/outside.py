@@ -144,7 +144,7 @@ def _nothing_left(dropped: Sequence[str]) -> RefusedError:
 
 
 def _cut_box(box: Box, width: int, height: int) -> Box | None:
-    """The part of a box that lies on the image; None if that is less than `placing.OVERHANG` pixels wide or high."""
+    """The part of a box on the image; None if that is narrower or lower than `placing.OVERHANG` pixels."""
     left, top = max(box.x, 0.0), max(box.y, 0.0)
     right, bottom = min(box.x + box.width, float(width)), min(box.y + box.height, float(height))
     if right - left < placing.OVERHANG or bottom - top < placing.OVERHANG:
@@ -153,7 +153,7 @@ def _cut_box(box: Box, width: int, height: int) -> Box | None:
 
 
 def cut_shape(shape: Shape, width: int, height: int) -> Shape | None:
-    """The part of a shape that lies on an image; None if that is less than `placing.OVERHANG` pixels wide or high.
+    """The part of a shape on an image; None if that is narrower or lower than `placing.OVERHANG` pixels.
 
     Also None for a turned rectangle, which would not be one after cutting.
     """

@@ -89,7 +89,7 @@ def become(descriptors: Descriptors, limits: dict[str, int], tasks: ModuleType) 
     try:
         zygote = os.getppid()
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        # The death signal is not sent for a parent that ended before prctl was called. Then nobody would ever end this child.
+        # The death signal is not sent for a parent that ended before prctl was called. Then nothing would ever end this child.
         if os.getppid() == zygote:
             _give_up(descriptors, limits)
             _serve(_Place(descriptors, limits, tasks))

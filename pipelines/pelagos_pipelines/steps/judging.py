@@ -299,7 +299,7 @@ def _tell(
     tracker.flush()
     with registering.asking(request.tracked.uri) as client:
         client.set_terminated(run_id)
-        # The tag comes last, so that whoever sees it also finds the figures.
+        # The tag comes last, so that the figures are there for anyone who sees it.
         if named.model:
             client.set_model_version_tag(named.model, named.version, EVALUATED_TAG, tags[EVALUATED_TAG])
     return run_id

@@ -57,7 +57,7 @@ class Login:
     def connect(self, place: tuple[str, str]) -> S3Store:
         """A client for the bucket and prefix ``place``.
 
-        Our own AWS_ variables are removed while it is created: obstore would read them, and send our credentials to a stranger.
+        Our own AWS_ variables are removed while it is created: obstore would read them, and send our credentials to that server.
         """
         ours = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("AWS_")}
         try:
@@ -161,6 +161,7 @@ class Bucket:
                 )
 
         target.parent.mkdir(parents=True, exist_ok=True)
+        # A random name, because steps that share a disk may download the same object at the same time.
         with disk.written(target.with_name(f".{uuid4().hex}.partial")) as partial:
             _trying(once)
             partial.replace(target)

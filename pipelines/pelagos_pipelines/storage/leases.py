@@ -35,6 +35,7 @@ class Lease:
         self._holder = uuid4().hex
         self._etag = ""
         self._renewals = 0
+        # The renewing thread and the step both call `confirm`, which compares with the ETag of the last write.
         self._lock = threading.Lock()
 
     def take(self) -> None:
@@ -85,6 +86,7 @@ class Lease:
         ended = threading.Event()
 
         def renew() -> None:
+            # Several times within TTL, so that one failed renewal does not lose the lease.
             while not ended.wait(TTL / 3):
                 try:
                     self.confirm()

@@ -288,6 +288,7 @@ def save_atomically(content: Any, path: Path) -> None:
 def replace_durably(partial: Path, path: Path, digest: str | None = None) -> None:
     """Move a written file over ``path`` once its bytes are on disk. ``digest`` is its SHA-256, computed here if not given."""
     with disk.written(partial):
+        # Without this, a power cut after the rename could leave the new name with incomplete content.
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         # The seal is written first, because a file without one counts as a stranger's. The seal also keeps earlier digests, so

@@ -118,6 +118,7 @@ def _train(share: Share, job: Job, history: TrainingHistory, count: int, way: Wa
                 _tell(process, (share, job, process.rank, count, Path(folder) / "store"))
             return _follow(started, history, way)
         finally:
+            # After a failure the others may wait for the process that failed, and would never end by themselves.
             for process in started:
                 process.popen.kill()
                 process.popen.wait()

@@ -1,7 +1,7 @@
 """Images with the masks of their objects on square canvases, as input for segmentation networks.
 
 Called by families that train on masks. Outlines are rotated, scaled and moved as points, and drawn afterwards, so that the masks
-of an altered image are as sharp as those of an unaltered one. The canvas is that of the server.
+of an altered image are as sharp as those of an unaltered one. The canvas is the same as in the server.
 """
 
 from __future__ import annotations

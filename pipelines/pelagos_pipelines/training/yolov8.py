@@ -136,7 +136,7 @@ class YoloV8:
             image,
             conf=thresholds.confidence,
             iou=thresholds.iou,
-            max_det=limit + 1,  # one more tells whether there are more
+            max_det=limit + 1,  # one more, to know whether there are more
             verbose=False,
             save=False,
             **more,

@@ -92,7 +92,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class Raster:
-    """A picture of ours, as PNG."""
+    """A picture that was drawn here, as PNG."""
 
     left: float
     top: float
@@ -102,7 +102,7 @@ class Raster:
 
     @property
     def svg(self) -> str:
-        """Its element."""
+        """The SVG element."""
         data = base64.b64encode(self.png).decode("ascii")
         return (
             f'<image href="data:image/png;base64,{data}" x="{self.left:g}" y="{self.top:g}" width="{self.width:g}"'
@@ -110,7 +110,7 @@ class Raster:
         )
 
     def draw(self, picture: Image.Image, top: float) -> None:
-        """On a picture whose part of ours begins at ``top``."""
+        """Draw on a picture in which the figure begins at ``top``."""
         size = round(self.width * SCALE), round(self.height * SCALE)
         with Image.open(io.BytesIO(self.png), formats=("PNG",)) as ours:
             picture.paste(
