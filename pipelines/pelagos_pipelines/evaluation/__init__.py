@@ -1,1 +1,1 @@
-"""Evaluation on the test split that training never saw: metrics by reference implementations, and figures."""
+"""Evaluation on the test split, which training never sees: metrics by reference definitions, and figures."""

@@ -1,6 +1,7 @@
-"""What spec.evaluation asks for about how sure a model is: found on validation alone, measured on the test split.
+"""Calibration and per-class thresholds as spec.evaluation asks: fitted on the validation split only, measured on the test split.
 
-Called by the step evaluate, between predicting and measuring, and by the evaluation of packages, which have it found already.
+Called by the step evaluate, between predicting and measuring, and by the evaluation of packages, in which they are already
+fitted.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ if TYPE_CHECKING:
 
 FILE = "calibration.json"
 FEWEST = 30
-"""Claims on validation from which a temperature is found: of fewer, chance decides."""
+"""Least number of claims on validation to fit a temperature; with fewer, chance decides."""
 ERROR, UNCALIBRATED = "ECE", "ECE-uncalibrated"
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What packages have: a ``scaling`` of scores, and ``thresholds`` by class; None: there is none. ``notes`` say why.
+    """The calibration in packages: a ``scaling`` of scores, and ``thresholds`` by class; None where ``notes`` say why not.
 
-    ``asked``: whether each of the two was to be found. ``validation``: what is to be told of how they were found.
+    The flags say which of the two was requested. ``validation`` is the report about how they were fitted.
     """
 
     labels: Sequence[str]
@@ -51,15 +52,15 @@ class Chosen:
 
     @property
     def confidences(self) -> tuple[float, ...] | None:
-        """What claims of each class need more than, where that was found."""
+        """The confidence that claims of each class must exceed; None without thresholds."""
         return None if self.thresholds is None else tuple(_least(self.thresholds, self.labels))
 
     def told(self, found: Sequence[Any]) -> list[Any]:
-        """Predictions with scores as a server tells them."""
+        """Predictions with the scores that a server would report."""
         return list(found) if self.scaling is None else [one.calibrated(self.scaling) for one in found]
 
     def document(self) -> dict[str, Any] | None:
-        """What steps and people are told; None when nothing was asked."""
+        """The report for steps and people; None when nothing was requested."""
         if self.validation is None:
             return None
         return {
@@ -72,7 +73,7 @@ class Chosen:
 def choose(
     asked: Evaluation, strategy: Strategy, labels: Sequence[str], samples: Sequence[Sample], found: Sequence[Any]
 ) -> Chosen:
-    """From ``found``, what the model says of the validation images ``samples``, before any scaling."""
+    """Fit from ``found``, the model's unscaled predictions for the validation images ``samples``."""
     if not (asked.calibration or asked.per_class_thresholds):
         return Chosen(labels)
     claims = strategy.claims(samples, found, len(labels))
@@ -107,13 +108,12 @@ def choose(
 def measured(
     chosen: Chosen, strategy: Strategy, samples: Sequence[Sample], found: Sequence[Any], folder: Path
 ) -> dict[str, float | None]:
-    """Metrics of the test split: the errors of calibration, and what depends on thresholds at those that were chosen.
+    """Metrics of the test split: calibration errors, and threshold-dependent metrics at the chosen thresholds.
 
-    ``found`` is before any scaling. None for one that the split says nothing about. The figure goes to ``folder``, and a
-    document with all of it.
-
+    ``found`` are unscaled predictions. Undefined metrics are None. The figure and a document with everything are written
+    to ``folder``.
     Raises:
-        OSError, FullError: the disk is full, among others.
+        OSError, FullError: for example a full disk.
     """
     is_calibrated = chosen.is_calibration_asked or chosen.scaling is not None
     claims = (
@@ -128,7 +128,7 @@ def measured(
         before, after = calibration.reliability(clear.confidence(), clear.right), None
         if chosen.scaling is not None:
             after = calibration.reliability(clear.confidence(chosen.scaling), clear.right)
-        # Of one class there is nothing to be sure of.
+        # With a single class, confidence has no meaning.
         is_telling = claims.logits.shape[1] > 1
         metrics[of_test(UNCALIBRATED)] = before.error if is_telling else math.nan
         metrics[of_test(ERROR)] = math.nan if after is None else after.error
@@ -143,7 +143,7 @@ def measured(
 
 
 def _scaling(claims: Claims, labels: Sequence[str]) -> tuple[str, Scaling | None]:
-    """Why there is none, or the scaling."""
+    """The reason why there is no scaling, or the scaling."""
     count, right = len(claims.right), int(claims.right.sum())
     if claims.logits.shape[1] < 2:
         return f"the dataset has the class {labels[0]!r} alone, of which a classifier is always sure", None
@@ -171,7 +171,7 @@ def _thresholds(claims: Claims, scaling: Scaling | None, labels: Sequence[str]) 
 
 
 def _faintest(claims: Claims, scaling: Scaling | None) -> float:
-    """What the faintest score, of which something is known, is told as."""
+    """The scaled value of the lowest score about which something is known."""
     if scaling is None or not claims.faintest:
         return claims.faintest
     return float(scaled(np.array(claims.faintest), scaling))

@@ -1,17 +1,15 @@
-"""How sure a model is, against how often it is right; and the confidences of classes at which it is right most often.
+"""Calibration of confidences, and the confidence thresholds of classes with the highest F1.
 
-What a model claims of images is one row each: a classifier claims a class of every image, a detector one of every object that it
-finds. Nothing here knows a task: evaluation.tasks say what is claimed.
+Each claim of a model is a row: a classifier claims a class for every image, a detector for every object that it finds. This
+module is independent of tasks: evaluation.tasks produce the claims.
 
-* Expected calibration error (ECE): claims are sorted by their confidence into 15 bins of equal width, open below and closed
-  above; the mean of the differences between the share of claims that are right and their mean confidence, weighted by the claims
-  in a bin. Naeini, Cooper and Hauskrecht, AAAI 2015; Guo et al. 2017, arXiv:1706.04599, equation 3. Of detectors that is the
-  detection ECE by confidence of Küppers et al. 2020, arXiv:2004.13546: right is what has the class of an object and an IoU of
-  0.50 with it.
-* Scaling: temperature, and of detectors offset, with the least negative log-likelihood, which is convex in 1 / temperature and
-  offset (Guo et al.; Platt 1999).
-* Confidence of a class: that with the highest F1. For single classes and their F1 that is exact: Lipton, Elkan and
-  Naryanaswamy, Optimal thresholding of classifiers to maximize F1 measure, ECML 2014, arXiv:1402.1892.
+* Expected calibration error (ECE): claims are divided by confidence into 15 bins of equal width, open below and closed above. ECE
+is the mean of the differences between the share of right claims and their mean confidence, weighted by the claims in a bin.
+Naeini, Cooper and Hauskrecht, AAAI 2015; Guo et al. 2017, arXiv:1706.04599, equation 3. For detectors it is the detection ECE by
+confidence of Küppers et al. 2020, arXiv:2004.13546: right claims have the class of an object and an IoU of 0.50 with it. *
+Scaling: temperature, and for detectors an offset, with the least negative log-likelihood, which is convex in 1 / temperature and
+offset (Guo et al.; Platt 1999). * Confidence of a class: the one with the highest F1. For the F1 of a single class this is exact:
+Lipton, Elkan and Naryanaswamy, Optimal thresholding of classifiers to maximize F1 measure, ECML 2014, arXiv:1402.1892.
 """
 
 from __future__ import annotations
@@ -57,7 +55,7 @@ class Claims:
 
     @property
     def clear(self) -> Claims:
-        """Those that are not faint."""
+        """The claims that are not faint."""
         if not self.faintest:
             return self
         chosen = self.confidence() >= self.faintest
@@ -65,7 +63,7 @@ class Claims:
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
     def scaled(self, scaling: Scaling | None) -> Any:
-        """The logits when they are told."""
+        """The logits after scaling."""
         logits = self.logits.astype(np.float64)
         if scaling is None:
             return logits
@@ -75,13 +73,13 @@ class Claims:
         return logits
 
     def confidence(self, scaling: Scaling | None = None) -> Any:
-        """How sure each claim is, ``[n]``."""
+        """The confidence of each claim, ``[n]``."""
         logits = self.scaled(scaling)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
         return odds[np.arange(len(odds)), self.claimed] / odds.sum(axis=1)
 
     def unlikelihood(self, scaling: Scaling | None = None) -> float:
-        """The mean negative log-likelihood of what is so, in nats; NaN of no claims."""
+        """The mean negative log-likelihood of the truth, in nats; NaN without claims."""
         if not len(self.logits):
             return math.nan
         logits = self.scaled(scaling)
@@ -92,9 +90,9 @@ class Claims:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Claims by bins of confidence, each ``[BINS]``: how many, how sure they are in the mean, and which share is right.
+    """Claims by bins of confidence, each ``[BINS]``: their number, mean confidence, and share of right ones.
 
-    The latter two are NaN of an empty bin. ``error`` is the ECE; NaN of no claims.
+    The latter two are NaN for an empty bin. ``error`` is the ECE; NaN without claims.
     """
 
     counts: Any
@@ -103,14 +101,14 @@ class Reliability:
     error: float
 
     def document(self) -> dict[str, Any]:
-        """In JSON; null is what is not known."""
+        """The JSON document; unknown values are null."""
         numbers = {"confidence": self.confidence, "right": self.right}
         known = {name: [_finite(value) for value in values.tolist()] for name, values in numbers.items()}
         return {"counts": self.counts.tolist(), **known, "error": _finite(self.error)}
 
 
 def reliability(confidence: Any, right: Any) -> Reliability:
-    """See the module. ``confidence`` ``[n]`` from 0 to 1, ``right`` ``[n]``."""
+    """Bin claims and compute the ECE, see the module. ``confidence`` ``[n]`` is from 0 to 1, ``right`` ``[n]`` is boolean."""
     confidence, right = np.asarray(confidence, np.float64), np.asarray(right, bool)
     bins = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
     counts = np.bincount(bins, minlength=BINS)
@@ -128,7 +126,7 @@ def _finite(value: float) -> float | None:
 
 
 def scaling(claims: Claims) -> Scaling | None:
-    """That by which what is so is likeliest; None where packages may have no such."""
+    """The scaling with the highest likelihood of the truth; None if it is outside of the bounds of packages."""
     if claims.is_own:
         return _own(claims.logits[:, 1].astype(np.float64), claims.right.astype(np.float64))
     logits = claims.logits.astype(np.float64)
@@ -140,14 +138,14 @@ def scaling(claims: Claims) -> Scaling | None:
         return float(((odds * logits).sum(axis=1) / odds.sum(axis=1) - so).mean())
 
     coldest, hottest = (1 / bound for bound in TEMPERATURES)
-    # Convex: its slope grows, and is 0 at the least value. Where it does not change its sign, that lies outside.
+    # The loss is convex, so its slope is increasing and 0 at the minimum. Without a change of sign the minimum is out of bounds.
     if not slope(hottest) < 0 < slope(coldest):
         return None
     return Scaling(1 / float(brentq(slope, hottest, coldest, xtol=_CLOSE)))
 
 
 def _own(logits: Any, right: Any) -> Scaling | None:
-    """By Newton's method, as the loss is convex; each step is halved until the loss falls."""
+    """Minimize the convex loss by Newton's method; each step is halved until the loss decreases."""
 
     def loss(at: Any) -> float:
         told = at[0] * logits + at[1]
@@ -171,10 +169,10 @@ def _own(logits: Any, right: Any) -> Scaling | None:
 
 
 def confidences(claims: Claims, confidence: Any, faintest: float) -> dict[int, float]:
-    """By class, the confidence that its claims must have more than, so that F1 is highest; of equal ones the lowest.
+    """By class, the confidence that claims must exceed for the highest F1; the lowest one of equals.
 
-    ``confidence`` ``[n]`` is how sure claims are, and ``faintest`` what those have at least. Without those classes that have
-    no objects, or of which no claim is right: nothing is known of them.
+    ``confidence`` ``[n]`` is that of the claims, ``faintest`` their lower bound. Classes without objects or without right claims
+    are omitted, since nothing is known about them.
     """
     found = {}
     for class_id in np.flatnonzero(claims.objects).tolist():
@@ -191,16 +189,16 @@ def _best(confidence: Any, right: Any, objects: int, faintest: float) -> float |
     if not len(hits) or not hits[-1]:
         return None
     f1 = 2 * hits / (np.arange(1, len(hits) + 1) + objects)
-    # Claims that are equally sure pass together.
+    # Claims of equal confidence pass a threshold together.
     ends = np.flatnonzero(np.append(np.diff(sorted_) != 0, True))
     last = ends[np.flatnonzero(f1[ends] == f1[ends].max())[-1]]
     below = float(sorted_[last + 1]) if last + 1 < len(sorted_) else min(faintest, float(sorted_[last]))
-    # Halfway to the next one, which is left out: the last digits of other machines do not decide.
+    # Halfway to the next, excluded claim, so that rounding differences between machines do not matter.
     return (float(sorted_[last]) + below) / 2
 
 
 def at_confidences(claims: Claims, confidence: Any, least: Any) -> dict[str, Share]:
-    """Precision, recall and F1 where claims, as sure as ``confidence`` says, need more than ``least`` of their class."""
+    """Precision, recall and F1 of the claims whose ``confidence`` exceeds the value in ``least`` for their class."""
     passed = confidence > np.asarray(least, np.float64)[claims.class_ids]
     claimed, hits = (
         np.bincount(claims.class_ids[chosen], minlength=len(claims.objects))

@@ -1,4 +1,4 @@
-"""Classification metrics from true and predicted class ids. Training validates with them, evaluation reports them."""
+"""Classification metrics from true and predicted class ids, for validation during training and for evaluation."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def score(truth: Any, predicted: Any, classes: int) -> Scores:
 
 
 def of_confusion(confusion: Any) -> Scores:
-    """Metrics of images that were counted by true and predicted class: ``[classes, classes]``."""
+    """Metrics from a confusion matrix ``[true class, predicted class]`` in images."""
     right = confusion.diagonal()
     counts = shares_of(right, confusion.sum(axis=1), confusion.sum(axis=0))
     return Scores(float(right.sum() / confusion.sum()), counts, confusion)
 
 
 def shares_of(right: Any, true: Any, said: Any) -> dict[str, Share]:
-    """Precision, recall and F1 of images by class; IoU would be F1 in another form."""
+    """Precision, recall and F1 of images by class, without IoU, which would be equivalent to F1."""
     counts = shares.of_counts(right, true, said)
     return {name: counts[name] for name in ("precision", "recall", "F1")}
 
@@ -48,8 +48,8 @@ def shares_of(right: Any, true: Any, said: Any) -> dict[str, Share]:
 def top5(truth: Any, probabilities: Any) -> float:
     """Share of images [n] whose class is among the five most probable ones of ``probabilities`` [n, classes].
 
-    Of equally probable ones those with the lower ids come first, as where one class is predicted. NaN where there are not more
-    than five: it is 1 then, whatever the model says. Source: Russakovsky et al. 2015, doi:10.1007/s11263-015-0816-y.
+    Ties are resolved by the lower id, as for the predicted class. NaN with at most five classes, where it would always be 1.
+    Source: Russakovsky et al. 2015, doi:10.1007/s11263-015-0816-y.
     """
     if probabilities.shape[1] <= TOP:
         return float("nan")
@@ -58,10 +58,10 @@ def top5(truth: Any, probabilities: Any) -> float:
 
 
 def surprise(chance: Any) -> Any:
-    """How little each image's true class was expected: minus the natural logarithm of its probability ``chance`` [n].
+    """Minus the natural logarithm of the probability ``chance`` [n] of each image's true class.
 
-    Their mean is the loss (log loss, cross-entropy: Good 1952, doi:10.1111/j.2517-6161.1952.tb00104.x). A probability of 0 counts
-    as the smallest step of single precision: one image must not make it infinite.
+    The mean is the loss (log loss, cross-entropy: Good 1952, doi:10.1111/j.2517-6161.1952.tb00104.x). Probabilities are clipped
+    by the epsilon of single precision, so that one image cannot make the loss infinite.
     """
     least = float(np.finfo(np.float32).eps)
     return -np.log(np.clip(np.asarray(chance, float), least, 1 - least))
@@ -70,8 +70,8 @@ def surprise(chance: Any) -> Any:
 def precision_recall(positive: Any, probability: Any) -> tuple[Any, Any]:
     """Precision and recall at every threshold for one class against the others, recall descending to 0.
 
-    ``positive`` [n] is the truth, ``probability`` [n] the score. The negative sum of recall steps times precision is the
-    average precision, as in scikit-learn.
+    ``positive`` [n] is the truth, ``probability`` [n] the score. The negative sum of recall steps times precision is the average
+    precision, as in scikit-learn.
     """
     order = np.argsort(-probability, kind="stable")
     hits = np.cumsum(positive[order])

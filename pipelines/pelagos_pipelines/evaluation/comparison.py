@@ -1,10 +1,10 @@
-"""How much better a model is than another one on the same images, and whether that is more than chance.
+"""Compares two models on the same images, with confidence intervals of the differences.
 
 A paired bootstrap: groups of images are drawn with replacement, the same ones for both models, and the difference of a metric is
-counted anew in each drawing; of these the middle 95 % lie in its interval (P. Koehn, Statistical significance tests for machine
-translation evaluation, EMNLP 2004; B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). What is hard
-about an image is hard for both, and cancels: the interval is narrower than those of the two values would let expect. Groups are
-drawn for the reason that resampling gives.
+computed for each sample; its interval contains the middle 95 % (P. Koehn, Statistical significance tests for machine translation
+evaluation, EMNLP 2004; B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). Difficult images are
+difficult for both models, which cancels out, so the interval is narrower than those of the two values suggest. See resampling for
+why groups are drawn.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EVALUATED = (
 
 
 def why_not(ours: Evidence, other: Evidence) -> str | None:
-    """Why the two cannot be compared; None: they can."""
+    """Why the two cannot be compared; None when they can."""
     if ours.task is not other.task:
         return f"its task is {other.task}, and not {ours.task}"
     if ours.labels != other.labels:
@@ -43,9 +43,10 @@ def why_not(ours: Evidence, other: Evidence) -> str | None:
 
 
 def compare(ours: Evidence, other: Evidence) -> tuple[dict[str, Difference], str | None]:
-    """The differences of all metrics of the whole split, by their names without it; and why they have no intervals, if so.
+    """The differences of all metrics of the whole split, by their names without a split; and the reason if there are no
+    intervals.
 
-    The two are of the same images.
+    Both must be of the same images.
     """
     units = resampling.units_of(ours)
     everything: Any = np.ones((1, len(ours.images)), np.int32)
@@ -72,7 +73,7 @@ def _intervals(ours: Evidence, other: Evidence, units: resampling.Units) -> dict
     samples, at_once = resampling.samples_for(ours), min(ours.at_once, other.at_once)
     count, counterpart = ours.counter(), other.counter()
     parts: dict[str, list[Any]] = {}
-    # By the test alone: whoever compares the two again draws the same.
+    # The seed only depends on the test, so that a repeated comparison draws the same samples.
     for weights in resampling.draws(units, samples, resampling.seed_of(ours.test, "champion"), at_once):
         mine, theirs = count(weights), counterpart(weights)
         for name in mine.keys() & theirs.keys():

@@ -1,4 +1,4 @@
-"""How much of a dataset version metrics are of."""
+"""Numbers of images and annotations behind metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pelagos_pipelines.evaluation.samples import GroundTruth
 
 
 def of(truth: GroundTruth) -> dict[str, Any]:
-    """``images`` of each split, and under ``test`` how many annotations of each class the test split has."""
+    """``images`` of each split, and under ``test`` the number of annotations of each class in the test split."""
     shown = Counter(int(label) for sample in truth.samples("test") for label in sample.class_ids)
     return {
         "images": {split: len(truth.samples(split)) for split in SPLITS},

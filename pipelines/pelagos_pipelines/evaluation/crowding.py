@@ -1,6 +1,6 @@
-"""Images with more objects than may be reported of one: in words, for whoever chose the number.
+"""Warnings about images with more objects than the limit of reported detections, for the person who chose the limit.
 
-Called by the strategy of detection. Knows no training framework.
+Called by the strategies of detection. Independent of training frameworks.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ FIELD = "spec.evaluation.maxDetections"
 def warnings(
     truth: GroundTruth, samples: Sequence[Sample], found: Sequence[Detections], confidence: float, limit: int
 ) -> list[str]:
-    """One line for each split with images that show more than ``limit`` objects, and one for answers that were cut.
+    """One line per split with images of more than ``limit`` objects, and one for truncated predictions.
 
-    ``found`` are the predictions for ``samples``, at most ``limit`` for each. That very doubtful ones are missing among them is
-    usual: only those above ``confidence``, where the metrics hold, are spoken of.
+    ``found`` are the predictions for ``samples``, at most ``limit`` each. Missing low-confidence predictions are normal: only
+    those above ``confidence``, at which the metrics hold, are reported.
     """
     lines = [line for split in SPLITS if (line := _crowded(split, truth.samples(split), limit))]
-    # Scores descend: when the last one of those that are kept is a clear one, clear ones may have been cut.
+    # Scores descend: if the last kept prediction is above the confidence, others above it may have been cut.
     cut = [item for item in found if item.cut and len(item.scores) > 0 and float(item.scores[-1]) > confidence]
     if cut:
         lines.append(

@@ -1,11 +1,10 @@
-"""Detection metrics: objects are matched as COCO's reference evaluator does, and average precision is computed from that.
+"""Detection metrics: objects are matched as in COCO's reference evaluator, and average precision is computed from that.
 
-Called by evaluation.report with predictions in pixels of the original images. Knows no training framework.
-
-Average precision is COCO's (Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48): the mean of 101 interpolated precisions, at
-IoU 0.50 (mAP50), at 0.75 (mAP75) and averaged over IoU 0.50 to 0.95 in steps of 0.05 (mAP50-95), of all detections that are
-given: how many an image may have was decided when they were made. What is of no object and lies in a crowd of its class is
-neither right nor wrong, as there, in all that is computed here.
+Called by evaluation.report with predictions in pixels of the original images. Independent of training frameworks. Average
+precision is COCO's (Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48): the mean of 101 interpolated precisions, at IoU 0.50
+(mAP50), at 0.75 (mAP75) and averaged over IoU 0.50 to 0.95 in steps of 0.05 (mAP50-95), over all given detections; their number
+per image is limited earlier, by the predictor. As in COCO, a detection that matches no object and is in a crowd of its class is
+neither right nor wrong, in all metrics here.
 """
 
 from __future__ import annotations
@@ -47,19 +46,19 @@ class Scores:
 
 
 def score(samples: Sequence[Sample], found: Sequence[Any], classes: int, places: Places = BOXES) -> Scores:
-    """Metrics of predictions ``found`` against ``samples``, which stand in the same order.
+    """Metrics of predictions ``found`` against ``samples``, in the same order.
 
-    ``found`` must reach down to low confidences (0.001), because average precision integrates over all of them.
+    ``found`` must include low confidences (down to 0.001), because average precision integrates over all of them.
     """
     return of_objects(matching.objects(samples, found, places), classes)
 
 
 def of_objects(of: Objects, classes: int) -> Scores:
-    """As `score`."""
+    """Like `score`, for matched objects."""
     given = matching.assigned(of)
     iou = np.append(of.iou, 0.0)[given[0]]
     boxes = np.bincount(of.true_labels, minlength=classes)
-    # Of each class by descending score; equal ones by image, as in COCO.
+    # Within a class by descending score, then by image, as in COCO.
     order = np.argsort(-of.scores, kind="stable")
     order = order[np.argsort(of.labels[order], kind="stable")]
     precision, counted, sums = np.full((classes, len(IOUS), len(RECALLS)), np.nan), [], []
@@ -91,9 +90,9 @@ def of_objects(of: Objects, classes: int) -> Scores:
 
 
 def _precision(places: Any, boxes: int) -> Any:
-    """Interpolated precision on RECALLS, as the evaluator has it.
+    """Interpolated precision on RECALLS, as in COCO's evaluator.
 
-    ``places``: the right detections, ascending, counted from 1 by descending score. At them alone precision and recall rise.
+    ``places``: ascending ranks of the right detections, from 1 by descending score. Only there do precision and recall rise.
     """
     hits = np.arange(1, len(places) + 1)
     heights = np.maximum.accumulate((hits / (places + np.spacing(1)))[::-1])[::-1]
@@ -101,10 +100,11 @@ def _precision(places: Any, boxes: int) -> Any:
 
 
 def confusion(of: Objects, classes: int, confidence: float) -> Any:
-    """Objects ``[true class, predicted class]`` at ``confidence`` and IoU 0.50; the last index is background.
+    """The confusion matrix ``[true class, predicted class]`` of objects at ``confidence`` and IoU 0.50; the last index is
+    background.
 
-    Matching is greedy by IoU and ignores classes, so that confusions between classes become visible. What is of no object and in
-    a crowd is not counted.
+    Matching is greedy by IoU and ignores classes, so that confusions between classes are visible. Detections in crowds that match
+    no object are not counted.
     """
     chosen = of.scores >= confidence
     true, found = matching.nearest(of, chosen)
@@ -118,26 +118,26 @@ def confusion(of: Objects, classes: int, confidence: float) -> Any:
 
 @dataclass(frozen=True)
 class Judged:
-    """Places among what was found in an image: those that are right, and those that are ``ignored``, as they lie in crowds."""
+    """Indices of an image's predictions: those that are right, and those that are ``ignored`` because they are in crowds."""
 
     right: set[int] = field(default_factory=set)
     ignored: set[int] = field(default_factory=set)
 
     def f1(self, true: int, found: int) -> float:
-        """Of the image, of so many objects; without any it is perfect."""
+        """F1 of the image with these numbers of true and found objects; 1 without any."""
         objects = true + found - len(self.ignored)
         return 2 * len(self.right) / objects if objects else 1.0
 
     def surest_wrong(self, scores: Any) -> float:
-        """The highest of the scores [n] of what is wrong; NaN when nothing is."""
+        """The highest score [n] of a wrong prediction; NaN without one."""
         known = self.right | self.ignored
         return max((float(score) for place, score in enumerate(scores) if place not in known), default=math.nan)
 
 
 def judged(of: Objects, images: int, confidence: float) -> list[Judged]:
-    """By image, which of the predictions with at least this confidence match a true object of their class, or are ignored.
+    """For each image, the predictions with at least this confidence that match a true object of their class, or are ignored.
 
-    Pairs are those of `confusion`.
+    Uses the matches of `confusion`.
     """
     chosen = of.scores >= confidence
     true, found = matching.nearest(of, chosen)

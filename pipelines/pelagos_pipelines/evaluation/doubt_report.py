@@ -1,4 +1,4 @@
-"""Doubted labels as files for people: a list as JSON, and a sheet of pictures. Called by the step evaluate."""
+"""Writes doubted labels for people: a JSON list, and a sheet of pictures. Called by the step evaluate."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from pelagos_pipelines.evaluation.samples import Sample
 
 LIST, SHEET = "doubtful-labels.json", "doubtful-labels.png"
 MOST = 500
-"""Doubts of each kind that are listed, the clearest ones."""
+"""Most doubts of each kind in the list, clearest first."""
 MOST_CONFUSED = 50
 PICTURED = 16
-"""Those that are drawn, of all kinds in turn."""
+"""Number of pictures, alternating between the kinds."""
 MARGIN = 0.5
-"""Of a box, what is shown around it."""
+"""Margin shown around a box, relative to its size."""
 _TOLD = {Kind.OTHER_CLASS: "is it", Kind.NOT_ANNOTATED: "not annotated:", Kind.NOT_FOUND: "nothing found"}
 
 
@@ -36,10 +36,10 @@ def write(
     folder: Path,
     **more: str,
 ) -> None:
-    """Both files in ``folder``; doubts name the images of ``held_out``, one split after the other. The list begins with ``more``.
+    """Write both files to ``folder``; doubts index the images of ``held_out``, split by split. The list begins with ``more``.
 
     Raises:
-        OSError, FullError: the disk is full, among others.
+        OSError, FullError: for example a full disk.
     """
     images = [(split, sample) for split, samples in held_out.items() for sample in samples]
     by_kind = {kind: [one for one in doubts if one.kind is kind] for kind in Kind}
@@ -59,7 +59,7 @@ def write(
 
 
 def _confused(doubts: Sequence[Doubt], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """How often which class is taken for which other one, the most frequent pairs."""
+    """The most frequent pairs of a label and the different class that the model suggests, with their counts."""
     counts = Counter((one.label, one.suggested) for one in doubts if one.kind is Kind.OTHER_CLASS)
     return [
         {"label": shown(labels[label or 0]), "suggested": shown(labels[suggested or 0]), "labels": count}
@@ -84,7 +84,7 @@ def _entry(one: Doubt, images: Sequence[tuple[Split, Sample]], labels: Sequence[
 
 
 def _in_turn(kinds: Sequence[Sequence[Doubt]]) -> list[Doubt]:
-    """The clearest of each kind, then the next ones; each image once as long as there are others."""
+    """Alternate between the kinds, clearest first, with each image only once as long as there are others."""
     ranked = [(place, number, one) for number, ones in enumerate(kinds) for place, one in enumerate(ones[:PICTURED])]
     drawn: Counter[int] = Counter()
     turns: list[tuple[int, int, int, Doubt]] = []
@@ -110,7 +110,7 @@ def _draw(doubts: Sequence[Doubt], images: Sequence[tuple[Split, Sample]], label
 
 
 def _frame(axes: Any, one: Doubt) -> None:
-    """The box, dashed where it is an annotation, with what is around it."""
+    """Draw the box, dashed if it is an annotation, with its surroundings."""
     assert one.box is not None
     left, top, right, bottom = one.box
     is_annotation = one.kind is not Kind.NOT_ANNOTATED

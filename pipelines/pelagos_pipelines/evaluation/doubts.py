@@ -1,13 +1,11 @@
-"""Labels that a model doubts, of images that it was not trained on: some of them are wrong, and a person sees which.
+"""Finds labels that a model contradicts, of images that it was not trained on, for review by a person, as some of them are wrong.
 
 Classification, by confident learning (C. Northcutt, L. Jiang and I. Chuang, Journal of Artificial Intelligence Research 70, 2021,
-doi:10.1613/jair.1.12125). A model is confident of a class where its probability is at least what images with that label have in
-the mean. The confident joint counts images by their label and the class that it is confident of: what is beside its diagonal is
-doubted.
-
-Detection, after ObjectLab (U. Tkachenko, A. Thyagarajan and J. Mueller, 2023, arXiv:2309.00832): annotations with another class,
-objects that nobody annotated, and annotations where nothing is found. Confident is, of a class, the mean score where prediction
-and annotation agree. Nothing is said to be missing of classes that the model does not know. Called by evaluation.tasks.
+doi:10.1613/jair.1.12125): a model is confident of a class if its probability is at least the mean over images with that label.
+The confident joint counts images by label and confident class; images off its diagonal are doubted. Detection, after ObjectLab
+(U. Tkachenko, A. Thyagarajan and J. Mueller, 2023, arXiv:2309.00832): annotations with another class, objects without an
+annotation, and annotations where nothing is found. The threshold of a class is the mean score where prediction and annotation
+agree. Nothing is reported as missing for classes that the model does not know. Called by evaluation.tasks.
 """
 
 from __future__ import annotations
@@ -26,11 +24,11 @@ from pelagos_pipelines.serving.tasks.classification import Classification
 from pelagos_pipelines.serving.tasks.detection import Detections
 
 SAME_PLACE, APART = 0.5, 0.2
-"""Intersection over union from which on two boxes are of one object, and up to which they are of none in common."""
+"""IoU from which two boxes are the same object, and up to which they are different objects."""
 FAINTEST = 0.05
-"""Predictions with a lower score are none here."""
+"""Predictions with a lower score are ignored."""
 KNOWN = 0.5
-"""Share of the annotations of a class that a model must find before others of it count as missing."""
+"""Share of a class's annotations that the model must find for doubts about missing ones."""
 
 
 class Kind(StrEnum):
@@ -61,7 +59,7 @@ class Doubt:
 
 
 def of_classes(samples: Sequence[Sample], found: Sequence[Classification]) -> list[Doubt]:
-    """Images whose label lies beside the diagonal of the confident joint and is not what the model says, the clearest first."""
+    """Images off the diagonal of the confident joint whose label is not the model's prediction, clearest first."""
     if not samples:
         return []
     labels = np.array([int(sample.class_ids[0]) for sample in samples])
@@ -82,7 +80,7 @@ def of_classes(samples: Sequence[Sample], found: Sequence[Classification]) -> li
 
 
 def confident_classes(labels: Any, probabilities: Any) -> Any:
-    """[images]: the class that the model is confident of, the most probable of several; -1 where it is of none.
+    """[images]: the class that the model is confident of, the most probable of several; -1 without one.
 
     Args:
         labels: [images] class ids.
@@ -91,7 +89,7 @@ def confident_classes(labels: Any, probabilities: Any) -> Any:
     classes = probabilities.shape[1]
     counts = np.bincount(labels, minlength=classes)
     own = np.bincount(labels, weights=probabilities[np.arange(len(labels)), labels], minlength=classes)
-    # Of a class that no image is labelled with, nothing is known that could be compared with.
+    # A class without labelled images has no threshold, so no image can exceed it.
     thresholds = np.where(counts > 0, own / np.maximum(counts, 1), np.inf)
     above = probabilities >= thresholds - 1e-6
     return np.where(above.any(axis=1), np.where(above, probabilities, -1.0).argmax(axis=1), -1)
@@ -106,7 +104,7 @@ def _margin(probabilities: Any, label: int, suggested: int) -> float:
 
 @dataclass(frozen=True)
 class _Compared:
-    """An image's predictions that are not faint, and their IoU with its annotations ``[predictions, annotations]``."""
+    """An image's predictions without faint ones, and their IoU with its annotations ``[predictions, annotations]``."""
 
     sample: Sample
     found: Any
@@ -114,7 +112,7 @@ class _Compared:
     class_ids: Any
     overlaps: Any
     in_crowd: Any
-    """Which of the predictions lie in a crowd of their class: [predictions]."""
+    """[predictions]: whether each is in a crowd of its class."""
 
     @property
     def same_class(self) -> Any:
@@ -122,7 +120,7 @@ class _Compared:
 
     @property
     def agreeing(self) -> Any:
-        """[annotations]: the best score of a prediction of its class and in its place; 0 where there is none."""
+        """[annotations]: the best score of a prediction with the same class and place; 0 without one."""
         agree = (self.overlaps >= SAME_PLACE) & self.same_class
         return np.where(agree, self.scores[:, None], 0.0).max(axis=0, initial=0.0)
 
@@ -130,7 +128,7 @@ class _Compared:
 def of_objects(
     samples: Sequence[Sample], found: Sequence[Detections], classes: int, places: Places = BOXES
 ) -> list[Doubt]:
-    """Annotations that the model doubts and objects that it misses among them; of each kind the clearest first."""
+    """Annotations that the model contradicts, and objects without annotations; clearest first within each kind."""
     compared = [_compared(sample, predicted, places) for sample, predicted in zip(samples, found, strict=True)]
     scores: list[list[float]] = [[] for _ in range(classes)]
     annotated = np.zeros(classes)
@@ -147,7 +145,7 @@ def of_objects(
 
 
 def without_faint(predicted: Detections) -> Detections:
-    """What `of_objects` looks at."""
+    """The predictions that `of_objects` uses."""
     return predicted.chosen(predicted.scores >= FAINTEST)
 
 
@@ -175,7 +173,7 @@ def _of_image(place: int, one: _Compared, confident: Any, known: Any, places: Pl
             yield Doubt(place, Kind.NOT_FOUND, class_id, None, 1 - nearest, box)
     lonely = np.flatnonzero(sure & ~one.in_crowd & (one.overlaps.max(axis=1, initial=0.0) < APART))
     seen: list[int] = []
-    # Scores descend: of several predictions of one object, the strongest speaks.
+    # Scores descend: of several predictions of one object, only the strongest counts.
     for row in lonely.tolist():
         (others,) = places.overlaps([one.found[row : row + 1]], [one.found[seen]])
         if others.max(initial=0.0) < SAME_PLACE:

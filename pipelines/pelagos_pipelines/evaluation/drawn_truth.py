@@ -1,8 +1,8 @@
-"""True annotations as maps of pixels, of tasks that are of pixels: what training learns, and what metrics judge by.
+"""Ground truth as pixel maps, for tasks that label pixels; used by training and by metrics.
 
-A pixel has one annotation at most: of shapes that overlap the smaller one lies on top, as in the panoptic view of a version, of
-equal ones the later. Pixels that no shape covers are of no class: that is learned, and an answer that says otherwise is wrong.
-They are no class of their own, and in no mean. Which pixels those are is the same in training, evaluation and serving.
+A pixel has at most one annotation: of overlapping shapes the smaller one is on top, as in the panoptic view of a version, and of
+equal ones the later. Pixels without a shape have no class: this is learned, and a prediction of a class there is wrong. They are
+not a class of their own and are not part of means. The rule is the same in training, evaluation and serving.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.serving.maps import NONE
 
 KEPT = 2**28
-"""Pixels around shapes of an image that are held at once; thousands of shapes as large as their image are drawn twice."""
+"""Most pixels of rasterized shapes that are held at once; beyond it, shapes are rasterized twice."""
 
 
 def is_stuff(shape: Shape) -> bool:
-    """Whether the shape says that its class has an extent and no objects. What says nothing is an object."""
+    """Whether the shape is marked as stuff; unmarked shapes are things."""
     return shape.attributes.get(THING) == "false"
 
 
@@ -40,7 +40,7 @@ class Drawn:
 
     @property
     def classes(self) -> Any:
-        """Likewise, with the index of the class and one more."""
+        """The same map with 1 + the class index."""
         return np.concatenate(([NONE], self.class_ids + 1))[self.pixels]
 
 
@@ -69,7 +69,7 @@ def segments(shapes: Sequence[Shape], class_ids: Any, size: tuple[int, int], stu
 
 
 def with_crowds(drawn: Drawn, crowds: Sequence[Shape], class_ids: Sequence[int]) -> Drawn:
-    """The same with crowds, all of a class in one region, where no segment is."""
+    """The map with crowds added where there is no segment, all crowds of a class as one region."""
     height, width = drawn.pixels.shape
     pixels, ids = drawn.pixels.copy(), list[int]()
     for class_id in sorted(set(class_ids)):
@@ -85,7 +85,7 @@ def with_crowds(drawn: Drawn, crowds: Sequence[Shape], class_ids: Sequence[int])
 
 
 def _compact(pixels: Any, ids: Any) -> Drawn:
-    """Without segments that others cover wholly."""
+    """The map without segments that others cover completely."""
     seen = np.bincount(pixels.ravel(), minlength=len(ids) + 1)[1:] > 0
     if seen.all():
         return Drawn(pixels, ids)

@@ -1,10 +1,9 @@
-"""What a model did with each image of a split, small enough to be kept: metrics of any multiset of these images follow from it.
+"""A model's results on each image of a split, compact enough to be stored, from which metrics of any multiset of images follow.
 
-Intervals, slices and comparisons of two models count metrics anew thousands of times, and need no image or prediction for that.
-A strategy says which tables its task has, makes them, and counts metrics from them (`tasks.strategy.Strategy`).
-
-The file is an npz, a zip of arrays, with ``evidence.json`` beside them. Equal evidence is equal bytes. Whoever reads one believes
-nothing in it: its size is bounded before memory is taken, and every index and number is looked at.
+Intervals, slices and comparisons compute metrics thousands of times from it, without images or predictions. A task's strategy
+defines the tables, builds them, and computes metrics from them (`tasks.strategy.Strategy`). The file is an npz, a zip of arrays,
+with ``evidence.json`` in it. Equal evidence gives equal bytes. Files are untrusted when read: sizes are bounded before memory is
+allocated, and every index and number is checked.
 """
 
 from __future__ import annotations
@@ -32,27 +31,27 @@ NAME = "evidence.npz"
 HEADER = "evidence.json"
 FORM = 1
 LARGEST = 256 * 1024**2
-"""Bytes of a file."""
+"""Most bytes of a file."""
 LARGEST_UNPACKED = 1024**3
-"""Bytes of its arrays."""
+"""Most bytes of its arrays."""
 LARGEST_HEADER = 64 * 1024**2
 MOST_MEMBERS = 64
-"""Of the archive: several times as many as any task has columns."""
+"""Most members of the archive, several times as many as any task has columns."""
 MOST_IMAGES = 1_000_000
 MOST_LABELS = 20_000
 MOST_FIELDS = 64
 LONGEST = 4096
-"""Characters of a name or a value."""
+"""Most characters of a name or value."""
 HELD = 2_000_000
-"""Weights of images, cells of tables, and points of curves, that are counted at once."""
+"""Weights of images, cells of tables and points of curves that are processed at once, which bounds memory."""
 POINTS = 1_001
 _DATE = (1980, 1, 1, 0, 0, 0)
 _LISTED = b"PK\x01\x02"
-"""How each entry of an archive's directory begins."""
+"""First bytes of each entry in a zip's central directory."""
 
 
 class EvidenceError(Exception):
-    """It is no evidence, or too much of it; the message says why."""
+    """The file is not evidence, or too large; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -72,22 +71,22 @@ class Evidence:
     fields: Mapping[str, tuple[str | None, ...]]
     tables: Mapping[str, Table]
     confidences: tuple[float, ...] | None = None
-    """What is said of each class needs more than this for its precision, recall and F1; None: as the task has it."""
+    """Confidence thresholds by class for precision, recall and F1; None: the task's usual rule."""
     package: str | None = None
-    """The SHA-256 of the package.json of the model, where it was asked as it is served; None: before it was packed."""
+    """The SHA-256 of the model's package.json if the packaged model was evaluated; None: before it was packaged."""
 
     @property
     def rows(self) -> int:
-        """Of all tables."""
+        """The number of rows in all tables."""
         return sum(len(column) for table in self.tables.values() for column in [*table.values()][:1])
 
     @property
     def at_once(self) -> int:
-        """Multisets that are counted at once."""
+        """The number of multisets to count at once."""
         return max(1, HELD // max(len(self.images), self.rows, 10 * len(self.labels), POINTS))
 
     def counter(self) -> Callable[[Any], dict[str, Any]]:
-        """What `counted` counts with, for at most ``at_once`` multisets."""
+        """The function behind `counted`, for at most ``at_once`` multisets per call."""
         sizes = len(self.images), len(self.labels)
         count = TASKS.named(self.task).counter(self.tables, *sizes)
         if self.confidences is None:
@@ -96,7 +95,7 @@ class Evidence:
         return lambda weights: count(weights) | at_confidences(weights)
 
     def part(self, chosen: Sequence[int]) -> Evidence:
-        """Of some of its images, by their places, which ascend."""
+        """The evidence of some images, by their ascending indices."""
         places: Any = np.full(len(self.images), -1, np.int32)
         places[list(chosen)] = np.arange(len(chosen))
         tables: dict[str, Table] = {}
@@ -123,7 +122,7 @@ def collect(  # noqa: PLR0913, PLR0917 - what there is of a model
     fields: Mapping[str, Sequence[str | None]],
     confidences: tuple[float, ...] | None = None,
 ) -> Evidence:
-    """The evidence of predictions ``found`` for ``samples``, which stand in the same order."""
+    """The evidence of predictions ``found`` for ``samples``, in the same order."""
     tables = TASKS.named(task).evidence(samples, found, labels)
     values = {name: tuple(column) for name, column in fields.items()}
     images = tuple(sample.name for sample in samples)
@@ -133,7 +132,7 @@ def collect(  # noqa: PLR0913, PLR0917 - what there is of a model
 
 
 def digest_of(samples: Sequence[Sample], labels: Sequence[str]) -> str:
-    """Of images and what is true of them: equal where two models were asked the same."""
+    """The digest of images and ground truth, which is equal when two models had the same test."""
     found = hashlib.sha256(json.dumps(list(labels)).encode())
     for sample in samples:
         shapes = [repr(shape) for shape in sample.shapes]
@@ -144,13 +143,13 @@ def digest_of(samples: Sequence[Sample], labels: Sequence[str]) -> str:
 
 
 def counted(evidence: Evidence, weights: Any) -> dict[str, Any]:
-    """The metrics of multisets of images, those that are of no class, by their names without a split.
+    """The metrics of multisets of images, without those of single classes, by their names without a split.
 
     Args:
-        weights: how often each image stands in each multiset: whole numbers ``[multisets, images]``.
+        weights: the multiplicity of each image in each multiset: integers ``[multisets, images]``.
 
     Returns:
-        ``[multisets]`` of each metric; NaN where a multiset says nothing about it.
+        ``[multisets]`` for each metric; NaN where it is undefined.
     """
     count, size = evidence.counter(), evidence.at_once
     weights = np.asarray(weights, np.int32)
@@ -159,11 +158,11 @@ def counted(evidence: Evidence, weights: Any) -> dict[str, Any]:
 
 
 def write(evidence: Evidence, path: Path) -> str:
-    """Put the file there, whole or not at all; its SHA-256.
+    """Write the file atomically; returns its SHA-256.
 
     Raises:
-        EvidenceError: it would be larger than readers take, or has what they refuse, as scores that are no numbers.
-        OSError: the disk is full, among others.
+        EvidenceError: it would exceed the limits of readers, or has values that they refuse, such as NaN scores.
+        OSError: for example a full disk.
     """
     header: dict[str, Any] = {
         "form": FORM,
@@ -183,7 +182,7 @@ def write(evidence: Evidence, path: Path) -> str:
     told = json.dumps(header, sort_keys=True).encode()
     if max(size / LARGEST_UNPACKED, len(told) / LARGEST_HEADER, len(evidence.images) / MOST_IMAGES) > 1:
         raise EvidenceError(f"it has {len(evidence.images)} images and {size + len(told)} bytes, more than is kept")
-    # By what readers hold it against: what they refuse would pass for altered.
+    # The same checks as in `read`, since a file that readers refuse would look as if it was altered.
     _texts([*evidence.labels], MOST_LABELS)
     _texts([*evidence.images], MOST_IMAGES)
     for of_field in evidence.fields.values():
@@ -206,13 +205,13 @@ def write(evidence: Evidence, path: Path) -> str:
 
 
 def read(path: Path, sha256: str | None = None) -> Evidence:
-    """What `write` left, or a stranger; with ``sha256``, which begins with ``sha256:``, only that.
+    """Read an untrusted evidence file; ``sha256``, which begins with ``sha256:``, must match if it is given.
 
     Raises:
-        EvidenceError: it is something else.
-        OSError: it is not there, or cannot be read.
+        EvidenceError: it is not valid evidence, or not the expected file.
+        OSError: it does not exist or cannot be read.
     """
-    # Who can write there may put a pipe, at which reading waits for ever.
+    # Others who can write there could create a pipe, from which reading would block forever.
     if path.exists() and not path.is_file():
         raise EvidenceError("it is no file")
     with path.open("rb") as file:
@@ -221,7 +220,7 @@ def read(path: Path, sha256: str | None = None) -> Evidence:
         raise EvidenceError(f"it has more than {LARGEST} bytes")
     if sha256 is not None and f"sha256:{hashlib.sha256(content).hexdigest()}" != sha256:
         raise EvidenceError(f"its SHA-256 is not {sha256}")
-    # Before the directory is read, of which every entry becomes an object. What archives say of its length need not be so.
+    # Count before the directory is parsed, since every entry becomes an object and its stated length may be false.
     if content.count(_LISTED) > MOST_MEMBERS:
         raise EvidenceError(f"it is an archive of more than {MOST_MEMBERS} files")
     try:
@@ -239,7 +238,7 @@ def read(path: Path, sha256: str | None = None) -> Evidence:
         NotImplementedError,
     ) as error:
         raise EvidenceError(f"it is no evidence ({type(error).__name__})") from error
-    except Exception as error:  # whatever zlib and the like make of a stranger's bytes
+    except Exception as error:  # zlib and others raise various exceptions on untrusted bytes
         raise EvidenceError(f"it cannot be unpacked ({type(error).__name__})") from error
 
 
@@ -303,7 +302,7 @@ def _confidences(given: object, task: Task, labels: int) -> tuple[float, ...] | 
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
-    # Read, not believed: what an archive says of sizes need not be so.
+    # Bounded by reading, since the sizes stated in an archive may be false.
     with archive.open(name) as member:
         content = member.read(most + 1)
     if len(content) > most:
@@ -327,7 +326,7 @@ def _require_sound(name: str, table: Table, images: int, labels: int) -> None:
         raise EvidenceError(f"columns of the table {name} are not equally long")
     for column, values in table.items():
         bound = {"image": images, "class": labels, "guess": labels}.get(column)
-        # No column of ours has less than nothing, nor what is no number.
+        # Valid columns have neither negative nor non-finite values.
         if len(values) and not (np.isfinite(values).all() and values.min() >= 0):
             raise EvidenceError(f"{name}.{column} has a value that cannot be")
         if bound is not None and len(values) and values.max() >= bound:

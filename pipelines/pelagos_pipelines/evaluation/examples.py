@@ -1,6 +1,6 @@
-"""Sheets of example pictures of an evaluation, on one grid: from best to worst, the worst, the surest of what is wrong.
+"""Sheets of example pictures of an evaluation: from best to worst, the worst, and the most confident mistakes.
 
-What is drawn of an image differs by task.
+How an image is drawn differs by task.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from pelagos_pipelines.evaluation import figures
 SHOWN = 12
 COLUMNS = 4
 LEGENDS = 3
-"""Entries of a legend in a line."""
+"""Entries of a legend per line."""
 TITLE, TILE, WORDS = 0.35, 2.7, 0.5
-"""Inches of the title of a sheet, of a row of images, and of the words above them in it."""
+"""Height in inches of a sheet's title, of a row of images, and of the text above the images in it."""
 TRUTH, FOUND, WRONG, IGNORED = "#FFFFFF", "#56B4E9", "#E69F00", "#B0B0B0"
 SPREAD, WORST, CONFIDENT_WRONG = "examples.png", "worst.png", "confident-wrong.png"
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a task says of the images of a split.
+    """A task's data for pictures of a split's images.
 
-    ``quality`` [n] from 0 to 1, where 1 is perfect; ``mistaken`` [n] is how sure the model is of what is wrong, NaN where
-    nothing is; ``surest`` says what the latter are. ``draw`` draws an image with words above it.
+    ``quality`` [n] is from 0 to 1, where 1 is perfect; ``mistaken`` [n] is the confidence of the model's mistake, NaN without
+    one; ``surest`` describes the latter. ``draw`` draws an image with text above it.
     """
 
     quality: Sequence[float]
@@ -44,25 +44,25 @@ class Pictures:
 
 
 def spread(quality: Sequence[float], count: int = SHOWN) -> list[int]:
-    """Indices of ``count`` images evenly spread from the best to the worst quality."""
+    """Indices of ``count`` images, evenly spread from the best to the worst quality."""
     order = np.argsort(-np.asarray(quality), kind="stable")
     return [int(order[place]) for place in np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]
 
 
 def worst(quality: Sequence[float], count: int = SHOWN) -> list[int]:
-    """Indices of the images with the lowest quality, the worst first; perfect ones are none of them."""
+    """Indices of the images with the lowest quality, worst first, without perfect ones."""
     values = np.asarray(quality, float)
     return [int(place) for place in np.argsort(values, kind="stable")[:count] if values[place] < 1]
 
 
 def most_mistaken(mistaken: Sequence[float], count: int = SHOWN) -> list[int]:
-    """Indices of the images in which the model is surest of what is wrong, the surest first; those without are none of them."""
+    """Indices of the images with the most confident mistakes, most confident first, without images that have none."""
     values = np.asarray(mistaken, float)
     return [int(place) for place in np.argsort(-values, kind="stable")[:count] if np.isfinite(values[place])]
 
 
 def sheets(pictures: Pictures, folder: Path) -> None:
-    """Draw the three sheets; one without any image is not there."""
+    """Draw the three sheets; a sheet without images is not written."""
     chosen = {
         SPREAD: (f"Test images from best to worst ({pictures.measure})", spread(pictures.quality)),
         WORST: (f"The worst test images ({pictures.measure})", worst(pictures.quality)),
@@ -83,9 +83,10 @@ def sheets(pictures: Pictures, folder: Path) -> None:
 
 
 def grid(count: int, lines_below: int = 0) -> tuple[Any, list[Any]]:
-    """A figure with a title, axes for so many images with up to two lines above each, and room for lines of a legend.
+    """A figure with a title, axes for ``count`` images with up to two lines of text above each, and room for a legend.
 
-    Where they are is reckoned: a layout that looks for itself draws everything once more, and takes longer than the pictures.
+    Positions are computed here, since matplotlib's automatic layout would draw everything twice and take longer than the
+    pictures.
     """
     columns = min(COLUMNS, count)
     rows = math.ceil(count / columns)
@@ -111,5 +112,5 @@ def grid(count: int, lines_below: int = 0) -> tuple[Any, list[Any]]:
 
 
 def named(sample_name: str) -> str:
-    """The name of an image as it stands above it."""
+    """The shortened name of an image for the text above it."""
     return figures.shortened(Path(sample_name).name, 28)

@@ -1,4 +1,4 @@
-"""Figures of an evaluation as PNG files, drawn off screen. Colours are those of Okabe and Ito, told apart by all eyes."""
+"""Figures of an evaluation as PNG files. Colours are those of Okabe and Ito, which colour-blind people can distinguish."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pelagos_contract.text import shown, spelt
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", ":", "-.")
 NAMED_CURVES = 12
-"""Curves beyond these are drawn in grey: a legend with more entries is not read."""
+"""Most curves with a colour and a legend entry; all others are grey, as a longer legend would be unreadable."""
 NUMBERED_CLASSES = 25
 DPI = 120
 BACKGROUND = "background"
@@ -35,17 +35,17 @@ STYLE = {
     "axes.grid": True,
     "grid.alpha": 0.3,
     "figure.constrained_layout.use": True,
-    "text.parse_math": False,  # labels are users' text
+    "text.parse_math": False,  # labels are users' text, not mathematical markup
 }
 
 
 _OWN = "DejaVu Sans"
 _WIDER = ("Noto Sans", "Source Han Sans", "WenQuanYi", "IPA", "Takao", "Droid Sans Fallback", "Unifont")
-"""How families of fonts begin that have letters which matplotlib's own has not, such as those of Chinese and Japanese."""
+"""Prefixes of font families with letters that matplotlib's own font lacks, such as those of Chinese and Japanese."""
 
 
 def families() -> list[str]:
-    """The fonts that text is written in, letter by letter the first of them that has it, of those that the machine has."""
+    """The installed font families for text; each letter is drawn in the first family that has it."""
     there = {each.name for each in font_manager.fontManager.ttflist}
     return [_OWN, *sorted(name for name in there if name.startswith(_WIDER))]
 
@@ -56,12 +56,12 @@ def _letters(family: str) -> frozenset[int]:
 
 
 def has_letter(character: str) -> bool:
-    """Whether a font has it; what shows as nothing needs none."""
+    """Whether a font has the character; spaces need none."""
     return character.isspace() or any(ord(character) in _letters(family) for family in mpl.rcParams["font.family"])
 
 
 def unwritten(words: Iterable[str]) -> list[str]:
-    """Those that a figure writes otherwise than they are, because no font has their letters."""
+    """The words that figures show escaped, because no font has all of their letters."""
     return [each for each in words if not all(map(has_letter, shown(each)))]
 
 
@@ -72,15 +72,16 @@ def _set_shown_text(self: Text, words: object) -> None:
     _set_text(self, words if words is None else spelt(shown(str(words), lines=True), has_letter))
 
 
-# All text of a figure comes through here: labels of ticks are set anew whenever one is drawn.
+# All text of figures passes through this method; tick labels are set again whenever a figure is drawn.
 Text.set_text = _set_shown_text
 mpl.rcParams["font.family"] = families()
 
 
 def confusion(matrix: Any, labels: Sequence[str], title: str, unit: str, folder: Path) -> None:
-    """Rows are true classes, columns predictions; colour is the share of the row, the number counts ``unit``.
+    """Draw a confusion matrix: rows are true classes, columns predictions; colour is the share of the row, numbers count
+    ``unit``.
 
-    A row named background has no colour: it holds what was found where nothing is, of which there are no shares.
+    The row named background has no colour: it has the predictions without a true object, for which shares are undefined.
     """
     count = len(labels)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -105,7 +106,7 @@ def confusion(matrix: Any, labels: Sequence[str], title: str, unit: str, folder:
 def precision_recall(
     curves: Mapping[str, tuple[Any, Any]], areas: Mapping[str, float], condition: str, folder: Path
 ) -> None:
-    """Precision over recall for every class that has one (``curves``: recall, precision) with its average precision."""
+    """Draw precision over recall for every class with a curve (``curves``: recall, precision), with its average precision."""
     drawn = sorted((label for label in curves if np.isfinite(areas[label])), key=lambda label: -areas[label])
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8.5, 5.2))
@@ -126,9 +127,9 @@ def precision_recall(
 def by_confidence(
     confidences: Any, curves: Mapping[str, Any], means: Mapping[str, Any], chosen: float, condition: str, folder: Path
 ) -> None:
-    """F1 over the least confidence for every class that has it, and ``means`` over classes by metric, F1 among them.
+    """Draw F1 over the confidence threshold for every class that has it, and ``means`` over classes by metric, including F1.
 
-    A line marks the ``chosen`` confidence; all curves stand on ``confidences``.
+    A line marks the ``chosen`` confidence; all curves are sampled at ``confidences``.
     """
     at = int(np.searchsorted(confidences, chosen)) if np.isfinite(chosen) else 0
     drawn = sorted(
@@ -160,7 +161,7 @@ def by_confidence(
 
 
 def _look(index: int, name: str) -> dict[str, Any]:
-    """Of the curve of a class, of which there may be many: the first ones have a name."""
+    """The style of a class's curve; only the first ``NAMED_CURVES`` have a colour and a name."""
     if index >= NAMED_CURVES:
         return {"color": "0.75", "linewidth": 1, "zorder": 1}
     colour, style = PALETTE[index % len(PALETTE)], STYLES[index // len(PALETTE)]
@@ -170,13 +171,13 @@ def _look(index: int, name: str) -> dict[str, Any]:
 def learning_curves(
     epochs: Sequence[tuple[int, Mapping[str, float]]], folder: Path, best: int | None = None, planned: int = 0
 ) -> None:
-    """Losses and validation metrics over epochs; ``epochs`` are (number, metrics).
+    """Draw losses and validation metrics over epochs; ``epochs`` are (number, metrics).
 
-    A line marks the ``best`` epoch, whose model is kept, and another the last one where more were ``planned``.
+    A line marks the ``best`` epoch, whose model is kept, and another the last one if more were ``planned``.
     """
     losses = ("train/loss", "validation/loss")
     names = sorted({name for _, metrics in epochs for name in metrics if name.startswith("validation/")})
-    # What training has as well is a loss, or a part of it.
+    # A metric that the training split has too is a loss or a part of it.
     trained = {name.removeprefix("train/") for _, metrics in epochs for name in metrics if name.startswith("train/")}
     parts = {"validation/loss", *(f"validation/{name}" for name in trained)}
     last = max((number for number, _ in epochs), default=0)
@@ -192,7 +193,7 @@ def learning_curves(
             axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             drawn = bool(axes.lines)  # a validation split without boxes has no metrics
             for number, words, style in marks if drawn else ():
-                # In the legend of one of them, where all can be read.
+                # Labelled in one of the two axes only, so that the legend has each mark once.
                 label = words if axes is left else None
                 axes.axvline(number, color="0.45", linestyle=style, linewidth=1.4, label=label, zorder=1)
             if drawn:
@@ -216,7 +217,7 @@ def _lines(axes: Any, epochs: Sequence[tuple[int, Mapping[str, float]]], names: 
 
 
 def shortened(label: str, longest: int = 24) -> str:
-    """A label that fits beside an axis, as it is written there."""
+    """A label, escaped and shortened to fit beside an axis."""
     letters = [spelt(shown(each), has_letter) for each in label]
     if sum(map(len, letters)) <= longest:
         return "".join(letters)
@@ -225,7 +226,7 @@ def shortened(label: str, longest: int = 24) -> str:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write and forget the figure: pyplot would keep it in memory."""
+    """Write the figure and release it, since pyplot would keep it in memory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with disk.written(path):

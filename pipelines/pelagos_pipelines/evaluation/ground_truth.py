@@ -1,6 +1,6 @@
-"""A dataset version as training and evaluation read it: images by split with their true classes and boxes.
+"""Reads a dataset version for training and evaluation: images by split with their true annotations.
 
-Steps read it once and hand it to families and metrics. It knows dataset versions, no framework.
+Steps read it once and pass it to families and metrics. Independent of training frameworks.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pelagos_pipelines.preparation.versions import Version
 
 
 def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTruth:
-    """Read the version that a training names; with ``check_content``, hold every image against its sha256.
+    """Read the version that a training names; with ``check_content``, verify every image by its SHA-256.
 
     Raises:
-        RefusedError: DATASET_NOT_READABLE when the version is not intact or not the one of the request, TASK_MISMATCH, or
-            SPLIT_IMPOSSIBLE when a split is empty: training needs all of them.
+        RefusedError: DATASET_NOT_READABLE when the version is damaged or not the requested one, TASK_MISMATCH, or
+            SPLIT_IMPOSSIBLE when a split is empty, since training needs all of them.
     """
     version = versions.read(request.dataset.uri)
     if check_content:
@@ -59,7 +59,7 @@ def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTrut
 
 
 def of_version(version: Version) -> GroundTruth:
-    """All of a version, of which splits may be empty."""
+    """The ground truth of a version, whose splits may be empty."""
     by_split: dict[Split, list[Sample]] = {split: [] for split in SPLITS}
     read_one = _reader(version)
     for image in version.collection.images:
@@ -78,13 +78,13 @@ def of_version(version: Version) -> GroundTruth:
 
 
 def _stuff(collection: Collection) -> tuple[str, ...]:
-    """The classes that have an extent and no objects: those of which an annotation says so."""
+    """The labels of stuff: classes with an annotation that is marked as such."""
     told = {shape.label for image in collection.images for shape in image.shapes if drawn_truth.is_stuff(shape)}
     return tuple(label for label in collection.classes if label in told)
 
 
 def sample(version: Version, image: ImageRecord) -> Sample:
-    """One image of the version."""
+    """The sample of one image of the version."""
     return _reader(version)(image)
 
 
@@ -95,12 +95,12 @@ def _reader(version: Version) -> Callable[[ImageRecord], Sample]:
 
     def read_one(image: ImageRecord) -> Sample:
         file = version.blobs[image.path]
-        # Of a task whose annotations are shapes, the boxes around them.
+        # For tasks with shapes, the boxes around them.
         sides = [(box.x, box.y, box.width, box.height) for box in image.boxes]
         sides += [shape.sides for shape in image.shapes if shape.sides is not None]
         corners = [(x, y, x + width, y + height) for x, y, width, height in sides]
         class_ids = np.array([ids[label] for label in strategy.marks(image)], int)
-        digest = file.parent.name + file.name  # that is how a store names its blobs
+        digest = file.parent.name + file.name  # a store names its blobs by digest
         boxes = np.array(corners, float).reshape(-1, 4)
         color, times = version.preprocessing.color, repeats.get(image.path, 1)
         return Sample(

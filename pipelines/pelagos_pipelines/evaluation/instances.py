@@ -1,7 +1,7 @@
-"""Ground truth of instance segmentation: the mask of every object, and how far masks of predictions overlap with them.
+"""Ground truth of instance segmentation: the mask of every object, and overlaps of predicted masks with them.
 
-Called by the strategy of the task. Which pixels an outline has, annotations.masks says, for training and evaluation alike: those
-whose centre lies in it. Knows no training framework.
+Called by the task's strategy. annotations.masks rasterizes outlines for training and evaluation alike: a pixel belongs to an
+outline if its centre is inside. Independent of training frameworks.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from pelagos_pipelines.serving.tasks.instance_segmentation import Instances
 
 
 def true_masks(sample: Sample, size: tuple[int, int]) -> list[str]:
-    """The masks of a sample's shapes as texts of runs, on an image of ``size`` (height, width)."""
+    """The masks of a sample's shapes as compressed runs, on an image of ``size`` (height, width)."""
     return masks_of(sample.shapes, size)
 
 
 def masks_of(shapes: Sequence[Shape], size: tuple[int, int]) -> list[str]:
-    """Likewise of shapes."""
+    """The masks of shapes, as in ``true_masks``."""
     height, width = size
     return [run_lengths.encoded(masks.part_of(shape, width, height), size) for shape in shapes]
 
 
 def places_of(samples: Sequence[Sample], found: Sequence[Instances]) -> Places:
-    """The masks of samples and of the predictions for them, which stand in the same order. Those of a sample are made once."""
+    """The masks of samples and of their predictions, in the same order. The masks of a sample are computed once."""
     sizes = {sample.name: predicted.size for sample, predicted in zip(samples, found, strict=True)}
     known: dict[str, Any] = {}
 
@@ -56,7 +56,7 @@ def places_of(samples: Sequence[Sample], found: Sequence[Instances]) -> Places:
 
 
 def mask_iou(found: Sequence[Any], truth: Sequence[Any]) -> Iterator[Any]:
-    """COCO's IoU ``[n, m]`` of n masks, texts of runs, and m true ones, as pycocotools has them, of each image."""
+    """For each image, COCO's IoU ``[n, m]`` of n masks as compressed runs and m true ones in the form of pycocotools."""
     from pycocotools import mask
 
     for texts, entries in zip(found, truth, strict=True):
@@ -68,7 +68,7 @@ def mask_iou(found: Sequence[Any], truth: Sequence[Any]) -> Iterator[Any]:
 
 
 def mask_shares(texts: Sequence[str], crowds: Any) -> Any:
-    """COCO's overlap ``[n, m]`` of n masks, texts of runs, with m crowds: what they have in common, by the area of the mask."""
+    """COCO's overlap ``[n, m]`` of n masks as compressed runs with m crowds: the intersection divided by the mask's area."""
     from pycocotools import mask
 
     size = crowds[0]["size"]

@@ -1,8 +1,9 @@
-"""Leave one group out: what a model is trained on without the images of one value of a field, and what all such models say.
+"""Leave-one-group-out: the splits of a model trained without the images of one group, and the combined metrics of all such
+models.
 
-A model that is measured on a site it has never seen says what to expect of the next site, which no split of images by chance does
-(Roberts et al. 2017, "Cross-validation strategies for data with temporal, spatial, hierarchical, or phylogenetic structure",
-Ecography 40, doi:10.1111/ecog.02881). Pure: it trains nothing.
+Measuring a model on an unseen site estimates its quality on the next site, which a random split of images does not (Roberts et
+al. 2017, "Cross-validation strategies for data with temporal, spatial, hierarchical, or phylogenetic structure", Ecography 40,
+doi:10.1111/ecog.02881). Pure functions; nothing is trained here.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 
 FIELD = "spec.evaluation.leaveOneOut"
 _SHARE = 10
-"""A tenth of the images is validated on, where the version's validation split has none of them, or all."""
+"""A tenth of the images is used for validation if the version's validation split has none or all of them."""
 
 
 @dataclass(frozen=True)
 class Groups:
-    """The images of all splits by the value of a field, in their order; ``unknown`` are those of which it is not known."""
+    """The images of all splits by the value of a field; ``unknown`` are those without a known value."""
 
     images: Mapping[str, Sequence[Sample]]
     unknown: Sequence[Sample]
@@ -37,7 +38,7 @@ def of(known: GroundTruth, field: str) -> Groups:
     """The groups of a version.
 
     Raises:
-        RefusedError: LEAVE_ONE_OUT_IMPOSSIBLE when they are none, one, or more than MOST_LEFT_OUT, or a value is longer than
+        RefusedError: LEAVE_ONE_OUT_IMPOSSIBLE when there are fewer than two or more than MOST_LEFT_OUT, or a value is longer than
             LONGEST_VALUE.
     """
     samples = _all(known)
@@ -71,10 +72,10 @@ def of(known: GroundTruth, field: str) -> Groups:
 
 
 def without(known: GroundTruth, groups: Groups, value: str) -> GroundTruth:
-    """What the model without ``value`` is trained on, and measured on: the images with it, of all splits, are the test split.
+    """The splits of the model without ``value``: the images with it, from all splits, are the test split.
 
-    Of the others, those of the version's validation split stay that, and all else is trained on. Where this leaves nothing to
-    train on, or to validate on, a tenth is validated on, chosen by the SHA-256 of names of groups, which stay whole.
+    Other images of the version's validation split stay there, and the rest is for training. If that leaves the training or the
+    validation split empty, a tenth is for validation, selected by the SHA-256 of group names; groups stay whole.
     """
     others = {sample.name for key, samples in groups.images.items() if key != value for sample in samples}
     rest = [sample for sample in _all(known) if sample.name in others]
@@ -95,7 +96,7 @@ def without(known: GroundTruth, groups: Groups, value: str) -> GroundTruth:
 
 
 def untaught(truth: GroundTruth) -> list[str]:
-    """Classes that the group shows, and no training image."""
+    """Classes that occur in the group but in no training image."""
     shown = {split: {int(one) for sample in truth.samples(split) for one in sample.class_ids} for split in SPLITS}
     return [truth.labels[one] for one in sorted(shown["test"] - shown["train"])]
 
@@ -103,10 +104,10 @@ def untaught(truth: GroundTruth) -> list[str]:
 def together(
     field: str, each: Mapping[str, Mapping[str, float | None]]
 ) -> tuple[dict[str, float | None], dict[str, float]]:
-    """Metrics of each group, and their means, by their names; and sample standard deviations (n - 1) of the means.
+    """Metrics of each group and their means, by their names; and sample standard deviations (n - 1) over the groups.
 
-    ``each`` has, by value, the metrics of the model without it on its images (``test/<metric>``). A mean counts every group
-    alike, however many images it has, and is of the groups that have the metric; None where none of them has.
+    ``each`` has, by value, the metrics of the model without it on its images (``test/<metric>``). A mean weighs all groups that
+    have the metric equally, whatever their size; None if no group has it.
     """
     found: dict[str, float | None] = {}
     values: dict[str, list[float]] = {}
@@ -124,7 +125,7 @@ def together(
 
 
 def excluded(field: str, unknown: Sequence[str], many: int) -> list[str]:
-    """What to say of ``many`` images of which the field is not known, ``unknown`` being the first of them."""
+    """The warning about ``many`` images without a known value, of which ``unknown`` are the first."""
     if not many:
         return []
     return [
@@ -133,12 +134,12 @@ def excluded(field: str, unknown: Sequence[str], many: int) -> list[str]:
 
 
 def _all(known: GroundTruth) -> list[Sample]:
-    """Of all splits, in the order of the version, which is that of names."""
+    """The images of all splits, sorted by name as in the version."""
     return sorted((sample for split in SPLITS for sample in known.samples(split)), key=lambda sample: sample.name)
 
 
 def _tenth(rest: Sequence[Sample]) -> set[str]:
-    """Names of a tenth of the images, or a few more: parts of one file, and groups, stay together."""
+    """Names of a tenth of the images, or slightly more, since tiles of one file, and groups, stay together."""
     kept: dict[str, list[str]] = {}
     for sample in rest:
         kept.setdefault(sample.group or sample.source or sample.name, []).append(sample.name)

@@ -1,8 +1,8 @@
-"""Which objects that were found are which true ones: all images of a split at once, whatever objects look like.
+"""Matches predicted objects with true ones, for all images of a split at once, independently of the kind of objects.
 
-Called by what measures and draws. Knows no training framework. Where an object is, and what two of them have in common, is said
-by `Places`: upright boxes, if nothing else is said. Only pairs of objects of one image that overlap enough are kept, so that
-what follows takes no longer for thousands of objects in an image than for as many in many.
+Called by metrics and figures. Independent of training frameworks. `Places` defines where objects are and how they overlap; the
+default is upright boxes. Only pairs within an image that overlap enough are kept, so that thousands of objects in one image cost
+no more than the same number in many images.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 from pelagos_pipelines.evaluation.samples import Sample
 
 IOUS = np.linspace(0.5, 0.95, 10)
-"""Smallest overlaps of a match, over which mAP50-95 is averaged."""
+"""The IoU thresholds of matches over which mAP50-95 is averaged."""
 _AT_ONCE = 1_000_000
-"""Pairs that are looked at together."""
+"""Number of pairs that are processed at once, which bounds memory."""
 Pairs = tuple[Any, Any, Any]
-"""``[pairs]``: which object that was found, which true one, both counted over all images, and their IoU."""
+"""``[pairs]``: indices of predicted and of true objects, both over all images, and their IoU."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,21 @@ class Places:
     overlaps: Callable[[Sequence[Any], Sequence[Any]], Iterator[Any]]
     outline: Callable[[Any], Any]
     crowds: Callable[[Sample], Any]
-    """The crowds of a sample, likewise."""
+    """Returns the crowds of a sample, in the same form."""
     shares: Callable[[Any, Any], Any]
-    """Which share of each of n found entries lies in each of m crowds, ``[n, m]``; of one image."""
+    """Returns the share of each of n found entries that is in each of m crowds, ``[n, m]``, for one image."""
     pairs: Callable[[Sequence[Any], Sequence[Any]], Pairs] | None = None
-    """Likewise the pairs of all images that overlap by IOUS[0] or more, where they can be had without all ``overlaps``."""
+    """Returns the pairs of all images with an IoU of IOUS[0] or more, if that is possible without all ``overlaps``."""
 
     def around(self, place: Any) -> tuple[float, float, float, float]:
-        """x1, y1, x2, y2 of the upright box around one."""
+        """x1, y1, x2, y2 of the upright box around an entry."""
         points = self.outline(place)
         (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
         return float(left), float(top), float(right), float(bottom)
 
 
 def box_iou(found: Sequence[Any], truth: Sequence[Any]) -> Iterator[Any]:
-    """COCO's IoU of boxes ``[n, 4]`` and ``[m, 4]`` of each image, given as x1, y1, x2, y2."""
+    """For each image, COCO's IoU of boxes ``[n, 4]`` and ``[m, 4]``, given as x1, y1, x2, y2."""
     from pycocotools import mask
 
     (ones, starts), (others, bounds) = _sides(found), _sides(truth)
@@ -64,7 +64,7 @@ def box_iou(found: Sequence[Any], truth: Sequence[Any]) -> Iterator[Any]:
 
 
 def box_shares(found: Any, crowds: Any) -> Any:
-    """COCO's overlap of boxes ``[n, 4]`` with crowds ``[m, 4]``: what they have in common, by the area of the box."""
+    """COCO's overlap of boxes ``[n, 4]`` with crowds ``[m, 4]``: the intersection divided by the box's area."""
     from pycocotools import mask
 
     return mask.iou(_sides([found])[0], _sides([crowds])[0], [1] * len(crowds))
@@ -77,7 +77,7 @@ def _crowd_boxes(sample: Sample) -> Any:
 
 
 def _sides(boxes: Sequence[Any]) -> tuple[Any, list[int]]:
-    """Corners as left, top, width and height, of all images, and where each image starts."""
+    """All images' boxes as left, top, width and height, and the offset of each image."""
     corners = np.concatenate([np.zeros((0, 4)), *boxes])
     corners[:, 2:] -= corners[:, :2]
     return corners, _bounds(boxes)
@@ -90,13 +90,13 @@ def _bounds(parts: Sequence[Any]) -> list[int]:
 def box_pairs(found: Sequence[Any], truth: Sequence[Any]) -> Pairs:
     """Pairs of boxes with COCO's IoU.
 
-    What two boxes have in common by half is at least half as wide as each, so that the true one starts at most its own half, and
-    that is at most the width of the other, to the left, or half of that to the right; and likewise downwards.
+    With an IoU of at least one half, the intersection is at least half as wide as each box. So the true box starts at most the
+    other box's width to the left of it, or half of that to the right; and likewise vertically.
     """
     (ones, starts), (others, bounds) = _sides(found), _sides(truth)
     kept: list[Pairs] = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
     if len(ones) and len(others):
-        # All images beside each other, so far apart that none reaches into the next.
+        # Place all images side by side, far enough apart that boxes of different images cannot overlap.
         left = min(ones[:, 0].min(), others[:, 0].min())
         step = max(ones[:, 0].max(), others[:, 0].max()) - left + 2 * ones[:, 2].max() + 1
         places, other_places = (
@@ -123,7 +123,7 @@ def box_pairs(found: Sequence[Any], truth: Sequence[Any]) -> Pairs:
 
 
 def _iou(ones: Any, others: Any) -> Any:
-    """Of boxes ``[n, 4]`` and as many others, left, top, width and height, as COCO rounds it."""
+    """Pairwise IoU of boxes ``[n, 4]`` (left, top, width, height), with COCO's rounding."""
     ends, other_ends = ones[:, :2] + ones[:, 2:], others[:, :2] + others[:, 2:]
     common = np.minimum(ends, other_ends) - np.maximum(ones[:, :2], others[:, :2])
     area = np.where((common > 0).all(axis=1), common[:, 0] * common[:, 1], 0.0)
@@ -144,34 +144,34 @@ BOXES = Places(
 
 @dataclass(frozen=True)
 class Objects:
-    """All objects of a split, one image after the other: those ``[found]``, the ``[true]`` ones, and ``[pairs]`` of both.
+    """All objects of a split, image by image: the predicted ones ``[found]``, the true ones ``[true]``, and ``[pairs]`` of both.
 
-    Pairs overlap by IOUS[0] or more; ``found`` and ``true`` say which objects they are of, whatever their classes are.
+    Pairs have an IoU of IOUS[0] or more; ``found`` and ``true`` are their indices, regardless of classes.
     """
 
     images: Any
-    """``[found]``."""
+    """``[found]``: the image of each predicted object."""
     labels: Any
     scores: Any
     true_images: Any
-    """``[true]``."""
+    """``[true]``: the image of each true object."""
     true_labels: Any
     found: Any
-    """``[pairs]``."""
+    """``[pairs]``: the predicted object of each pair."""
     true: Any
     iou: Any
     inside: Any
-    """``[found]``: the largest share of each that lies in a crowd of its class; 0 where there is none."""
+    """``[found]``: the largest share of each that is in a crowd of its class; 0 without one."""
 
     def ignored(self, given: Any, number: int = 0) -> Any:
-        """``[found]``: which are neither right nor wrong at a threshold, as COCO's evaluator has it: of no true object, and in a
-        crowd. ``given`` is `assigned` at that threshold, whose ``number`` in IOUS this is.
+        """``[found]``: which are neither right nor wrong at a threshold, as in COCO's evaluator: without a true object, and in a
+        crowd. ``given`` is `assigned` at that threshold, ``number`` its index in IOUS.
         """
         return (given < 0) & (self.inside >= IOUS[number])
 
 
 def objects(samples: Sequence[Sample], found: Sequence[Any], places: Places = BOXES) -> Objects:
-    """Of ``samples`` and of what was found in them, which stands in the same order."""
+    """The objects of ``samples`` and of their predictions ``found``, in the same order."""
     truths, founds = [places.true(sample) for sample in samples], [places.found(one) for one in found]
     counts, true_counts = [len(one.scores) for one in found], [len(sample.class_ids) for sample in samples]
     ones, others, ious = places.pairs(founds, truths) if places.pairs else _pairs(founds, truths, places)
@@ -198,7 +198,7 @@ def inside(places: Places, sample: Sample, predicted: Any) -> Any:
 
 
 def _pairs(founds: Sequence[Any], truths: Sequence[Any], places: Places) -> Pairs:
-    """From all overlaps."""
+    """The pairs from the overlaps of all objects in each image."""
     kept: list[Pairs] = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
     tables: list[Any] = []
     cells, starts, bounds = 0, np.array(_bounds(founds)), np.array(_bounds(truths))
@@ -218,15 +218,15 @@ def _pairs(founds: Sequence[Any], truths: Sequence[Any], places: Places) -> Pair
 
 
 def assigned(of: Objects) -> Any:
-    """Which pair each object that was found is right by, or -1, by threshold of IOUS: ``[thresholds, found]``.
+    """The pair by which each predicted object is right, or -1, for each threshold of IOUS: ``[thresholds, found]``.
 
-    As COCO's evaluator does it: of one class in one image those with higher scores choose first, among equal scores the first
-    of them; each takes the object with the highest IoU that none before it took; of equal ones the last.
+    As in COCO's evaluator, predictions of a class in an image choose by descending score, equal scores in order; each takes the
+    free object with the highest IoU, the last one of equals.
     """
     rank: Any = np.empty(len(of.scores), int)
     rank[np.argsort(-of.scores, kind="stable")] = np.arange(len(of.scores))
     same = np.flatnonzero(of.labels[of.found] == of.true_labels[of.true])
-    # By who chooses, and of each what it likes best. What is chosen likes whoever chooses first.
+    # Sorted by the order of choosing, then by preference. True objects prefer whoever chooses first.
     order = same[np.lexsort((-of.true[same], -of.iou[same], rank[of.found[same]]))]
     given = np.full((len(IOUS), len(of.scores)), -1)
     for number, threshold in enumerate(IOUS):
@@ -237,10 +237,10 @@ def assigned(of: Objects) -> Any:
 
 
 def nearest(of: Objects, chosen: Any) -> tuple[Any, Any]:
-    """Pairs of a true object and one of the ``chosen`` ``[found]``, by descending IoU, each at most once, of whatever classes.
+    """Match true objects with ``chosen`` ``[found]`` ones by descending IoU, each at most once, regardless of classes.
 
     Returns:
-        Their indices: those of the true ones and those of the others.
+        The indices of the true objects, and those of the predicted ones.
     """
     kept = np.flatnonzero(chosen[of.found])
     kept = kept[np.lexsort((of.true[kept], -of.iou[kept], of.found[kept]))]
@@ -251,16 +251,15 @@ def nearest(of: Objects, chosen: Any) -> tuple[Any, Any]:
 
 
 def _stable(found: Any, true: Any, ranks: Any) -> Any:
-    """Places of pairs, of which each object is in one at most, and no two objects like each other better than what they got.
+    """Indices of the pairs of a stable matching: no two objects prefer each other to their matches.
 
-    All of ``found`` ask at once for what they like best, each true object takes who asks with the lowest rank, and the others,
-    and whoever had it before, ask for the next (Gale and Shapley 1962, doi:10.2307/2312726). Where all likings follow from one
-    order of the pairs there is but one such outcome: that of going through them one after the other.
-
+    All ``found`` objects propose at once to their most preferred object. Each true object accepts the proposal with the lowest
+    rank; rejected and replaced ones propose to their next preference (Gale and Shapley 1962, doi:10.2307/2312726). If all
+    preferences follow from one order of the pairs, the stable matching is unique and equals the sequential greedy one.
     Args:
-        found: ``[pairs]``; the pairs of one object stand together, what it likes best first.
-        true: likewise.
-        ranks: how well the true object likes the pair, a permutation.
+        found: ``[pairs]``, grouped by object, in order of its preference.
+        true: ``[pairs]``, the true objects.
+        ranks: the true object's preference for the pair, lowest first, a permutation.
     """
     starts: Any = np.flatnonzero(np.diff(found, prepend=-1))
     ends: Any = np.append(starts[1:], len(found))

@@ -1,4 +1,4 @@
-"""What detectors claim: objects, each with a class, a place and a score. Called by the strategies of evaluation.tasks."""
+"""Claims of detectors: objects with a class, a place and a score. Called by the strategies of evaluation.tasks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pelagos_pipelines.serving.calibration import odds
 
 
 def claims(of: Objects, images: int, classes: int) -> Claims:
-    """What is right has the class of an object and IoU 0.50 with it, as average precision matches them: the surest comes first.
+    """A claim is right if it has the class of an object and an IoU of 0.50 with it, matched by descending score as for AP.
 
-    Faint are those that `doubts.FAINTEST` says. What lies in a crowd and is of no object is no claim that can be judged.
+    Claims below `doubts.FAINTEST` are faint. Detections in a crowd that match no object are not judged.
     """
     given = matching.assigned(of)[0]
     judged = ~of.ignored(given)

@@ -1,6 +1,6 @@
-"""Pictures of images with objects: what is true, and what was found, right, wrong, or in a crowd. Called by evaluation.tasks.
+"""Pictures of true and predicted objects: right, wrong, or in a crowd. Called by evaluation.tasks.
 
-How an object is drawn, as a box, a turned box or a mask, differs by task.
+How an object is drawn, as a box, turned box or mask, differs by task.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pelagos_pipelines.evaluation.matching import Objects
 from pelagos_pipelines.evaluation.samples import Sample
 
 Draw = Callable[[Any, Sample, Any, Judged], None]
-"""Draws an image, and what was found in it, into axes."""
+"""Draws an image with its predictions into axes."""
 
 
 def pictures(
     samples: Sequence[Sample], found: Sequence[Any], of: Objects, confidence: float, draw: Draw, thing: str
 ) -> Pictures:
-    """What was found at ``confidence``: right ones blue, wrong orange, those in crowds grey. ``thing``: what must be right."""
+    """Pictures of predictions at ``confidence``: right ones blue, wrong ones orange, those in crowds grey. ``thing`` names
+    them."""
     kept = [one.chosen(one.scores >= confidence) for one in found]
     judged = detection.judged(of, len(samples), confidence)
     both = [*zip(samples, kept, judged, strict=True)]
@@ -54,15 +55,15 @@ def pictures(
 
 
 def colour(judged: Judged, index: int) -> str:
-    """Of an object that was found."""
+    """The colour of a predicted object."""
     return FOUND if index in judged.right else IGNORED if index in judged.ignored else WRONG
 
 
 def name(axes: Any, label: str, score: float, box: Iterable[float], within: tuple[float, float], ground: str) -> None:
-    """Write what an object was taken for beside its ``box`` x1, y1, x2, y2, on ground of a colour.
+    """Write the predicted class of an object beside its ``box`` x1, y1, x2, y2, on a coloured background.
 
-    Near the upper and the right edge of the image, which ends ``within`` a width and a height, it stands inside, where it is not
-    cut off.
+    Near the upper and right edges of the image, whose size is ``within`` (width, height), the text is placed inside, where it is
+    not cut off.
     """
     x1, y1, x2, _ = box
     below, left = y1 < 0.08 * within[1], x1 > 0.6 * within[0]

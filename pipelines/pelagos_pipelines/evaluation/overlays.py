@@ -1,4 +1,4 @@
-"""Example pictures of answers that are of pixels: what was found in colours, what is true as white outlines."""
+"""Example pictures for tasks that label pixels: predictions in colours, ground truth as white outlines."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pelagos_pipelines.evaluation import figures
 from pelagos_pipelines.serving.geometry import Pixels
 
 LONGEST = 480
-"""Pixels of a side of an image in a picture."""
+"""Longest side in pixels of an image in a picture."""
 OPACITY = 0.55
 NAMED = 9
-"""Classes in the legend."""
+"""Most classes in the legend."""
 
 
 def legend(labels: Sequence[str]) -> list[Any]:
-    """The colours of classes, for below the pictures that `overlaid` makes."""
+    """The legend entries of classes, for the pictures of `overlaid`."""
     entries: list[Any] = [
         Patch(color=colour(index), label=figures.shortened(label)) for index, label in enumerate(labels[:NAMED])
     ]
@@ -33,13 +33,13 @@ def legend(labels: Sequence[str]) -> list[Any]:
 
 
 def overlaid(image: Pixels, found: Any, classes: Any, true: Any) -> Any:
-    """The image, red first, with the class of each pixel over it, and outlines.
+    """The image in RGB, with the colours of classes and with outlines.
 
     Args:
-        image: blue first.
-        found: the number of each pixel's segment or class; where it changes is a dark line.
-        classes: the index of the class of each pixel and one more; 0 has no colour.
-        true: as ``found``, what is true: where it changes is a white line.
+        image: in BGR.
+        found: the number of each pixel's predicted segment or class; changes are drawn as dark lines.
+        classes: 1 + the class index of each pixel; 0 has no colour.
+        true: the same as ``found`` for the ground truth; changes are drawn as white lines.
     """
     height, width = image.shape[:2]
     scale = min(LONGEST / max(height, width), 1.0) if max(height, width) > LONGEST else LONGEST / max(height, width)
@@ -59,7 +59,7 @@ def overlaid(image: Pixels, found: Any, classes: Any, true: Any) -> Any:
 
 
 def colour(index: int) -> str:
-    """Of a class; it is used again where there are many."""
+    """The colour of a class; colours repeat with many classes."""
     palette = [each for each in figures.PALETTE if each != "#000000"]
     return palette[index % len(palette)]
 

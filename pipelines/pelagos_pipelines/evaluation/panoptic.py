@@ -1,9 +1,8 @@
-"""Panoptic quality, of segments that share the pixels of an image. Training validates with it, too.
+"""Panoptic quality of segments that share the pixels of an image, for evaluation and for validation during training.
 
-Source: Kirillov, He, Girshick, Rother and Dollar, Panoptic segmentation, CVPR 2019, doi:10.1109/CVPR.2019.00963, section 4. Here
-no pixel is left out of the judgement: what no annotation covers is of no segment, and a segment that is found there is wrong.
-A segment is neither right nor wrong when it is of no true one, and more than half of it lies in a crowd of its class, as
-panopticapi has it.
+Source: Kirillov, He, Girshick, Rother and Dollar, Panoptic segmentation, CVPR 2019, doi:10.1109/CVPR.2019.00963, section 4.
+Unlike there, no pixel is ignored: pixels without an annotation belong to no segment, and a predicted segment there is wrong. As
+in panopticapi, a segment without a match is neither right nor wrong if more than half of it is in a crowd of its class.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from typing import Any
 import numpy as np
 
 MATCHED = 0.5
-"""A true and a found segment of one class are a pair when their IoU is higher; each is in one pair at most, then."""
+"""A true and a predicted segment of one class match if their IoU is higher; then each has at most one match."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Quality in [0, 1], arrays have one entry for each class, NaN where the class has no true segment.
+    """Quality in [0, 1]; arrays have one entry per class, NaN where the class has no true segment.
 
-    ``sq``, the mean IoU of pairs, is NaN as well where there is no pair: there is nothing that it is the mean of.
+    ``sq``, the mean IoU of pairs, is also NaN without pairs, where it is undefined.
     """
 
     pq: Any
@@ -30,7 +29,7 @@ class Scores:
     rq: Any
 
     def mean(self, metric: str, chosen: Any = None) -> float:
-        """The unweighted mean over the classes that have it, of those with a true entry in ``chosen``; NaN when none has."""
+        """The unweighted mean over the ``chosen`` classes that have the metric; NaN if none has."""
         values = getattr(self, metric)
         known = values[np.isfinite(values) & (True if chosen is None else chosen)]
         return float(known.mean()) if len(known) else float("nan")
@@ -38,7 +37,7 @@ class Scores:
 
 @dataclass
 class Counted:
-    """Sums over images, each ``[classes]``: IoU of pairs, pairs, and segments that are true or found alone."""
+    """Sums over images, each ``[classes]``: IoU of pairs, number of pairs, unmatched true segments, unmatched predicted ones."""
 
     iou: Any
     pairs: Any
@@ -47,19 +46,18 @@ class Counted:
 
     @classmethod
     def none(cls, classes: int) -> Counted:
-        """Of no image."""
+        """The sums of no images."""
         return cls(np.zeros(classes), *(np.zeros(classes, np.int64) for _ in range(3)))
 
     def add(
         self, truth: tuple[Any, Any], found: tuple[Any, Any], crowds: int = 0
     ) -> tuple[list[tuple[int, int]], set[int]]:
-        """Count an image: of both sides the map of segments, which has 0 for none, and their class ids, from that of number 1 on.
+        """Count an image: ``truth`` and ``found`` are each a map of segment numbers, 0 for none, and class ids from number 1 on.
 
-        The last ``crowds`` true ones are regions with objects that nobody drew one by one.
+        The last ``crowds`` true segments are crowd regions.
 
         Returns:
-            The pairs: places in the class ids of both sides; and places in those of what was found that are neither right nor
-            wrong.
+            The pairs as indices into both lists of class ids; and indices of predicted segments that are neither right nor wrong.
         """
         (true_map, true_ids), (found_map, found_ids) = truth, found
         objects = len(true_ids) - crowds
@@ -82,7 +80,7 @@ class Counted:
         return [(int(row), int(column)) for row, column in pairs], set(ignored.tolist())
 
     def scores(self) -> Scores:
-        """The quality of all images that were counted."""
+        """The quality over all counted images."""
         present = self.pairs + self.missed > 0
         total = self.pairs + (self.missed + self.wrong) / 2
         pq, rq = (np.where(present, found / np.maximum(total, 0.5), np.nan) for found in (self.iou, self.pairs))
@@ -91,7 +89,7 @@ class Counted:
 
 
 def score(images: Iterable[tuple[tuple[Any, Any], tuple[Any, Any]]], classes: int) -> Scores:
-    """Quality over images, see `Counted.add`."""
+    """The quality over images; for the pairs of arguments see `Counted.add`."""
     counted = Counted.none(classes)
     for truth, found in images:
         counted.add(truth, found)

@@ -1,6 +1,6 @@
-"""Predictions of a model whose classes are others than a dataset's, or in another order, as if it had been trained on that.
+"""Translates predictions of a model to the classes of a dataset that differ from its own, or are in another order.
 
-Called by the evaluation of packages. Classes are the same when they have the same name.
+Called by the evaluation of packages. Classes with the same name are the same.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pelagos_pipelines.serving.tasks.detection import Detections
 
 
 class DifferentClassesError(Exception):
-    """They have nothing in common, or nobody knows how to translate; the message says what to do."""
+    """The classes have no name in common, or the predictions cannot be translated; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Relabelling:
-    """``labels`` are those of the dataset, and behind them what the model alone has; ``places`` of its classes among them.
+    """``labels`` are the dataset's, followed by those that only the model has; ``places`` are the model's classes in them.
 
-    ``warnings`` say what this does to metrics.
+    ``warnings`` explain the effect on metrics.
     """
 
     labels: tuple[str, ...]
@@ -34,7 +34,7 @@ class Relabelling:
 
     @property
     def is_none(self) -> bool:
-        """Whether all stays as it is."""
+        """Whether nothing changes."""
         return self.places == tuple(range(len(self.labels)))
 
     def of(self, found: Prediction) -> Prediction:
@@ -54,7 +54,7 @@ class Relabelling:
 
 
 def between(model: Sequence[str], dataset: Sequence[str]) -> Relabelling:
-    """From the classes of a model to those of a dataset. Raises DifferentClassesError when no name is in both."""
+    """The translation from a model's classes to a dataset's. Raises DifferentClassesError when no name is in both."""
     more, lacking = [name for name in model if name not in dataset], [name for name in dataset if name not in model]
     if len(lacking) == len(dataset):
         raise DifferentClassesError(

@@ -1,4 +1,4 @@
-"""The reliability diagram: how often a model is right, by how sure it is. Called by evaluation.calibrating."""
+"""The reliability diagram: the share of right claims by confidence. Called by evaluation.calibrating."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RIGHT, _GAP = figures.PALETTE[0], figures.PALETTE[1]
 
 
 def draw(before: Reliability, after: Reliability | None, scaling: Scaling | None, things: str, folder: Path) -> None:
-    """Before and after calibration side by side, with the number of ``things`` in each bin below; alone without one."""
+    """Draw the states before and after calibration side by side, with the number of ``things`` in each bin below."""
     shown = [("as the network gives them", before)]
     if after is not None and scaling is not None:
         offset = f", offset {scaling.offset:.3g}" if scaling.offset else ""
@@ -42,7 +42,7 @@ def draw(before: Reliability, after: Reliability | None, scaling: Scaling | None
 
 
 def _bins(axes: Any, one: Reliability) -> None:
-    """A bar for each bin that has claims, and how far that is from how sure they are."""
+    """Draw a bar for each bin with claims, and its gap to the mean confidence."""
     left, width, filled = np.arange(BINS) / BINS, 1 / BINS, one.counts > 0
     axes.plot([0, 1], [0, 1], color="0.4", linestyle="--", linewidth=1.2, label="as sure as right", zorder=3)
     look = {"align": "edge", "width": width, "edgecolor": "white", "linewidth": 0.6}
@@ -54,7 +54,7 @@ def _bins(axes: Any, one: Reliability) -> None:
 
 
 def _counts(axes: Any, one: Reliability, most: int, things: str) -> None:
-    """How many claims are in each bin, in figures, too, where there are some."""
+    """Draw the number of claims in each bin, with labels for non-empty ones."""
     left, width = np.arange(BINS) / BINS, 1 / BINS
     axes.bar(left, one.counts, align="edge", width=width, color="0.7", edgecolor="white", linewidth=0.6)
     for place, count in zip(left, one.counts.tolist(), strict=True):

@@ -1,6 +1,6 @@
-"""What the evaluation says about a model: metrics by name, and figures. Called by the step evaluate with predictions.
+"""The result of evaluating a model: metrics by name, and figures. Called by the step evaluate with predictions.
 
-Knows no training framework: a prediction is what serving.predictions says it is, and its task decides what is measured.
+Independent of training frameworks: predictions are those of serving.predictions, and their task decides what is measured.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pelagos_pipelines.serving.predictions import Prediction
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics, ``test/<metric>`` and ``test/<metric>/<class>``: None is one that the split says nothing about. Never 0 for that.
+    """Metrics, ``test/<metric>`` and ``test/<metric>/<class>``; undefined ones are None, never 0.
 
-    ``warnings`` say what a reader of the metrics should know.
+    ``warnings`` are what a reader of the metrics should know.
     """
 
     metrics: dict[str, float | None]
@@ -28,9 +28,9 @@ class Evaluation:
 
 
 def evaluate(samples: Sequence[Sample], found: Sequence[Prediction], labels: Sequence[str], folder: Path) -> Evaluation:
-    """How well ``found`` fits the test split; figures go to ``folder``.
+    """Measure the predictions ``found`` on the test split; figures are written to ``folder``.
 
-    Classes without a true annotation in the split have no metrics of their own and do not enter the means.
+    Classes without a true annotation in the split have no metrics of their own and are not part of means.
     """
     strategy = tasks.TASKS.named(found[0].task)
     metrics = strategy.measure(samples, found, labels, folder)
@@ -41,7 +41,7 @@ def evaluate(samples: Sequence[Sample], found: Sequence[Prediction], labels: Seq
 
 
 def warnings(samples: Sequence[Sample], labels: Sequence[str]) -> list[str]:
-    """What the test split cannot tell."""
+    """Warnings about what the test split cannot show."""
     shown = {int(class_id) for sample in samples for class_id in sample.class_ids}
     unseen = [label for index, label in enumerate(labels) if index not in shown]
     said = []

@@ -1,10 +1,10 @@
-"""Intervals of metrics by the bootstrap: how else they would come out, for other images of the same kind.
+"""Confidence intervals of metrics by the bootstrap: how they would vary for other images of the same kind.
 
-Groups of images are drawn with replacement, as many as there are, and metrics counted anew, thousands of times; of these values
-the middle 95 % lie in the interval (percentile bootstrap: B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993,
-chapter 13). Groups are drawn, and not images: those of a station are alike, and intervals of single ones would be too narrow
-(A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application, 1997, section 3.8; C. A. Field and A. H. Welsh,
-Bootstrapping clustered data, Journal of the Royal Statistical Society B 69, 2007). Of a few groups nobody can tell that.
+Groups of images are drawn with replacement, as many as there are, and metrics are recomputed, thousands of times; the interval
+has the middle 95 % of the values (percentile bootstrap: B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993,
+chapter 13). Groups are drawn instead of images, since images of a station are alike, and intervals from single images would be
+too narrow (A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application, 1997, section 3.8; C. A. Field and A. H.
+Welsh, Bootstrapping clustered data, Journal of the Royal Statistical Society B 69, 2007). With few groups there are no intervals.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from pelagos_contract.training import Interval, Resampling
 from pelagos_pipelines.evaluation.evidence import Evidence
 
 IMAGE = "image"
-"""The field of evidence with the files of the source: tiles of one stay together."""
+"""The field of evidence with the source files, by which tiles of one file stay together."""
 LEVEL = 0.95
 SAMPLES = 2_000
 FEWEST_SAMPLES = 200
 WORK = 400_000_000
-"""Rows of evidence that are counted in all samples together; where more are needed there are fewer samples."""
+"""Most rows of evidence over all samples; larger evidence gets fewer samples."""
 FEWEST_GROUPS = 5
 DEFINED = 0.95
-"""How many of the samples must say something about a metric."""
+"""Least share of samples in which a metric must be defined."""
 
 
 @dataclass(frozen=True)
 class Units:
-    """What is drawn: ``numbers`` ``[images]`` say to which of ``count`` groups, by the field ``by``, an image belongs."""
+    """The resampled groups: ``numbers`` ``[images]`` is each image's group of ``count``, by the field ``by``."""
 
     by: str
     numbers: Any
     count: int
 
     def why_not(self) -> str | None:
-        """Why there are no intervals; None: there are."""
+        """Why there are no intervals; None when there are."""
         if self.count >= FEWEST_GROUPS:
             return None
         what = "images" if self.by == IMAGE else f"different values of {self.by}"
@@ -50,9 +50,9 @@ class Units:
 
 
 def units_of(evidence: Evidence) -> Units:
-    """Groups that the dataset has; else sites or deployments, where they are known of all images; else images.
+    """The dataset's groups; else sites or deployments, if known for all images; else images.
 
-    What all images have in common parts nothing. An image without a group is a group of its own.
+    A field with the same value for all images is skipped. An image without a group is a group of its own.
     """
     files = evidence.fields[IMAGE]
     groups = evidence.fields.get("group", ())
@@ -67,17 +67,17 @@ def units_of(evidence: Evidence) -> Units:
 
 
 def samples_for(evidence: Evidence) -> int:
-    """How many samples are drawn."""
+    """The number of samples to draw."""
     return max(FEWEST_SAMPLES, min(SAMPLES, WORK // max(evidence.rows, 1)))
 
 
 def seed_of(*names: str) -> int:
-    """A seed that follows from what is measured: whoever does it again draws the same."""
+    """A seed that is derived from what is measured, so that results are reproducible."""
     return int.from_bytes(hashlib.sha256("\0".join(names).encode()).digest()[:8], "big")
 
 
 def draws(units: Units, samples: int, seed: int, at_once: int) -> Iterator[Any]:
-    """How often each image is drawn, ``[samples, images]``, in parts of at most ``at_once`` samples."""
+    """The multiplicity of each image, ``[samples, images]``, in parts of at most ``at_once`` samples."""
     generator = np.random.default_rng(seed)
     for start in range(0, samples, at_once):
         size = min(at_once, samples - start)
@@ -87,7 +87,7 @@ def draws(units: Units, samples: int, seed: int, at_once: int) -> Iterator[Any]:
 
 
 def resampled(models: Sequence[Evidence], units: Units, samples: int, seed: int) -> dict[str, Any]:
-    """Metrics of samples of the same images, ``[samples]`` of each, as the means of several models that were asked the same."""
+    """Metrics ``[samples]`` of samples of the same images, as means over several models with the same test."""
     counters = [model.counter() for model in models]
     parts = [
         [count(weights) for count in counters]
@@ -100,7 +100,7 @@ def resampled(models: Sequence[Evidence], units: Units, samples: int, seed: int)
 
 
 def interval(values: Any) -> Interval | None:
-    """The middle of the values; None where too many of them say nothing."""
+    """The interval with the middle of the values; None if too many are undefined."""
     known = values[np.isfinite(values)]
     if len(known) < DEFINED * len(values) or not len(known):
         return None
@@ -109,7 +109,7 @@ def interval(values: Any) -> Interval | None:
 
 
 def intervals(models: Sequence[Evidence], *names: str) -> tuple[dict[str, Interval], Resampling]:
-    """Of the metrics of all images, by their names without a split; ``names`` tell this one from other drawings."""
+    """The intervals of metrics over all images, by their names without a split; ``names`` are part of the seed."""
     first = models[0]
     units, samples = units_of(first), samples_for(first)
     why = units.why_not()
@@ -122,7 +122,7 @@ def intervals(models: Sequence[Evidence], *names: str) -> tuple[dict[str, Interv
 
 
 def known(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """Metrics of one multiset; None for those that it says nothing about."""
+    """The metrics of one multiset; None for undefined ones."""
     return {name: float(values[0]) if math.isfinite(values[0]) else None for name, values in metrics.items()}
 
 

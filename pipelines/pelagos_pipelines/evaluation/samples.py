@@ -1,4 +1,4 @@
-"""Images with their true annotations, as families train on them and metrics judge by them. It knows no framework."""
+"""Images with their true annotations, for training and metrics. Independent of training frameworks."""
 
 from __future__ import annotations
 
@@ -29,38 +29,37 @@ class Sample:
     class_ids: Any
     boxes: Any
     sha256: str | None = None
-    """Of the file's content, as the version says; None: it is no file of a version."""
+    """SHA-256 of the file's content, from the version; None if it is not a file of a version."""
     color: str | None = None
-    """The correction that the version declares, of color.METHODS."""
+    """The colour correction that the version declares, a key of color.METHODS; None without one."""
     repeats: int = 1
-    """How often an epoch shows it, as the version plans it; 0: never."""
+    """How often an epoch shows the image, by the version's plan; 0: never."""
     shapes: Sequence[Shape] = ()
-    """Of tasks that need more than a box: one for each of ``class_ids``, in pixels of the original."""
+    """For tasks that need more than a box: one shape for each of ``class_ids``, in pixels of the original."""
     source: str | None = None
-    """The path of the file that it is, or is a tile of; None: its own name."""
+    """The path of the source file that it is, or is a tile of; None: its own name."""
     group: str | None = None
-    """What a split keeps whole."""
+    """The group that a split keeps whole."""
     capture: Capture | None = None
-    """When and where it was taken, as far as that is known."""
+    """When and where it was taken, as far as known."""
     crowds: Sequence[Shape] = ()
-    """Regions with objects that nobody drew one by one, in pixels of the original; nothing is learned of them, and what is found
-    there is not judged. ``crowd_ids`` are their classes."""
+    """Crowd regions in pixels of the original, which training ignores, and in which predictions are not judged. ``crowd_ids`` are
+    their classes."""
     crowd_ids: Sequence[int] = ()
     record: ImageRecord | None = None
-    """What the version says of it, to the digit; None: it is no image of a version."""
+    """The image's exact record in the version; None if it is not an image of a version."""
 
     def pixels(self) -> Pixels:
-        """What a model sees of the image: decoded and corrected as the server does it. Raises as `stored` does."""
+        """The image as a model sees it: decoded and corrected as by the server. Raises as `stored` does."""
         return color.corrected(self.stored(), self.color)
 
     def stored(self) -> Pixels:
-        """The decoded image, as the server decodes it, before any correction.
+        """The image decoded as by the server, before any correction.
 
-        In this process: the preparation has decoded the same bytes in a child with ceilings, and their digest, which is compared
-        here, says that they are the same.
-
+        Decoding in this process is safe: the preparation has decoded the same bytes in a child with ceilings, and the digest
+        is verified here.
         Raises:
-            RefusedError: DATASET_NOT_READABLE when the file is not what the version says.
+            RefusedError: DATASET_NOT_READABLE when the file does not match the version.
         """
         content = self.file.read_bytes()
         if self.sha256 is not None and hashlib.sha256(content).hexdigest() != self.sha256:
@@ -94,10 +93,10 @@ class GroundTruth:
         return self.by_split.get(split, ())
 
     def trained_on(self) -> Sequence[Sample]:
-        """The images of the training split without those that no epoch shows; families train on them."""
+        """The training images without those that no epoch shows."""
         return [sample for sample in self.samples("train") if sample.repeats]
 
     @property
     def weights(self) -> tuple[float, ...] | None:
-        """What mistakes on the classes weigh in training; None: all alike."""
+        """The loss weights of classes; None: all equal."""
         return None if self.balance is None else self.balance.weights

@@ -1,4 +1,4 @@
-"""The main metric of each slice of the test split as bars with intervals, the worst slice first."""
+"""A figure of the primary metric of each slice of the test split, as bars with intervals, worst slice first."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pelagos_pipelines.evaluation import figures
 
 NAME = "slices.png"
 MOST = 25
-"""Bars of a field; the others are counted below them."""
+"""Most bars of a field; the remaining slices are counted below them."""
 WORST, USUAL, UNKNOWN = figures.PALETTE[1], figures.PALETTE[0], "0.6"
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A slice: what it is called, how many images it has, its metric and its interval, as far as they are known."""
+    """A slice: its name, number of images, metric and interval, as far as known."""
 
     words: str
     images: int
@@ -32,14 +32,14 @@ class Bar:
 
     @property
     def end(self) -> float:
-        """As far as something of it reaches."""
+        """The largest value that the bar or its interval reaches."""
         return max(self.value or 0.0, self.interval.high if self.interval is not None else 0.0)
 
 
 def rows(
     metrics: Mapping[str, float | None], intervals: Mapping[str, Interval], fields: Sequence[SlicedField]
 ) -> dict[str, list[Bar]]:
-    """The bars of each field, the worst one first, and those without a metric last."""
+    """The bars of each field, worst first, those without a metric last."""
     found: dict[str, list[Bar]] = {}
     for field in fields:
         bars = []
@@ -54,7 +54,7 @@ def rows(
 
 
 def draw(metric: str, whole: Bar, by_field: Mapping[str, Sequence[Bar]], folder: Path) -> None:
-    """Leave the figure; without a field there is none. ``whole`` is the line that all bars are compared with."""
+    """Write the figure, or remove it if there are no fields. ``whole`` is drawn as a reference line."""
     if not by_field:
         (folder / NAME).unlink(missing_ok=True)
         return

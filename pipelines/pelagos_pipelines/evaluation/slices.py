@@ -1,7 +1,7 @@
-"""Metrics of parts of the test split: of the images with one value of a field. Knows no task.
+"""Metrics of slices of the test split: the images with one value of a field. Independent of tasks.
 
-A part is measured as if it were the whole split, with its own confidence where a task chooses one. Images of which the field is
-not known are a part, too, and never the worst one: nobody knows which images these are.
+A slice is measured like the whole split, with its own confidence where the task chooses one. Images with an unknown value are
+also a slice, but never count as the worst one, since it is not known what they have in common.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from pelagos_pipelines.evaluation.samples import Sample
 
 FIELD = "spec.evaluation.slices"
 MOST = 100
-"""Values of a field: a list with more of them is not read, and each is measured on next to nothing."""
+"""Most values of a field; with more, the list would be unreadable and each slice too small to measure."""
 _CAPITAL = re.compile(r"[A-Z]")
 _NOT_KNOWN = "not known"
 
 
 @dataclass(frozen=True)
 class Sliced:
-    """Metrics and intervals by their names, what there is of each field, and what a reader should know."""
+    """Metrics and intervals by their names, the slices of each field, and warnings for readers."""
 
     metrics: dict[str, float | None]
     intervals: dict[str, Interval]
@@ -43,7 +43,7 @@ class Sliced:
 
 
 def values(samples: Sequence[Sample], field: str) -> tuple[str | None, ...]:
-    """The value of a field of ``SLICE_FIELDS`` for each image; None where it is not known."""
+    """The value of a field in ``SLICE_FIELDS`` for each image; None where unknown."""
     if field == "group":
         return tuple(sample.group for sample in samples)
     name = _CAPITAL.sub(lambda found: f"_{found[0].lower()}", field)
@@ -51,18 +51,18 @@ def values(samples: Sequence[Sample], field: str) -> tuple[str | None, ...]:
 
 
 def known(samples: Sequence[Sample]) -> list[str]:
-    """The fields of which at least one image has a value."""
+    """The fields for which at least one image has a value."""
     return [field for field in SLICE_FIELDS if any(value is not None for value in values(samples, field))]
 
 
 def fields_of(samples: Sequence[Sample]) -> dict[str, tuple[str | None, ...]]:
-    """All that images can be told apart by, as evidence keeps it."""
+    """All fields by which images can be grouped, for evidence."""
     files = tuple(sample.source or sample.name for sample in samples)
     return {field: values(samples, field) for field in known(samples)} | {resampling.IMAGE: files}
 
 
 def require(samples: Sequence[Sample], fields: Sequence[str]) -> None:
-    """Refuse what cannot be measured on these images, before a model is trained for it.
+    """Refuse slices that cannot be measured on these images, before a model is trained.
 
     Raises:
         RefusedError: SLICES_IMPOSSIBLE.
@@ -81,7 +81,7 @@ def require(samples: Sequence[Sample], fields: Sequence[str]) -> None:
 
 
 def measured(models: Sequence[Evidence], fields: Sequence[str]) -> Sliced:
-    """Of one model, or of several that were asked the same: then metrics are their means, None where one of them has none."""
+    """The slices of one model, or of several with the same test: then metrics are means, None if one of them has none."""
     found, primary = Sliced({}, {}, [], []), TASKS[models[0].task].primary_metric
     for field in fields:
         parts = _parts(models, field)
@@ -97,7 +97,7 @@ def measured(models: Sequence[Evidence], fields: Sequence[str]) -> Sliced:
 
 
 def worst_of(metrics: Mapping[str, float | None], field: str, slices: Sequence[Slice]) -> dict[str, float | None]:
-    """The worst of the slices that are known, of each metric that is good or bad; None where none of them has it."""
+    """The worst value over the known slices for each metric that is not a setting; None if no slice has it."""
     told = [name for each in metrics if (name := names.parsed(each)) is not None]
     measures = dict.fromkeys(name.metric for name in told if name.kind is names.Kind.SLICE and name.field == field)
     found: dict[str, float | None] = {}
@@ -110,7 +110,7 @@ def worst_of(metrics: Mapping[str, float | None], field: str, slices: Sequence[S
 
 
 def _parts(models: Sequence[Evidence], field: str) -> dict[str | None, list[Evidence]]:
-    """By value, in their order, with what is not known last."""
+    """The evidence by value, sorted, with the unknown value last."""
     column = models[0].fields[field]
     order = sorted({value for value in column if value is not None})
     places: dict[str | None, list[int]] = {value: [] for value in order}
@@ -120,7 +120,7 @@ def _parts(models: Sequence[Evidence], field: str) -> dict[str | None, list[Evid
 
 
 def _slice(found: Sliced, field: str, value: str | None, part: Sequence[Evidence]) -> Slice:
-    """What it is made of; its interval is of the main metric of the task alone."""
+    """Describe a slice; intervals are only computed for the task's primary metric."""
     primary = TASKS[part[0].task].primary_metric
     intervals, told = resampling.intervals(part, field, names.value_name(value))
     images, objects = len(part[0].images), sum(part[0].objects)
@@ -132,8 +132,8 @@ def _slice(found: Sliced, field: str, value: str | None, part: Sequence[Evidence
 
 
 def is_of_one_deployment(field: str, deployments: Sequence[str | None]) -> bool:
-    """Whether images with one value of ``field`` are known to be of a single deployment, and have no interval for that: they
-    resemble each other, and say how they vary, not how those of another deployment would.
+    """Whether the images with one value of ``field`` are known to be of a single deployment, and therefore get no interval: their
+    variation does not show how images of another deployment would vary.
     """
     return field not in {"deployment", "group"} and len({*deployments}) == 1 and None not in deployments
 

@@ -1,7 +1,7 @@
-"""How much turned boxes have in common, exactly; and those that a dataset version has.
+"""Turned boxes of a dataset version, and the exact overlaps of turned boxes.
 
 Called by the strategy of oriented detection. Boxes are ``[n, 5]``: centre x, y, width, height, and the angle in degrees,
-clockwise as one sees the image.
+clockwise as seen on the image.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.serving.tasks.oriented_detection import corners
 
 _AT_ONCE = 100_000
-"""Pairs of boxes."""
+"""Number of pairs of boxes that are processed at once, which bounds memory."""
 
 
 def of_shapes(shapes: Sequence[Shape]) -> Any:
-    """The boxes of rectangles."""
+    """The boxes ``[n, 5]`` of rectangles."""
     sides = np.array([shape.coordinates for shape in shapes], float).reshape(-1, 5)
     sides[:, :2] += sides[:, 2:4] / 2
     return sides
 
 
 def iou(boxes: Sequence[Any], others: Sequence[Any]) -> Iterator[Any]:
-    """Area in common by the area of both together, ``[n, m]`` of each image, exactly; 0 where neither has an area."""
+    """For each image the exact IoU ``[n, m]``; 0 where neither box has an area."""
     return (_iou(*both) for both in zip(boxes, others, strict=True))
 
 
 def shares(boxes: Any, crowds: Any) -> Any:
-    """Area in common by the area of the box, ``[n, m]`` of n boxes and m crowds; 0 where a box has no area."""
+    """The intersection divided by the box's area, ``[n, m]`` for n boxes and m crowds; 0 for a box without an area."""
     return _by_area(boxes, crowds, lambda shared, area, _: shared / np.maximum(area, np.finfo(float).tiny))
 
 
@@ -44,7 +44,7 @@ def _iou(boxes: Any, others: Any) -> Any:
 
 
 def _by_area(boxes: Any, others: Any, divided: Callable[[Any, Any, Any], Any]) -> Any:
-    """What ``divided`` makes of the area in common and those of both boxes, ``[n, m]``."""
+    """The result of ``divided`` for the intersection and both areas, ``[n, m]``."""
     found = np.zeros((len(boxes), len(others)))
     one, other = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
     reach, further = (np.hypot(each[:, 2], each[:, 3]) / 2 for each in (one, other))

@@ -1,5 +1,6 @@
-"""Metrics of a split counted anew for any multiset of its images, from tables of what a model did with each. Knows no task.
+"""Computes metrics for any multiset of a split's images, from tables of a model's results on each image. Independent of tasks.
 
-A table is a mapping of columns, arrays of equal length; ``image`` and ``class`` are indices. Weights are whole numbers, how often
-each image stands in each of many multisets: ``[multisets, images]``. Results are ``[multisets]``, NaN where one says nothing.
+A table is a mapping of columns, arrays of equal length; ``image`` and ``class`` are indices. Weights are integers, the
+multiplicity of each image in each of many multisets: ``[multisets, images]``. Results are ``[multisets]``, NaN where a metric is
+undefined.
 """

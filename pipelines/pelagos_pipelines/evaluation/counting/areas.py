@@ -1,4 +1,4 @@
-"""Pixels of classes, and segments, as evaluation.pixels and evaluation.panoptic measure them."""
+"""Counting for pixels of classes and for segments, by the definitions of evaluation.pixels and evaluation.panoptic."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pelagos_pipelines.evaluation.panoptic import Counted
 
 PIXELS = {"image": "<i4", "class": "<i4", "hits": "<i8", "actual": "<i8", "claimed": "<i8"}
 WHOLE = {"image": "<i4", "right": "<i8", "total": "<i8"}
-"""Of all pixels of an image, those of no class among them."""
+"""Columns about all pixels of an image, including those without a class."""
 SEGMENTS = {"image": "<i4", "class": "<i4", "iou": "<f8", "pairs": "<i4", "missed": "<i4", "wrong": "<i4"}
 STUFF = {"class": "<i4"}
 
 
 def pixels(confusions: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The tables of what `pixels.confusion` counted of each image: by class, and of all pixels."""
+    """The tables from each image's `pixels.confusion`: by class, and of all pixels."""
     rows, whole = [], []
     for number, counts in enumerate(confusions):
         hits, actual, claimed = counts.diagonal()[:-1], counts.sum(axis=1)[:-1], counts.sum(axis=0)[:-1]
@@ -33,7 +33,7 @@ def pixels(confusions: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def counter_of_pixels(found: Table, whole: Table, images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
-    """What gives accuracy and the averages of `pixels.Scores` for weights, by their names."""
+    """A function of weights that returns accuracy and the averages of `pixels.Scores`, by their names."""
     hits_of, actual_of, claimed_of = (Sums(found, name, images, classes) for name in ("hits", "actual", "claimed"))
     of_all = {**whole, "class": np.zeros(len(whole["image"]), int)}
     right_of, total_of = (Sums(of_all, name, images, 1) for name in ("right", "total"))
@@ -48,7 +48,7 @@ def counter_of_pixels(found: Table, whole: Table, images: int, classes: int) -> 
 
 
 def segments(counted: Sequence[Counted]) -> dict[str, Any]:
-    """The table of what was counted of each image."""
+    """The table from the counts of each image."""
     rows = []
     for number, one in enumerate(counted):
         ids = np.flatnonzero(one.pairs + one.missed + one.wrong)
@@ -58,9 +58,9 @@ def segments(counted: Sequence[Counted]) -> dict[str, Any]:
 
 
 def counter_of_segments(found: Table, stuff: Table, images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
-    """What gives the means of `panoptic.Scores` for weights, by their names: of all classes, of things, and of stuff alone.
+    """A function of weights that returns the means of `panoptic.Scores` by their names: of all classes, of things, and of stuff.
 
-    ``stuff`` has the classes that are stuff in the whole split, whichever images of it are counted.
+    ``stuff`` has the classes that are stuff in the whole split, independently of the counted images.
     """
     sums = {name: Sums(found, name, images, classes) for name in ("iou", "pairs", "missed", "wrong")}
     is_stuff = np.isin(np.arange(classes), stuff["class"])

@@ -1,4 +1,4 @@
-"""Images that have one class, as evaluation.classification measures them."""
+"""Counting for classified images, by the definitions of evaluation.classification."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def guesses(truth: Any, probabilities: Any) -> dict[str, Any]:
         "image": images,
         "class": truth,
         "guess": guess,
-        # Of equal ones the first class is taken, as by the guess.
+        # Stable, so that ties are resolved by the first class, as for the guess.
         "rank": np.argsort(np.argsort(-probabilities, axis=1, kind="stable"), axis=1)[images, truth],
         "confidence": probabilities[images, guess],
         "chance": chance,
@@ -34,7 +34,7 @@ def guesses(truth: Any, probabilities: Any) -> dict[str, Any]:
 
 
 def counter(found: Table, images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
-    """What gives accuracy, loss, top-5 and the averages of `classification.Scores` for weights, by their names."""
+    """A function of weights that returns accuracy, loss, top-5 and the averages of `classification.Scores`, by their names."""
     by_guess = {**found, "class": found["guess"], "hit": found["class"] == found["guess"]}
     actual_of, claimed_of = (Sums(each, None, images, classes) for each in (found, by_guess))
     hits_of = Sums(by_guess, "hit", images, classes)

@@ -1,6 +1,6 @@
-"""Precision, recall and F1 where what is said of a class needs more than its own confidence, as evaluation.calibration has them.
+"""Counting for precision, recall and F1 with a confidence threshold for each class, by the definitions of evaluation.calibration.
 
-From the tables of any task whose models say how sure they are: of images that have one class, and of objects.
+Works on the tables of tasks whose predictions have confidences: classification and tasks with objects.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pelagos_pipelines.evaluation.matching import IOUS
 def counter(
     tables: Mapping[str, Table], images: int, classes: int, confidences: Sequence[float]
 ) -> Callable[[Any], dict[str, Any]]:
-    """What gives the averages for weights, by their names; ``confidences`` are by class."""
+    """A function of weights that returns the averages by their names; ``confidences`` are the thresholds by class."""
     if "guesses" in tables:
         guesses = tables["guesses"]
         right: Any = guesses["class"] == guesses["guess"]
@@ -27,7 +27,7 @@ def counter(
         actual_of = Sums(guesses, None, images, classes)
     else:
         table = tables["found"]
-        # What lies in a crowd and is of no object is neither right nor wrong.
+        # A detection in a crowd that matches no object is neither right nor wrong.
         judged = (table["right"] & 1 > 0) | (table["right"] >> len(IOUS) == 0)
         found = {name: values[judged] for name, values in table.items()}
         said = {"image": found["image"], "class": found["class"], "sure": found["score"], "right": found["right"] & 1}

@@ -1,12 +1,10 @@
-"""Objects that were found and are true: average precision and what comes with it, as evaluation.detection has it.
+"""Counting for objects: average precision and related metrics, by the definitions of evaluation.detection.
 
-A detection is a row: its score, at which of the thresholds of IoU it is right (bit i: at the i-th), and its IoU at the first.
-Above these bits stands at how many of the thresholds, from the lowest on, it lies in a crowd, where it is not wrong, either.
-Rows of equal score stand in the order of images, as COCO's evaluator takes them; an image that stands in a multiset several times
-has all of its copies there.
-
-All detections are sorted by score once. At any threshold, precision at a right detection is the weight of those that are right up
-to it by the weight of all up to it; and a recall point is reached at a right detection. So only these need be looked at.
+A detection is a row: its score, the IoU thresholds at which it is right (bit i for the i-th), and its IoU at the first one. Above
+these bits is the number of thresholds, from the lowest on, at which it is in a crowd and therefore not wrong. Rows of equal score
+are in the order of images, as in COCO's evaluator; repeated images of a multiset are adjacent there. All detections are sorted by
+score once. At any threshold, precision at a right detection is the weight of right detections up to it divided by the weight of
+all up to it, and recall points are only reached at right detections. So only these need be evaluated.
 """
 
 from __future__ import annotations
@@ -29,11 +27,11 @@ FOUND = {"image": "<i4", "class": "<i4", "score": "<f8", "right": "<u2", "iou": 
 TRUE = {"image": "<i4", "class": "<i4", "count": "<i4"}
 _POINTS = np.linspace(0, 1, 101)
 _LATE = np.flatnonzero(np.arange(101) / 100 < _POINTS)
-"""Recall points that the evaluator has a rounding error too high: a recall that equals what one stands for does not reach it."""
+"""Recall points that a rounding error makes too high in COCO's evaluator, so that an exactly equal recall does not reach them."""
 
 
 def found(of: Objects) -> dict[str, Any]:
-    """The table of detections, by image."""
+    """The table of detections, sorted by image."""
     given = matching.assigned(of)
     bits: Any = np.arange(len(IOUS), dtype=np.uint16)[:, None]
     right = ((given >= 0).astype(np.uint16) << bits).sum(axis=0)
@@ -45,7 +43,7 @@ def found(of: Objects) -> dict[str, Any]:
 
 
 def true(samples: Sequence[Sample]) -> dict[str, Any]:
-    """How many objects of each class are true of each image."""
+    """The table with the number of true objects of each class in each image."""
     rows = []
     for number, sample in enumerate(samples):
         ids, counts = np.unique(sample.class_ids, return_counts=True)
@@ -64,14 +62,14 @@ class _Class:
     judged: Sequence[Any]
     right: Sequence[Any]
     iou: Any
-    """Of those that are right at the first threshold."""
+    """The IoU of the detections that are right at the first threshold."""
     above: Any
-    """For each confidence, how many detections have no lower score, of those that are judged at the first threshold."""
+    """For each confidence, the number of detections judged at the first threshold with at least that score."""
     right_above: Any
-    """Likewise of those that are right at the first threshold."""
+    """The same for those that are right at the first threshold."""
 
     def sums(self, weights: Any) -> _Sums:
-        """Up to each detection, for each multiset."""
+        """Cumulative sums up to each detection, for each multiset."""
         of_image = weights[:, self.image]
         of_judged = self._of_judged(of_image, 0)
         of_right = of_judged[:, self.right[0]]
@@ -95,7 +93,7 @@ class _Class:
         return areas
 
     def _of_judged(self, of_image: Any, number: int) -> Any:
-        """Of those that are judged at a threshold."""
+        """The columns of the detections that are judged at a threshold."""
         return of_image if self.judged[number] is None else of_image[:, self.judged[number]]
 
 
@@ -115,17 +113,17 @@ class _Sums:
 
 
 def _up_to(sums: Any, counts: Any) -> Any:
-    """What the first ``counts`` add up to, for each multiset."""
+    """The sums of the first ``counts`` entries, for each multiset."""
     return np.concatenate((np.zeros((len(sums), 1), sums.dtype), sums), axis=1)[:, counts]
 
 
 def _each_up_to(sums: Any, counts: Any) -> Any:
-    """Likewise, with a count for each multiset."""
+    """The same with a different count for each multiset."""
     return np.concatenate((np.zeros((len(sums), 1), sums.dtype), sums), axis=1)[np.arange(len(sums)), counts]
 
 
 def _reached(hits: Any, objects: Any) -> Any:
-    """How many recall points are reached, as the evaluator compares them."""
+    """The number of recall points that are reached, with the evaluator's rounding."""
     hundredths = hits * 100.0 / np.maximum(objects, 1)[:, None]
     whole = np.floor(hundredths)
     exactly = (hundredths == whole) & np.isin(whole, _LATE)
@@ -133,7 +131,7 @@ def _reached(hits: Any, objects: Any) -> Any:
 
 
 def _classes_of(table: Table, classes: int) -> list[_Class]:
-    # Of each class by descending score; equal ones by image, and in one image as they stand there.
+    # Within a class by descending score, then by image, then in the order within the image.
     order = np.lexsort((table["image"], -table["score"], table["class"]))
     ends = np.cumsum(np.bincount(table["class"], minlength=classes))[:-1]
     return [_class_of(table, rows) for rows in np.split(order, ends)]
@@ -155,7 +153,7 @@ def _class_of(table: Table, rows: Any) -> _Class:
 
 
 def counter(found: Table, true: Table, images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
-    """What gives the metrics of `detection.Scores` for weights, by their names, with their ``confidence``."""
+    """A function of weights that returns the metrics of `detection.Scores` by their names, with their ``confidence``."""
     of_class = _classes_of(found, classes)
     counted = Sums(true, "count", images, classes)
 
@@ -171,7 +169,7 @@ def counter(found: Table, true: Table, images: int, classes: int) -> Callable[[A
             if len(one.image):
                 claimed = _up_to(sums.claimed, one.above)
                 f1 = 2 * _up_to(sums.hits, one.right_above) / np.maximum(claimed + objects[:, label, None], 1)
-                # One after the other, as a mean over classes adds them: equal heights stay equal, of which the first is taken.
+                # Added in the order of a mean over classes, so that equal maxima stay equal and the first one wins.
                 curves += np.where(known[:, None], f1, 0.0)
         best = (curves / np.maximum(present.sum(axis=1), 1)[:, None]).argmax(axis=1)
         pairs = [*zip(of_class, each, strict=True)]

@@ -13,7 +13,7 @@ Table = Mapping[str, Any]
 
 
 def stacked(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> dict[str, Any]:
-    """Tables of single images one below the other; ``columns`` are types by name, of numpy."""
+    """Concatenate the tables of single images; ``columns`` are numpy types by name."""
     return {
         name: np.concatenate([np.asarray(row[name]).astype(kind) for row in rows]) if rows else np.zeros(0, kind)
         for name, kind in columns.items()
@@ -21,18 +21,18 @@ def stacked(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> di
 
 
 class Sums:
-    """Of one column by class, for the images of each multiset."""
+    """Sums of one column by class, over the weighted images of each multiset."""
 
     def __init__(self, table: Table, column: str | None, images: int, classes: int) -> None:
-        """``column``: what is added up; None: the rows are counted."""
+        """``column`` is summed; None counts the rows."""
         values = np.ones(len(table["image"])) if column is None else np.asarray(table[column], float)
         self._by_class = sparse.coo_array((values, (table["class"], table["image"])), (classes, images)).tocsr()
 
     def of(self, weights: Any) -> Any:
-        """``[multisets, classes]``; whole numbers stay exact below 2^53."""
+        """The sums ``[multisets, classes]``; integers are exact below 2^53."""
         return (self._by_class @ weights.T.astype(float)).T
 
 
 def share(parts: Any, whole: Any, present: Any) -> Any:
-    """Parts of a whole, 0 where that is nothing; NaN where not ``present``."""
+    """``parts`` divided by ``whole``, 0 where the whole is 0; NaN where not ``present``."""
     return np.where(present, parts / np.maximum(whole, 1), np.nan)

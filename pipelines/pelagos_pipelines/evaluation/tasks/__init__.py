@@ -1,4 +1,4 @@
-"""What differs by task in evaluation: one module each, with a `strategy.Strategy`. A new one is a line in TASKS."""
+"""Task-specific evaluation: one module per task, with a `strategy.Strategy`. A new one is a line in TASKS."""
 
 from pelagos_contract.registry import Registry
 from pelagos_pipelines.evaluation.tasks import (

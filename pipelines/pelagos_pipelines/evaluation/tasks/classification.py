@@ -1,4 +1,4 @@
-"""Classification in evaluation: accuracy, top-5 accuracy, precision, recall and F1; figures with frames around images."""
+"""Evaluation of classification: accuracy, top-5 accuracy, precision, recall and F1; figures with frames around images."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Classification(Strategy):
         )
 
     def doubts(self, labels: Sequence[str]) -> list[str]:
-        """A classifier of one class has nothing to tell apart."""
+        """A warning for a single class, with which there is nothing to distinguish."""
         if len(labels) != 1:
             return []
         line = (
@@ -92,7 +92,7 @@ class Classification(Strategy):
 
 
 def pictures(samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str]) -> Pictures:
-    """Every image with its true and predicted class; a frame in orange marks a wrong one."""
+    """Pictures of images with true and predicted class; an orange frame marks a wrong prediction."""
     truth = [int(sample.class_ids[0]) for sample in samples]
     guesses = [int(item.probabilities.argmax()) for item in found]
     sure = [float(item.probabilities[guess]) for item, guess in zip(found, guesses, strict=True)]

@@ -1,4 +1,4 @@
-"""Detection in evaluation: average precision and what comes with it; figures with boxes."""
+"""Evaluation of detection: average precision and related metrics; figures with boxes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.detection import Detections
 
 PRECISION = {"mAP50": "map50", "mAP75": "map75", "mAP50-95": "map50_95"}
-"""Average precision at smallest overlaps, and what `detection.Scores` calls it."""
+"""Names of average precision at the IoU thresholds, and the attributes of `detection.Scores`."""
 TABLES = {"found": objects.FOUND, "true": objects.TRUE}
 
 
@@ -87,24 +87,24 @@ class Detection(Strategy):
         return doubts.of_objects(samples, found, len(labels), self.places)
 
     def claims(self, samples: Sequence[Sample], found: Sequence[Detections], classes: int) -> Claims:
-        """The objects that are found."""
+        """The detected objects."""
         return object_claims.claims(matching.objects(samples, found, self.places), len(samples), classes)
 
     def limits(
         self, truth: GroundTruth, found: Sequence[Detections], metrics: Mapping[str, float | None], most: int
     ) -> list[str]:
-        """See evaluation.crowding; above the confidence where the metrics hold."""
+        """See evaluation.crowding; for predictions above the confidence at which the metrics hold."""
         confidence = metrics.get(of_test("confidence")) or Thresholds().confidence
         return crowding.warnings(truth, truth.samples("test"), found, confidence, most)
 
     def _drawing(self, labels: Sequence[str]) -> Draw:
-        """True objects dashed, crowds dotted, and what was found with its class."""
+        """A function that draws true objects dashed, crowds dotted, and predictions with their class."""
 
         def draw(axes: Any, sample: Sample, found: Detections, judged: Judged) -> None:
             axes.imshow(sample.pixels()[..., ::-1])
             for places, style in ((self.places.true(sample), "--"), (self.places.crowds(sample), ":")):
                 for place in places:
-                    # Black under white is seen on bright and on dark ground.
+                    # White on black is visible on bright and dark backgrounds.
                     _outline(axes, self.places.outline(place), "black", linewidth=2.4)
                     _outline(axes, self.places.outline(place), TRUTH, linewidth=1.3, linestyle=style)
             for index, place in enumerate(self.places.found(found)):
@@ -117,7 +117,7 @@ class Detection(Strategy):
 
 
 def draw_curves(scores: detection.Scores, labels: Sequence[str], condition: str, folder: Path) -> None:
-    """Precision over recall; F1, precision and recall over confidence."""
+    """Draw precision over recall, and F1, precision and recall over confidence."""
     curves = {label: (detection.RECALLS, curve) for label, curve in zip(labels, scores.curves, strict=True)}
     figures.precision_recall(curves, dict(zip(labels, scores.map50, strict=True)), condition, folder)
     f1 = dict(zip(labels, scores.by_confidence["F1"].by_class.T, strict=True))
@@ -126,7 +126,7 @@ def draw_curves(scores: detection.Scores, labels: Sequence[str], condition: str,
 
 
 def precise(scores: detection.Scores, labels: Sequence[str], prefix: str = "") -> dict[str, float]:
-    """Average precision, of each class and as a mean, by its names, which begin with ``prefix``."""
+    """Average precision by class and as a mean, by their names, which begin with ``prefix``."""
     values = {f"{prefix}{name}": getattr(scores, attribute) for name, attribute in PRECISION.items()}
     return {of_test(name): mean(each) for name, each in values.items()} | by_class(values, labels)
 

@@ -1,4 +1,4 @@
-"""Instance segmentation in evaluation: average precision of masks and of boxes, and what comes with it; figures with masks."""
+"""Evaluation of instance segmentation: average precision of masks and boxes, and related metrics; figures with masks."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.instance_segmentation import Instances
 
 COVER = 0.4
-"""How much of an object its colour covers: what is below stays visible."""
+"""Opacity of an object's colour: the image below stays visible."""
 LONGEST = 900
-"""Pixels of the longer side of an image in a figure."""
+"""Longer side in pixels of an image in a figure."""
 NAMED = 40
-"""Objects of an image whose classes are written beside them, the best."""
+"""Most objects of an image with their class written beside them, the best ones."""
 TABLES = {"found": objects.FOUND, "boxes": objects.FOUND, "true": objects.TRUE}
 
 
@@ -58,7 +58,7 @@ class InstanceSegmentation(Strategy):
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Instances], labels: Sequence[str], folder: Path
     ) -> dict[str, float]:
-        """See evaluation.detection: by the overlap of masks, and of boxes for the metrics that say so."""
+        """See evaluation.detection: by the IoU of masks, and of boxes for the metrics named so."""
         places = instances.places_of(samples, found)
         of = matching.objects(samples, found, places)
         scores, of_boxes = detection.of_objects(of, len(labels)), detection.score(samples, found, len(labels))
@@ -76,7 +76,7 @@ class InstanceSegmentation(Strategy):
     def evidence(
         self, samples: Sequence[Sample], found: Sequence[Instances], labels: Sequence[str]
     ) -> dict[str, Table]:
-        """See evaluation.counting.objects: of masks, and of the boxes around them."""
+        """See evaluation.counting.objects: tables for masks, and for the boxes around them."""
         return {
             "found": objects.found(matching.objects(samples, found, instances.places_of(samples, found))),
             "boxes": objects.found(matching.objects(samples, found)),
@@ -100,22 +100,22 @@ class InstanceSegmentation(Strategy):
         return doubts.without_faint(predicted)
 
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Any], labels: Sequence[str]) -> list[Doubt]:
-        """See evaluation.doubts; by boxes."""
+        """See evaluation.doubts; compared by boxes."""
         return doubts.of_objects(samples, found, len(labels))
 
     def claims(self, samples: Sequence[Sample], found: Sequence[Any], classes: int) -> Claims:
-        """The objects that are found, by the overlap of masks."""
+        """The detected objects, matched by the IoU of masks."""
         of = matching.objects(samples, found, instances.places_of(samples, found))
         return object_claims.claims(of, len(samples), classes)
 
     def limits(
         self, truth: GroundTruth, found: Sequence[Any], metrics: Mapping[str, float | None], most: int
     ) -> list[str]:
-        """See evaluation.crowding; above the confidence where the metrics hold. Likewise of what masks may take together."""
+        """See evaluation.crowding; the same for predictions that were cut by the size limit of masks."""
         confidence = metrics.get(of_test("confidence")) or Thresholds().confidence
         full = [one for one in found if len(one.scores) >= most]
         lines = crowding.warnings(truth, truth.samples("test"), full, confidence, most)
-        # Scores descend: when the last of those that are kept is a clear one, clear ones may have been cut.
+        # Scores descend: if the last kept prediction is above the confidence, others above it may have been cut.
         large = [one for one in found if one.cut and 0 < len(one.scores) < most and one.scores[-1] > confidence]
         if large:
             lines.append(
@@ -127,7 +127,7 @@ class InstanceSegmentation(Strategy):
 
 
 def _drawing(labels: Sequence[str]) -> Draw:
-    """What was found in colour, true masks outlined dashed, and crowds dotted."""
+    """A function that draws predictions in colour, true masks outlined dashed, and crowds dotted."""
 
     def draw(axes: Any, sample: Sample, found: Instances, judged: Judged) -> None:
         pixels = sample.pixels()
@@ -146,7 +146,7 @@ def _drawing(labels: Sequence[str]) -> Draw:
         for drawn, style in ((sample.shapes, "--"), (sample.crowds, ":")):
             masks = [_reduced(mask, found.size, scale) for mask in instances.masks_of(drawn, found.size)]
             around = [line for mask in masks for line in instances.outlines(mask)]
-            # Black under white is seen on bright and on dark ground.
+            # White on black is visible on bright and dark backgrounds.
             axes.add_collection(LineCollection(around, colors="black", linewidths=2.0))
             axes.add_collection(LineCollection(around, colors=TRUTH, linewidths=1.1, linestyles=style))
         for index in range(min(len(found.boxes), NAMED)):
@@ -158,7 +158,7 @@ def _drawing(labels: Sequence[str]) -> Draw:
 
 
 def _covered(picture: Any, mask: str, size: tuple[int, int], scale: float, colour: str) -> list[Any]:
-    """Put a colour on the pixels of a mask in a picture that was reduced; its outlines there."""
+    """Tint the pixels of a mask in a reduced picture; returns its outlines there."""
     reduced = _reduced(mask, size, scale)
     left, top, inside = reduced
     part = picture[top : top + inside.shape[0], left : left + inside.shape[1]]
@@ -169,7 +169,7 @@ def _covered(picture: Any, mask: str, size: tuple[int, int], scale: float, colou
 
 
 def _reduced(mask: str, size: tuple[int, int], scale: float) -> Part:
-    """The part of a picture that was reduced in which a mask lies; it has one pixel at least."""
+    """The mask in a reduced picture, with at least one pixel."""
     part = run_lengths.part_of(mask, size)
     height, width = (max(round(side * scale), 1) for side in part.inside.shape)
     inside = cv2.resize(part.inside.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)

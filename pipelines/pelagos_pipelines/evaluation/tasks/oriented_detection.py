@@ -1,4 +1,4 @@
-"""Oriented detection in evaluation: as detection, with the exact overlap of turned boxes."""
+"""Evaluation of oriented detection: like detection, with the exact IoU of turned boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Panoptic segmentation in evaluation: panoptic quality of classes, of things and of stuff; figures with segments."""
+"""Evaluation of panoptic segmentation: panoptic quality of classes, of things and of stuff; figures with segments."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class PanopticSegmentation(Strategy):
 
 
 def stuff_of(samples: Sequence[Sample]) -> frozenset[int]:
-    """The class ids of stuff: those of which an annotation says that they have no objects."""
+    """The class ids of stuff: classes with an annotation that is marked as such."""
     return frozenset(
         int(class_id)
         for sample in samples
@@ -110,7 +110,7 @@ def _classes(predicted: Segments, numbers: Any) -> Any:
 
 def _overlaid(sample: Sample, predicted: Segments, stuff: frozenset[int]) -> object:
     numbers = predicted.segments.pixels
-    # Crowds are no true segments, and have no outline of one.
+    # Crowds are not true segments, so their outlines are not drawn.
     true = _truth(replace(sample, crowds=()), predicted, stuff)
     return overlays.overlaid(sample.pixels(), numbers, _classes(predicted, numbers), true.pixels)
 

@@ -1,4 +1,4 @@
-"""Semantic segmentation in evaluation: IoU, Dice, precision and recall of classes of pixels; figures with maps."""
+"""Evaluation of semantic segmentation: IoU, Dice, precision and recall of pixel classes; figures with maps."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class SemanticSegmentation(Strategy):
         quality: Sequence[float],
         mistaken: Sequence[float],
     ) -> Pictures:
-        """A map has no scores: what it mistakes is told by the share of pixels that it takes for another class."""
+        """Pictures of maps, which have no scores: mistakes are ranked by the share of pixels with a wrong class."""
 
         def draw(axes: Any, index: int) -> None:
             axes.imshow(_overlaid(samples[index], found[index]))
@@ -84,7 +84,7 @@ class SemanticSegmentation(Strategy):
 
 
 def truth(sample: Sample, predicted: ClassMap) -> drawn_truth.Drawn:
-    """What is true of an image, in the pixels of what was found."""
+    """The ground truth of an image in the resolution of the prediction."""
     return drawn_truth.segments(sample.shapes, sample.class_ids, (predicted.width, predicted.height))
 
 

@@ -1,6 +1,6 @@
-"""What a task says about evaluation: which metrics a model has, and what can be drawn of its predictions.
+"""The interface of task-specific evaluation: metrics of a model, and figures of its predictions.
 
-Called by evaluation.report with predictions in pixels of the original images. Strategies know no training framework.
+Called by evaluation.report with predictions in pixels of the original images. Independent of training frameworks.
 """
 
 from __future__ import annotations
@@ -20,72 +20,69 @@ from pelagos_pipelines.evaluation.shares import Share, averages
 
 
 class Strategy(ABC):
-    """A task in evaluation. Predictions are of the kind that serving's strategy of the same task makes.
+    """Evaluation of one task. Predictions are those of serving's strategy for the same task.
 
-    ``confidence``: the threshold of the predictions that are measured; None: the lowest that there is. ``claimed``: what each of
-    its `claims` is about.
+    ``confidence``: the threshold of the measured predictions; None: the lowest possible. ``claimed``: what each of its `claims`
+    is about.
     """
 
     task: Task
     confidence: float | None = None
     tables: Mapping[str, Mapping[str, str]]
-    """What `evidence` makes: tables by name, and of each the columns with their types, of numpy."""
+    """The form of `evidence`: tables by name, each with its columns and their numpy types."""
     claimed: str = "images"
 
     @property
     def name(self) -> str:
-        """That of the task."""
+        """The name of the task."""
         return self.task.value
 
     @abstractmethod
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Any], labels: Sequence[str], folder: Path
     ) -> dict[str, float]:
-        """Metrics of the test split, those in the task's description; NaN for one that the split says nothing about.
-
-        Figures go to ``folder``.
-        """
+        """The metrics in the task's description on the test split; NaN for undefined ones. Figures are written to ``folder``."""
 
     @abstractmethod
     def evidence(self, samples: Sequence[Sample], found: Sequence[Any], labels: Sequence[str]) -> dict[str, Table]:
-        """What the model did with each image, see evaluation.evidence."""
+        """The model's results on each image, see evaluation.evidence."""
 
     @abstractmethod
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
-        """What makes metrics of evidence: all that `measure` has and that are of no class, by their names without a split.
+        """A function that computes metrics from evidence: those of `measure` without single classes, by names without a split.
 
-        It takes how often each image stands in each of many multisets, whole numbers ``[multisets, images]``, and gives what
-        `measure` says of these images, ``[multisets]``.
+        It takes the multiplicity of each image in each of many multisets, integers ``[multisets, images]``, and returns the
+        values that `measure` would have for these images, ``[multisets]``.
         """
 
     def doubts(self, labels: Sequence[str]) -> list[str]:
-        """What the classes of a dataset alone say against its metrics."""
+        """Warnings about metrics that follow from the classes of a dataset alone."""
         return []
 
     def without_faint(self, predicted: Any) -> Any:
-        """What `doubtful` looks at of a prediction."""
+        """The part of a prediction that `doubtful` uses."""
         return predicted
 
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Any], labels: Sequence[str]) -> list[Doubt]:
-        """Labels of images that it was not trained on, and that the model doubts; of each kind the clearest first."""
+        """Doubted labels of images that the model was not trained on, clearest first within each kind."""
         return []
 
     def claims(self, samples: Sequence[Sample], found: Sequence[Any], classes: int) -> Claims | None:
-        """What predictions before any scaling claim, and whether it is so, see evaluation.calibration.
+        """The claims of unscaled predictions, and whether they are right, see evaluation.calibration.
 
-        None for a task whose predictions have no confidence that says how often they are right.
+        None for a task whose predictions have no confidence in that sense.
         """
         return None
 
     def limits(
         self, truth: GroundTruth, found: Sequence[Any], metrics: Mapping[str, float | None], most: int
     ) -> list[str]:
-        """What metrics do not see because no more than ``most`` objects of an image are reported."""
+        """Warnings about the limit of ``most`` reported objects per image, which metrics do not show."""
         return []
 
 
 def by_class(values: Mapping[str, Any], labels: Sequence[str]) -> dict[str, float]:
-    """Metrics with one value per class, by their names."""
+    """Metrics with a value per class, by their names, without undefined ones."""
     return {
         of_test(metric, labels[index]): float(value)
         for metric, per_class in values.items()
@@ -94,6 +91,6 @@ def by_class(values: Mapping[str, Any], labels: Sequence[str]) -> dict[str, floa
 
 
 def measured(shares: Mapping[str, Share], labels: Sequence[str]) -> dict[str, float]:
-    """Metrics that are shares, of each class and of all, by their names."""
+    """Metrics that are shares, by class and averaged, by their names."""
     means = {of_test(name): float(value) for name, value in averages(shares).items()}
     return means | by_class({name: share.by_class for name, share in shares.items()}, labels)
