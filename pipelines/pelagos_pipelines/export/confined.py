@@ -1,7 +1,7 @@
-"""Runs a graph that anybody may have made: in children with ceilings for memory and time.
+"""Runs an untrusted graph in children with ceilings for memory and time.
 
-Called by the import of models, and where packages are judged. `outputs` is the task, which keeps the graph that a child was given
-last. `Confined` is a predictor whose graph runs there.
+Called by the import of models and by the evaluation of packages. `outputs` is the task, which keeps the last graph of its child
+in memory. `Confined` is a predictor whose graph runs there.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pelagos_pipelines.serving.predictor import Predictor
 
 _TASKS = "pelagos_pipelines.export.confined"
 MEMORY = 6 * 1024 * MEBIBYTE
-"""For the tensors of one image on its way through."""
+"""Bytes for the tensors of one image."""
 SECONDS = 120
-"""Of processor time for one image; the largest detectors take ten."""
+"""Processor seconds for one image; the largest detectors take ten."""
 LARGEST_OUTPUT = 1024 * MEBIBYTE
-"""Of all outputs for one image: scores of pixels take a number for each class."""
+"""Most bytes of all outputs for one image: scores of pixels have a number for each class."""
 _ABSENT = "absent"
 _kept: dict[str, Any] = {}
 
@@ -36,9 +36,9 @@ class GraphError(Exception):
 
 
 def outputs(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """What the graph gives for values of ``shape``, all outputs one after the other.
+    """The graph's outputs for values of ``shape``, concatenated.
 
-    ``length`` bytes of the graph stand before the values: none where this child should have it already, by its ``sha256``.
+    ``length`` bytes of the graph precede the values; 0 if this child should already have it, identified by its ``sha256``.
     """
     length, shape = arguments["length"], arguments["shape"]
     if not length and _kept.get("digest") != arguments["sha256"]:
@@ -64,10 +64,10 @@ def outputs(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 class Confined(Predictor):
-    """A predictor whose graph runs in children, one image at a time in each. Close it."""
+    """A predictor whose graph runs in children, each with one image at a time. It must be closed."""
 
     def __init__(self, graph: bytes, settings: Settings, children: int = 1, *, is_known: bool = False) -> None:
-        """Start nothing yet. ``is_known``: what it gives may be no number, as far as servers leave that out."""
+        """Start no child yet. ``is_known``: its outputs may contain NaN where servers drop such values."""
         self.settings = settings
         self.task = tasks.named(settings.task, settings.head)
         self.onnx_sha256 = hashlib.sha256(graph).hexdigest()
@@ -92,7 +92,7 @@ class Confined(Predictor):
         except SandboxError as error:
             raise GraphError(f"it cannot be run on an image: {error}") from error
         shapes, raw = answer.document.get("shapes"), np.frombuffer(answer.raw, np.float32)
-        # What a child says that its graph may have taken over.
+        # The answer is untrusted, since the graph may have compromised the child.
         if not isinstance(shapes, list) or not shapes or not all(map(_is_shape, shapes)):
             raise GraphError("its output is not that of one image, [1, ...]")
         sizes = [int(np.prod(shape, dtype=object)) for shape in shapes]

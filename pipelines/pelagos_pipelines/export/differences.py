@@ -1,4 +1,4 @@
-"""By how much the predictions of two models may differ, and the refusal of those that differ by more."""
+"""Tolerances for the predictions of two models, and the refusal of larger differences."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pelagos_contract.failures import Reason, RefusedError
 
 BOX_TOLERANCE = 1.0
 SCORE_TOLERANCE = 0.01
-"""Of what is decoded: in pixels of the original image, and in [0, 1]."""
+"""Tolerances of decoded predictions: in pixels of the original image, and of scores in [0, 1]."""
 
 
 def failed(difference: str) -> RefusedError:

@@ -1,8 +1,8 @@
-"""What an ONNX graph of somebody else may be, found out in a child of the sandbox: before it, nobody has looked into the file.
+"""Checks an untrusted ONNX graph in a child of the sandbox, before anything else reads the file.
 
-`checked` is the task. A graph is taken when it is of the standard's own operators on tensors, each of a known cost: no loops, no
-code of anybody's, no files beside it. What comes out is the graph alone, without what its file says of authors and machines. It
-may know numpy and onnx only.
+`checked` is the task. A graph is accepted if it only has the standard's own operators on tensors, each of known cost: no loops,
+no custom code, no external files. The result is the graph alone, without metadata about authors and machines. Depends on numpy
+and onnx only.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ OPERATORS = frozenset(
     Xor
     """.split()  # noqa: SIM905 - a list of words
 )
-"""Of the standard's domain. Not: If, Loop and Scan, of which nobody knows how long they take; texts, sequences and maps; random
-numbers, with which no answer could be compared."""
+"""Accepted operators of the standard's domain. Not accepted: If, Loop and Scan, whose cost is unknown; strings, sequences and
+maps; random numbers, whose outputs could not be compared."""
 OPSETS = range(7, 22)
-"""Versions of the standard that all our model servers know."""
+"""Versions of the standard that all our model servers support."""
 _NEWEST_IR = 10
 _MOST_NODES = 50_000
 _STANDARD = ("", "ai.onnx")
@@ -45,10 +45,10 @@ _SIDES = 4096
 
 
 def checked(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """The graph in ``file`` as it is packed, and what its input and output are. Raises TaskRefusedError if it is not taken.
+    """The graph in ``file`` in the form for packages, with its signature. Raises TaskRefusedError if it is not accepted.
 
-    The document has ``batch``, ``height`` and ``width`` of the input, None for those that may be any, and ``output``, likewise.
-    Arguments: ``scale``, factors and offsets that it is to begin with, or None; ``soften``, whether it is to end with a softmax.
+    The document has ``batch``, ``height`` and ``width`` of the input, None for variable ones, and ``output`` in the same form.
+    Arguments: ``scale``, factors and offsets to prepend, or None; ``soften``, whether to append a softmax.
     """
     ceiling = Ceilings.read().checkpoint_mebibytes
     if os.fstat(file.fileno()).st_size > ceiling * MEBIBYTE:
@@ -115,7 +115,7 @@ def _require_known(node: onnx.NodeProto) -> None:
 
 
 def _require_whole(graph: onnx.GraphProto) -> None:
-    """Every number is in the file itself, and none is a text."""
+    """Require that all tensors are dense, numeric, and within the file itself."""
     if graph.sparse_initializer:
         raise TaskRefusedError("it has sparse tensors, which are not taken: export it with dense ones")
     for tensor in _tensors(graph):
@@ -137,7 +137,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
 
 
 def _signature(graph: onnx.GraphProto) -> dict[str, Any]:
-    """What goes in and what comes out."""
+    """The shapes of input and output."""
     constant = {tensor.name for tensor in graph.initializer}
     inputs = [each for each in graph.input if each.name not in constant]
     if len(inputs) != 1:
@@ -181,7 +181,7 @@ def _shape(given: onnx.ValueInfoProto, rank: int, what: str) -> list[int | None]
 
 
 def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without words of whoever made it: nobody has to print them."""
+    """The model without its author's texts, so that they are never displayed."""
     for part in (model, model.graph):
         del part.metadata_props[:]
         part.doc_string = ""

@@ -1,4 +1,5 @@
-"""What is put before and behind a graph, so that a server can treat all of a task alike. Knows numpy and onnx only."""
+"""Adds operators before and after a graph, so that servers can treat all graphs of a task alike. Depends on numpy and onnx
+only."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import numpy as np
 
 
 def scale(model: Any, factors: Sequence[float], offsets: Sequence[float]) -> None:
-    """Have the graph begin with ``values * factors + offsets``, one of each for red, green and blue."""
+    """Prepend ``values * factors + offsets``, with one of each for red, green and blue."""
     from onnx import helper, numpy_helper
 
     graph = model.graph
@@ -30,7 +31,7 @@ def scale(model: Any, factors: Sequence[float], offsets: Sequence[float]) -> Non
 
 
 def soften(model: Any) -> None:
-    """Have the graph end with the softmax of its output [batch, classes]."""
+    """Append a softmax of the output [batch, classes]."""
     from onnx import helper
 
     graph = model.graph
@@ -41,7 +42,7 @@ def soften(model: Any) -> None:
 
 
 def _free(graph: Any, *names: str) -> list[str]:
-    """Names of ours that nothing in the graph has: it may be one that was edited before."""
+    """Unused names for new nodes, since the graph may have been edited here before."""
     used = {each.name for each in (*graph.initializer, *graph.input, *graph.output)}
     used |= {name for node in graph.node for name in (*node.input, *node.output)}
     prefix = "pelagos_"

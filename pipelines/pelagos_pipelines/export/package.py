@@ -1,7 +1,7 @@
-"""The model package: the folder that a ModelService serves, named by the digest of its description (contract 0001).
+"""Writes model packages: the folder that a ModelService serves, named by the digest of its description (contract 0001).
 
-Called by the step export when parity is proven. A package is written beside its final place, synced and renamed, so a
-folder with the final name is always whole. It holds data only: what serves it is in serving.
+Called by the step export after parity is proven. A package is written beside its final place, synced and renamed, so that a
+folder with the final name is always complete. It only has data; the code that serves it is in serving.
 """
 
 from __future__ import annotations
@@ -27,10 +27,8 @@ from pelagos_pipelines.serving.predictions import Prediction, Settings, Threshol
 
 @dataclass(frozen=True)
 class Content:
-    """What goes into a package. ``known`` is what the training framework predicts for ``probe``, and ``outputs`` what the
-    graph gives before that, see probes.
-
-    ``thresholds`` are those of the training's evaluation.
+    """The content of a package. ``known`` is the training framework's prediction for ``probe``, ``outputs`` the sketch of the
+    graph's outputs for it, see probes. ``thresholds`` are those of the training's evaluation.
     """
 
     family: str
@@ -47,7 +45,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Written:
-    """Where a package is, and the sha256 of its description, which pins all of it, and of its graph."""
+    """The package's folder, the SHA-256 of its description, which pins the whole package, and that of its graph."""
 
     folder: Path
     manifest_sha256: str
@@ -55,7 +53,7 @@ class Written:
 
 
 def write(content: Content, store: Path) -> Written:
-    """Write the package below ``store``. One that is there already, and is whole, is left as it is."""
+    """Write the package below ``store``. A complete existing one is kept."""
     partial = store / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -70,7 +68,7 @@ def _put(content: Content, partial: Path, store: Path) -> Written:
     settings, thresholds = content.settings, content.thresholds
     is_calibrated = settings.scaling is not None or bool(settings.confidences)
     shutil.copyfile(content.onnx, partial / packages.GRAPH)
-    # OpenCV would say nothing of a file that it could not write.
+    # Encoded in memory, since OpenCV does not report files that it cannot write.
     (partial / packages.IMAGE).write_bytes(cv2.imencode(".png", content.probe)[1].data)
     _write_json(partial / packages.ANSWER, content.known.render(settings.labels))
     digests = {name: _sha256(partial / name) for name in packages.FILES}
@@ -98,13 +96,13 @@ def _put(content: Content, partial: Path, store: Path) -> Written:
         "parity": content.parity.model_dump(by_alias=True),
         "files": digests,
     }
-    # It pins the package by the digests of all else, so that it is written last.
+    # Written last, since it pins the package by the digests of all other files.
     _write_json(
         partial / packages.DESCRIPTION,
         description | ({"probe": content.outputs} if content.outputs is not None else {}),
     )
     manifest = _sha256(partial / packages.DESCRIPTION)
-    # What cannot be served is not made.
+    # The check of servers, so that a package that could not be served is not created.
     packages.verify(partial, manifest)
     written = Written(store / manifest, manifest, digests[packages.GRAPH])
     if _is_whole(written):
@@ -112,9 +110,9 @@ def _put(content: Content, partial: Path, store: Path) -> Written:
     for path in partial.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    # Before it has its name: after a power cut there is a whole package or none.
+    # Synced before the rename: after a power failure there is a complete package or none.
     _sync_folder(partial)
-    # Where there is one, somebody altered it since it was written.
+    # An existing folder at this point was altered after it was written.
     shutil.rmtree(written.folder, ignore_errors=True)
     partial.rename(written.folder)
     _sync_folder(store)

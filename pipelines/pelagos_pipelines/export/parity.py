@@ -1,8 +1,8 @@
-"""The proof that the exported model predicts what the training framework predicts, through the code that will serve it.
+"""Proves that the exported model predicts the same as the training framework, through the code that will serve it.
 
-Called by the step export with what both sides make of the same images, in the same order. What decides is what the networks give
-before suppression: of a model that is sure of nothing, suppression makes other boxes of a difference in the last digit. That the
-framework's own numbers are decoded as the framework does is compared for itself.
+Called by the step export with both sides' results for the same images, in the same order. The raw outputs of the networks before
+suppression decide, since for a model without confident predictions, rounding differences change the boxes that survive. Decoding
+of the framework's own outputs is compared separately.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pelagos_pipelines.serving.geometry import Fitted
 from pelagos_pipelines.serving.predictions import Prediction, Raw
 
 SHARE = 0.1
-"""How much of its answer to noise of one grey level a network's outputs may be apart, beside rounding."""
+"""Tolerated difference, as a share of the outputs' change under noise of one grey level, in addition to rounding."""
 
 
 def compare_outputs(
@@ -36,15 +36,15 @@ def compare_outputs(
     """The largest differences of the networks' outputs over all images; boxes in pixels of the canvas.
 
     Args:
-        trained: what the training framework's network gives for each image.
-        exported: what the exported graph gives.
-        noisy: what the exported graph gives for the images with noise, see `with_noise`.
-        task: what the network does.
-        labels: of its classes.
-        head: of what kind its outputs are, of a task that has several.
+        trained: the outputs of the training framework's network for each image.
+        exported: the outputs of the exported graph.
+        noisy: the outputs of the exported graph for the images with noise, see `with_noise`.
+        task: the task of the network.
+        labels: the labels of its classes.
+        head: the kind of its outputs, for a task that has several.
 
     Raises:
-        RefusedError: PARITY_FAILED when a row of the outputs, a coordinate or a class, is further apart than what may be.
+        RefusedError: PARITY_FAILED when a row of the outputs, a coordinate or a class, differs by more than its tolerance.
     """
     strategy, serving = TASKS.named(task).headed(head), tasks.named(task, head)
     boxes, scores = 0.0, 0.0
@@ -71,28 +71,28 @@ def compare_outputs(
 
 
 def shape(raw: Raw) -> Any:
-    """That of an output, or those of several."""
+    """The shape of an output, or the shapes of several."""
     return tuple(one.shape for one in raw) if isinstance(raw, tuple) else raw.shape
 
 
 def with_noise(image: Fitted) -> Fitted:
-    """The image with each value changed by at most one grey level, always in the same way."""
+    """The image with each value changed by at most one grey level, deterministically."""
     noise = np.random.default_rng(0).integers(-1, 2, image.canvas.shape)
     return replace(image, canvas=np.clip(image.canvas.astype(int) + noise, 0, 255).astype(np.uint8))
 
 
 def require_labels(trained: Sequence[str], exported: Sequence[str]) -> None:
-    """Raises RefusedError when the exported model's classes are not those that were trained on, in their order."""
+    """Raise RefusedError unless the exported model's classes are those of the training, in the same order."""
     if list(trained) != list(exported):
         raise failed(f"its classes are {', '.join(exported)} instead of {', '.join(trained)}")
 
 
 def compare(expected: Sequence[Prediction], served: Sequence[Prediction], confidence: float) -> Parity:
-    """The largest differences over all images.
+    """The largest differences of decoded predictions over all images.
 
     Args:
-        expected: what the training framework predicts.
-        served: what the exported model predicts.
+        expected: the predictions of the training framework.
+        served: the predictions of the exported model.
         confidence: threshold of both sides; a detection within ``SCORE_TOLERANCE`` above it may be missing on the other.
 
     Raises:

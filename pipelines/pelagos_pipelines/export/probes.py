@@ -1,8 +1,8 @@
-"""The image that a served model is asked about, and what it must answer: chosen so that another model answers otherwise.
+"""Chooses the image with which a served model is probed, and its expected answer, such that a different model would fail.
 
-Called by the step export when parity is proven. The package has what the training framework predicts for it, and a sketch of
-what the exported graph gives before any threshold (serving.sketches), with how far that of a server may be from it: other
-processors and decoders compute a little differently, which is no more than what noise of one grey level does.
+Called by the step export after parity is proven. The package has the training framework's prediction for the image, and a sketch
+of the exported graph's outputs before any threshold (serving.sketches), with a tolerance: other processors and decoders compute
+slightly differently, by no more than the effect of noise of one grey level.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pelagos_pipelines.serving.predictor import Predictor
 from pelagos_pipelines.serving.tasks.strategy import Strategy
 
 SHARE, TIMES = 1.5, 3.0
-"""Of the answer to that noise; and of rounding, and of what the training framework and the graph are apart."""
+"""Factors of the tolerance: on the effect of noise, and on rounding and on the difference between framework and graph."""
 CLEAR = 2.0
-"""How many times what is allowed a wrong answer should be away."""
+"""How many times the tolerance a wrong answer should differ."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image, what the training framework's network and the exported graph give for it, and what the former predicts."""
+    """An image, the outputs of the training framework's network and of the exported graph, and the former's prediction."""
 
     image: Fitted
     trained: Raw
@@ -38,11 +38,11 @@ class Candidate:
 
 
 def choose(predictor: Predictor, candidates: Sequence[Candidate], thresholds: Thresholds) -> tuple[int, dict[str, Any]]:
-    """Index of the most telling candidate, and what a package says of the outputs for it."""
+    """The index of the most discriminating candidate, and the package's document about the outputs for it."""
     task, labels = predictor.task, predictor.settings.labels
     images = [candidate.image for candidate in candidates]
     noisy = predictor.outputs([parity.with_noise(image) for image in images])
-    # The mistake that is made most often, and that images of little colour do not show.
+    # Swapped colour channels are the most frequent mistake, which images with little colour do not reveal.
     swapped = predictor.outputs(
         [replace(image, canvas=np.ascontiguousarray(image.canvas[..., ::-1])) for image in images]
     )

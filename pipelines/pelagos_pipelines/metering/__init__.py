@@ -1,1 +1,1 @@
-"""Measures what the steps of a training take: time, processors, accelerators, energy. Nothing here may hold up or end a step."""
+"""Measures the cost of a training's steps: time, processors, accelerators, energy. Nothing here may delay or fail a step."""

@@ -1,6 +1,6 @@
-"""The GPUs of this process, by NVIDIA's management library (NVML): energy, power, memory, load. Called by the meter.
+"""The GPUs of this process by NVIDIA's management library (NVML): energy, power, memory, load. Called by the meter.
 
-A GPU that the library tells nothing of has None, never 0.
+Values that the library does not report are None, never 0.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from importlib import import_module
 from typing import Any
 
 IN_A_POD = "KUBERNETES_SERVICE_HOST"
-"""In the environment of every container of Kubernetes: what GPUs it sees were given to it, and are kept from others."""
+"""Environment variable of every container on Kubernetes, where visible GPUs are allocated to the pod exclusively."""
 _UUID = "GPU-"
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One as it is now: ``joules`` since its driver was loaded, ``watts``, bytes, ``load`` in percent.
+    """The present state of a GPU: ``joules`` since its driver was loaded, ``watts``, bytes, ``load`` in percent.
 
-    ``processes`` are the ids of those that compute on it.
+    ``processes`` are the ids of the processes that compute on it.
     """
 
     uuid: str
@@ -34,10 +34,10 @@ class Gpu:
 
 
 class Nvml:
-    """Asks the library; a machine without it, or without a driver, has no GPUs."""
+    """A client of the library; a machine without it, or without a driver, has no GPUs."""
 
     def __init__(self, library: Any = None) -> None:
-        """``library`` is as `pynvml`; None: that, if it can be had."""
+        """``library`` has the interface of `pynvml`; None: pynvml itself, if it can be imported."""
         self._library = library
         if library is None:
             try:
@@ -46,18 +46,18 @@ class Nvml:
                 return
         try:
             self._library.nvmlInit()
-        except Exception:  # every failure has its own class; most machines have no driver
+        except Exception:  # each failure has its own class; most machines have no driver
             self._library = None
 
     def gpus(self) -> list[Gpu]:
-        """All that this process may see, as they are now."""
+        """The present state of all GPUs that this process can see."""
         library = self._library
         if library is None:
             return []
         try:
             count = library.nvmlDeviceGetCount()
             return [self._gpu(library.nvmlDeviceGetHandleByIndex(index)) for index in range(count)]
-        except Exception:  # a driver that was replaced or a GPU that fell off the bus: nothing is known of them
+        except Exception:  # the driver was replaced, or a GPU fell off the bus: their state is unknown
             return []
 
     def _gpu(self, handle: Any) -> Gpu:
@@ -80,7 +80,7 @@ class Nvml:
 def _asked(ask: Callable[[], Any]) -> Any:
     try:
         return ask()
-    except Exception:  # not every GPU answers everything: parts of one (MIG) tell no energy
+    except Exception:  # not every GPU supports every query: MIG partitions report no energy
         return None
 
 
@@ -90,10 +90,9 @@ def _number(ask: Callable[[], Any]) -> float | None:
 
 
 def held(seen: Sequence[Gpu]) -> frozenset[str] | None:
-    """UUIDs of the GPUs that this process keeps from others: in a pod all that it sees, else those that it has memory on, or a
-    process that it started.
+    """UUIDs of the GPUs that this process occupies: in a pod all visible ones, else those on which it or a child has memory.
 
-    None: it computes on some, and nobody says which. The framework is asked only where it is loaded already.
+    None: it computes on some, but it is unknown which. The framework is only asked if it is already loaded.
     """
     if os.environ.get(IN_A_POD) and seen:
         return frozenset(gpu.uuid for gpu in seen)
@@ -104,13 +103,13 @@ def held(seen: Sequence[Gpu]) -> frozenset[str] | None:
             return of_children
         used = [index for index in range(torch.cuda.device_count()) if torch.cuda.max_memory_reserved(index)]
         uuids = frozenset(f"{_UUID}{torch.cuda.get_device_properties(index).uuid}" for index in used)
-    except Exception:  # in another thread than the training's: whatever is wrong there must not show here
+    except Exception:  # this is another thread than the training's, whose errors must not surface here
         return None
     return uuids | of_children
 
 
 def _is_ours(process: int) -> bool:
-    """Whether it is of the session of this process, as those are that a step starts."""
+    """Whether a process is in this process's session, like all that a step starts."""
     try:
         return os.getsid(process) == os.getsid(0)
     except OSError:
@@ -118,7 +117,7 @@ def _is_ours(process: int) -> bool:
 
 
 def memory_bytes() -> int | None:
-    """Most bytes of accelerators that this process has held at once; None where it computes on processors."""
+    """Peak bytes of accelerator memory of this process; None if it computes on processors."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return None

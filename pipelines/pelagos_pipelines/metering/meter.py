@@ -1,7 +1,7 @@
-"""Adds up what the steps of a run take, in the run's workspace, over all its attempts. One meter for each process of a step.
+"""Sums the cost of a run's steps over all its attempts, in the run's workspace. Each process of a step has one meter.
 
-A thread looks every few seconds and notes what it sees, so that little is lost of a process that is killed. What is not known of
-such a one is said in words.
+A thread measures every `PERIOD` seconds and notes the result, so that little is lost if the process is killed. What is unknown
+about a killed process is reported in words.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 
 DOCUMENT = "cost.json"
 PERIOD = 10.0
-"""Seconds between two looks."""
+"""Seconds between two measurements."""
 MOST_PROCESSES = 200
-"""Of which notes are kept one by one; earlier ones are added up."""
+"""Most processes with separate notes; older notes are merged."""
 _STEP = "cost"
 Tell = Callable[[Mapping[str, float], int, float], None]
-"""Takes figures of the system, seconds since the first attempt began to compute, and the time."""
+"""Receives system figures, the seconds since the first attempt began to compute, and the present time."""
 
 
 class Note(Strict):
@@ -56,14 +56,14 @@ class Note(Strict):
 
 
 class Notes(Strict):
-    """All notes of a run, the oldest first. ``is_altered``: earlier ones were not as a step had left them."""
+    """All notes of a run, oldest first. ``is_altered``: earlier notes were altered by others and discarded."""
 
     notes: Annotated[list[Note], Field(max_length=MOST_PROCESSES + 1, default_factory=list)]
     is_altered: bool = False
 
 
 class Meter:
-    """A context in which a step works. ``path`` is where the notes of the run are, ``keep`` brings them to safety at its end."""
+    """A context for a step's work. ``path`` is the file with the run's notes; ``keep`` copies them to safe storage at the end."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Meter:
         self._tell: Tell | None = None
 
     def __enter__(self) -> Self:
-        """Begin, after the workspace was brought."""
+        """Begin, after the workspace was downloaded."""
         self._earlier = _read(self._path)
         self._watts, self._grams = cost.settings()
         self._rapl, self._times = Rapl(self._machine), self._machine.times()
@@ -90,14 +90,14 @@ class Meter:
         own = sealing.sealer()
         self._note = Note(attempt=own.attempt if own else self._next_attempt())
         self._usage = system.Usage(self._machine)
-        with contextlib.suppress(OSError):  # where nothing can be written, the step will say so
+        with contextlib.suppress(OSError):  # if nothing can be written, the step itself will report it
             self._write()
         threading.Thread(target=self._work, name="metering", daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         self._over.set()
-        with contextlib.suppress(Exception):  # whatever goes wrong with it, the step has done its part
+        with contextlib.suppress(Exception):  # the step has finished its work; an error in metering must not fail it
             with self._lock:
                 self._look()
                 self._note = self._note.model_copy(update={"has_ended": True})
@@ -105,7 +105,7 @@ class Meter:
             self._keep(content)
 
     def tell(self, tell: Tell | None) -> None:
-        """Have the figures of the system told from now on; None: no more, but once before that of a short training."""
+        """Report system figures to ``tell`` from now on; None stops that, after one report for a short training."""
         with self._lock:
             if tell is None:
                 self._look()
@@ -113,7 +113,7 @@ class Meter:
             self._tell = tell
 
     def total(self) -> Cost:
-        """What the run has taken until now."""
+        """The cost of the run to this point."""
         with self._lock:
             self._look()
             return total(
@@ -127,11 +127,11 @@ class Meter:
                     self._look()
                     self._write()
                     self._tell_system()
-            except Exception as error:  # a disk that is full, say: the step finds that out by itself
+            except Exception as error:  # for example a full disk, which the step will notice itself
                 log.warning("what this step takes could not be noted: %s", error)
 
     def _look(self) -> None:
-        """Bring the note up to now."""
+        """Update the note to the present."""
         now = time.monotonic()
         passed, self._last = now - self._last, now
         used = max(processors.used_seconds() - self._used_before, 0.0)
@@ -152,7 +152,7 @@ class Meter:
         )
 
     def _share(self, used: float) -> float | None:
-        """Of what the processors of the machine took, by counters, this process's part by its processor time."""
+        """This process's share of the machine's processor energy, by its share of processor time; None without counters."""
         times = self._machine.times()
         if not self._rapl.is_readable or times is None or self._times is None:
             return None
@@ -160,7 +160,7 @@ class Meter:
         return self._rapl.joules * min(used / busy, 1.0) if busy > 0 else None
 
     def _of_gpus(self, passed: float) -> tuple[float | None, float | None]:
-        """Seconds and joules of the GPUs that are kept from others, since the last look."""
+        """Seconds and joules of the occupied GPUs since the last measurement."""
         assert self._nvml is not None
         before, now = self._gpus, {gpu.uuid: gpu for gpu in self._nvml.gpus()}
         self._gpus = now
@@ -189,7 +189,7 @@ class Meter:
 
 
 def total(found: Notes, grams: float) -> Cost:
-    """The cost that notes add up to, with ``grams`` of CO2 equivalent in a kilowatt-hour."""
+    """The total cost of the notes, with ``grams`` of CO2 equivalent per kilowatt-hour."""
     notes = found.notes
     cpu, gpu = _sum(note.cpu_joules for note in notes), _sum(note.gpu_joules for note in notes)
     joules = _sum((cpu, gpu))
@@ -208,7 +208,7 @@ def total(found: Notes, grams: float) -> Cost:
 
 
 def _method(notes: Iterable[Note]) -> str:
-    """How the energy was found out, each way once."""
+    """How the energy was determined, each method once."""
     said: dict[str, None] = {}
     for note in notes:
         watts = f"{note.watts_per_core:g} W for each busy core"
@@ -227,7 +227,7 @@ def _missing(found: Notes, gpu_joules: float | None) -> list[str]:
     *earlier, last = found.notes
     silent = [note.attempt for note in earlier if not note.has_ended]
     oldest = found.notes[0]
-    first = 1 if oldest.processes == 1 else oldest.attempt  # before which all were made one
+    first = 1 if oldest.processes == 1 else oldest.attempt  # earlier notes were merged
     unheard = sorted(set(range(first, last.attempt)) - {note.attempt for note in found.notes})
     said = []
     if found.is_altered:
@@ -247,24 +247,24 @@ def _attempts(numbers: list[int]) -> str:
 
 
 def _joules(before: Gpu | None, now: Gpu | None, passed: float) -> float | None:
-    """By the counter, or by the power now where there is none."""
+    """The energy since ``before`` by the counter, or by the present power without one; None if unknown."""
     if now is None:
         return None
     if now.joules is not None:
-        # One that was reset, or not there before, begins anew.
+        # A counter that was reset, or is new, starts from its present value.
         since = before.joules if before is not None and before.joules is not None else now.joules
         return max(now.joules - since, 0.0)
     return None if now.watts is None else now.watts * passed
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
-    """None when one of them is not known."""
+    """The sum; None if any value is unknown."""
     known = list(values)
     return None if any(value is None for value in known) else sum(value for value in known if value is not None)
 
 
 def _read(path: Path) -> Notes:
-    """What earlier processes of the run noted. What others may have written is not believed, and that is said."""
+    """The notes of earlier processes of the run. Notes without a valid seal are discarded, which is reported."""
     if not path.exists():
         return Notes()
     content: Any = sealing.opened(sealing.document(path), sealing.STATE, step=_STEP)
@@ -276,7 +276,7 @@ def _read(path: Path) -> Notes:
 
 
 def _bounded(notes: list[Note]) -> list[Note]:
-    """At most ``MOST_PROCESSES``: the two oldest are made one until they are."""
+    """At most ``MOST_PROCESSES`` notes, by merging the two oldest repeatedly."""
     while len(notes) > MOST_PROCESSES:
         first, second = notes[:2]
         both = {

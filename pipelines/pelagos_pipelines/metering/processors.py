@@ -9,27 +9,27 @@ from pathlib import Path
 
 _MICROJOULES = 1e6
 _NOT_BUSY = (3, 4)
-"""Columns of /proc/stat: idle, and idle while something is read."""
+"""Columns of /proc/stat that are not busy: idle and iowait."""
 _COUNTED = 8
-"""Columns of it that are disjoint: those of guests are in those of users."""
+"""Number of disjoint columns of /proc/stat; the columns of guests are included in those of users."""
 MEGABYTE = 1e6
 
 
 def used_seconds() -> float:
-    """Processor seconds of this process and of its children that have ended."""
+    """Processor seconds of this process and of its ended children."""
     parts = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(part.ru_utime + part.ru_stime for part in parts)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine that this process is on: ``proc`` and ``powercap`` are where Linux tells of it."""
+    """The machine of this process; ``proc`` and ``powercap`` are the folders with Linux's figures."""
 
     proc: Path = Path("/proc")
     powercap: Path = Path("/sys/class/powercap")
 
     def times(self) -> tuple[float, float] | None:
-        """Seconds of all cores together since its start: busy, and in all. None: it does not say."""
+        """Seconds of all cores together since the start: busy, and in total. None if unknown."""
         try:
             line = (self.proc / "stat").read_text(encoding="ascii").split("\n", 1)[0]
             ticks = [int(each) for each in line.split()[1 : 1 + _COUNTED]]
@@ -42,7 +42,7 @@ class Machine:
         return (sum(ticks) - idle) / unit, sum(ticks) / unit
 
     def memory(self) -> tuple[float, float] | None:
-        """Bytes in use, and in all. None: it does not say."""
+        """Bytes of memory in use, and in total. None if unknown."""
         try:
             rows = (line.split() for line in (self.proc / "meminfo").read_text(encoding="ascii").splitlines())
             known = {row[0].rstrip(":"): float(row[1]) * 1024 for row in rows if len(row) > 1}
@@ -51,9 +51,9 @@ class Machine:
             return None
 
     def counters(self) -> dict[str, tuple[float, float]] | None:
-        """Joules by energy counter, and at which amount each begins anew. None: there are none, or not all can be read.
+        """Joules by energy counter, with the amount at which each wraps around. None without counters, or if any is unreadable.
 
-        Packages, and memory beside them; parts of a package are in its own.
+        Counters are of packages and of memory beside them; parts of a package are included in its own.
         """
         found = {}
         try:
@@ -66,14 +66,14 @@ class Machine:
                     for file in ("energy_uj", "max_energy_range_uj")
                 )
                 found[zone.name] = (energy, most)
-        except (OSError, ValueError):  # since Linux 5.10 mostly for root alone
+        except (OSError, ValueError):  # since Linux 5.10 usually readable by root only
             return None
         return found if any(":" not in name.removeprefix("intel-rapl:") for name in found) else None
 
 
 @dataclass
 class Rapl:
-    """Joules of a machine's processors since this was made, from counters that begin anew now and then: look often enough."""
+    """Joules of a machine's processors since creation, from counters that wrap around, so it must be read often enough."""
 
     machine: Machine
     joules: float = 0.0
@@ -84,11 +84,11 @@ class Rapl:
 
     @property
     def is_readable(self) -> bool:
-        """Whether the joules are right so far."""
+        """Whether the sum is valid to this point."""
         return self._last is not None
 
     def look(self) -> None:
-        """Add what was used since the last look. What could not be read once stays unknown."""
+        """Add the energy since the last call. After a failed read, the sum stays unknown."""
         now = self.machine.counters()
         if self._last is None or now is None or now.keys() != self._last.keys():
             self._last = None

@@ -1,6 +1,6 @@
-"""What the machine of a training is busy with, under the names that MLflow gives such figures. Called by the meter.
+"""System figures of a training's machine, under MLflow's names for them. Called by the meter.
 
-MLflow's own sampler wants a run that this process has opened; ours are opened by the operator, and written by a client.
+MLflow's own sampler needs a run that this process has opened; ours are opened by the operator, and written with a client.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FIRST, SLOWER = 10.0, 60.0
 
 
 class Usage:
-    """Of one process; figures of processors are means since the ones before."""
+    """The figures for one process; those of processors are means since the previous figures."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -26,12 +26,12 @@ class Usage:
         self._next = 0.0
 
     def due(self, seconds: float, gpus: Sequence[Gpu]) -> dict[str, float]:
-        """The figures ``seconds`` after the process has begun; empty when it is too early for some, or nothing is known."""
+        """The figures at ``seconds`` after the start of the process; empty if none are due, or nothing is known."""
         if seconds < self._next:
             return {}
         self._next = (
             seconds + max(FIRST, seconds / SLOWER) - 1
-        )  # those who ask do so every few seconds, not to the second
+        )  # a second early, since callers ask every few seconds and not at exact times
         figures: dict[str, float] = {}
         before, now = self._times, self._machine.times()
         if before is not None and now is not None and now[1] > before[1]:

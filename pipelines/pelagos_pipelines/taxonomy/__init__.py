@@ -1,5 +1,4 @@
-"""Which taxa classes are: by a service (worms) with what it said before (answers), or by a table in the source (table).
+"""Resolves classes to taxa, by a service (worms) with a cache of its answers (answers), or by a table in the source (table).
 
-`naming` is what the step prepare calls, once classes have their names; it knows the other modules, and they each other's values
-(taxa) alone.
+The step prepare calls `naming` once classes have their names. It uses the other modules, which only share the types in `taxa`.
 """

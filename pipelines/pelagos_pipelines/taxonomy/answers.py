@@ -1,7 +1,7 @@
-"""What the service said before, in a file beside the versions of a Dataset: a refresh asks nothing twice, and an outage stops
-nobody whose classes are known.
+"""A cache of the service's answers, in a file beside the versions of a Dataset: a refresh repeats no requests, and an outage does
+not stop preparations whose classes are known.
 
-Whoever can write to the store can write this file: it is read as strangers' files are, and what is no answer is not there.
+Others may be able to write to the store, so the file is read as untrusted input, and invalid answers count as absent.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pelagos_contract import disk
 from pelagos_contract.base import Strict
 
 FILE = "taxa.json"
-"""In the store."""
+"""File in the store."""
 FRESH = 30 * 24 * 3600.0
-"""Seconds for which an answer is not asked for again."""
+"""Seconds for which an answer is not requested again."""
 MOST = 5000
-"""Answers of each kind that are kept, the latest ones."""
+"""Most answers of each kind that are kept, latest first."""
 LARGEST = 32 * 2**20
-"""Bytes of the file."""
+"""Most bytes of the file."""
 _EARLY = 3600.0
-"""Seconds by which clocks of machines may differ: what was said later than that was said never."""
+"""Seconds by which the clocks of machines may differ; answers from further in the future are ignored."""
 
 log = logging.getLogger(__name__)
 
@@ -44,32 +44,32 @@ class _File(Strict):
 
 
 class Kept:
-    """The answers of the service at ``url``, by kind and by what was asked; those of other addresses are forgotten."""
+    """The answers of the service at ``url``, by kind and by what was asked; those of other addresses are dropped."""
 
     def __init__(self, file: Path, url: str, clock: Callable[[], float] = time.time) -> None:
-        """Read them, as far as they are there."""
+        """Read the valid answers in the file, if there are any."""
         self._file, self._url, self._clock = file, url, clock
         self._kinds = _read(file, url)
         self._changed = False
 
     def get(self, kind: str, asked: str) -> tuple[float, Any] | None:
-        """When it was said, in seconds since 1970, and what; None when it never was."""
+        """The Unix time of an answer, and the answer; None without one."""
         said = self._kinds.get(kind, {}).get(asked)
         return None if said is None or said.at > self._clock() + _EARLY else (said.at, said.answer)
 
     def is_fresh(self, at: float) -> bool:
-        """Whether what was said then is not asked again."""
+        """Whether an answer of that time need not be requested again."""
         return self._clock() - at < FRESH
 
     def put(self, kind: str, asked: str, answer: Any) -> float:
-        """Note what was said now; when that is."""
+        """Record an answer; returns the present time."""
         now = self._clock()
         self._kinds.setdefault(kind, {})[asked] = _Said(at=now, answer=answer)
         self._changed = True
         return now
 
     def write(self) -> None:
-        """Keep them. A disk that is full, and the like, is logged: nothing depends on it."""
+        """Write the file if anything changed. Errors such as a full disk are only logged, since nothing depends on the cache."""
         if not self._changed:
             return
         kinds = {

@@ -1,6 +1,6 @@
-"""Which taxa the classes of a collection are, and of which taxa of a higher rank classes are made. Called by the step prepare.
+"""Resolves the classes of a collection to taxa, and rolls them up to a higher rank. Called by the step prepare.
 
-Classes have the names that the rest of ``spec.labels`` gave them. Nothing that merely resembles a name is taken for it.
+Classes have the names that the rest of ``spec.labels`` gave them. Similar names never count as matches.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from pelagos_pipelines.taxonomy.table import Table
 from pelagos_pipelines.taxonomy.taxa import Answers, Match, Placed, Register, suggested
 
 MOST_CLASSES = 2000
-"""Whose names a service is asked for."""
+"""Most classes whose names are sent to a service."""
 _TOLD = 5
 _OPEN = re.compile(r"\s+(sp|spp)\.?$", re.IGNORECASE)
-"""Behind a genus: of some species of it."""
+"""Suffix of a genus that means an unknown species of it."""
 
 
 @dataclass(frozen=True)
 class Naming:
-    """``names`` has the new name of each class, None for those that are left out; ``placed`` what is known of classes by their
-    new names, ``before`` what each class was by its old one."""
+    """``names`` maps each class to its new name, None for omitted ones; ``placed`` has the taxa by new names, ``before`` those by
+    old names."""
 
     names: Mapping[str, str | None]
     placed: Mapping[str, Placed] = field(default_factory=dict)
@@ -57,11 +57,11 @@ class Naming:
 
     @property
     def changes(self) -> bool:
-        """Whether a class gets another name, or is left out."""
+        """Whether any class is renamed or left out."""
         return any(old != new for old, new in self.names.items())
 
     def record(self, rolled: Sequence[RolledUp]) -> TaxonomyRecord | None:
-        """What a version tells of it, with the classes that are made of others; None where nobody was asked."""
+        """The record for a version, with the rolled-up classes; None if no register was asked."""
         if self.told is None:
             return None
         told = self.told.model_copy(update={"rolled_up": list(rolled[:MOST_LISTED])})
@@ -69,7 +69,7 @@ class Naming:
         return TaxonomyRecord(told=told, classes=classes)
 
     def rolled_up(self, counts: Mapping[str, int]) -> list[RolledUp]:
-        """The classes that are made of others, with the numbers of annotations that those had by their old names."""
+        """The rolled-up classes, with their parts and the numbers of annotations of these by old names."""
         made: dict[str, list[Part]] = {}
         for old, new in self.names.items():
             if new is not None and new in self.placed and old in self.before:
@@ -85,7 +85,7 @@ class Naming:
 
 @contextmanager
 def register_of(asked: Taxonomy, tree: SourceFiles, store: Path) -> Iterator[Register]:
-    """The register that is asked for. What a service says is kept in ``store``, also when it says no more.
+    """The requested register. Answers of a service are kept in ``store``, even if it fails later.
 
     Raises RefusedError: see Table, and SOURCE_NOT_ALLOWED.
     """
@@ -102,11 +102,11 @@ def register_of(asked: Taxonomy, tree: SourceFiles, store: Path) -> Iterator[Reg
 
 
 def named(classes: Sequence[str], asked: Taxonomy, register: Register, unused: Collection[str] = frozenset()) -> Naming:
-    """What the classes are, and become. ``unused`` are others that may be named, because the source declares them.
+    """Resolve and rename the classes. ``unused`` are declared classes without annotations, which the spec may name as well.
 
     Raises:
-        RefusedError: LABELS_INVALID for names that no class has, and for classes that would have one name; TAXA_UNKNOWN, where
-            that is asked for; TAXONOMY_UNAVAILABLE and others of the register.
+        RefusedError: LABELS_INVALID for names that no class has, and for classes that would share a name; TAXA_UNKNOWN if unknown
+            classes must fail; TAXONOMY_UNAVAILABLE and others of the register.
     """
     ids = asked.ids or {}
     kept = [name for name in classes if any(fits(pattern, name) for pattern in asked.keep or ()) and name not in ids]
@@ -116,7 +116,7 @@ def named(classes: Sequence[str], asked: Taxonomy, register: Register, unused: C
     if asked.table is None and len(plain) + len(ids) > MOST_CLASSES:
         words = f"{len(plain) + len(ids)} classes are more than the {MOST_CLASSES} that a service is asked for; name a table"
         raise _fault("labels.taxonomy", words)
-    # A table has labels, which are what classes are called; a service knows scientific names alone.
+    # A table has labels, which are the names of classes; a service only knows scientific names.
     names = {name: name for name in plain} if asked.table is not None else plain
     answers = register.answers(
         [name for name in names.values() if name], [ids[name] for name in classes if name in ids]
@@ -152,7 +152,7 @@ def named(classes: Sequence[str], asked: Taxonomy, register: Register, unused: C
 
 
 def _require_known(classes: Sequence[str], asked: Taxonomy, unused: Collection[str]) -> None:
-    """A misspelt name would be passed over in silence."""
+    """Refuse names of the spec that no class has, since a misspelt name would be ignored silently."""
     faults, there = Faults(), {look(name): name for name in classes}
     for name in asked.ids or {}:
         if name not in classes and name not in unused:
@@ -171,7 +171,7 @@ def _require_known(classes: Sequence[str], asked: Taxonomy, unused: Collection[s
 def _found(
     classes: Sequence[str], names: Mapping[str, str], ids: Mapping[str, int], answers: Answers
 ) -> tuple[dict[str, Placed], list[Unknown]]:
-    """The taxa of classes by their names, and the classes that are none."""
+    """The taxa of classes by their names, and the classes without a taxon."""
     found, unknown = dict[str, Placed](), list[Unknown]()
     for name in classes:
         if name in ids:
@@ -192,10 +192,10 @@ def _found(
 def _rolled(
     classes: Sequence[str], found: Mapping[str, Placed], asked: Taxonomy
 ) -> tuple[dict[str, str | None], dict[str, Placed], list[str]]:
-    """The new name of each class, what is known by new names, and the classes that no taxon of the rank is above of.
+    """The new name of each class, the taxa by new names, and the classes without a taxon of the rank above them.
 
     Raises:
-        RefusedError: LABELS_INVALID where classes that are different things would have one name.
+        RefusedError: LABELS_INVALID if classes with different meanings would share a name.
     """
     new, placed, above, faults = dict[str, str | None](), dict[str, Placed](), list[str](), Faults()
     for name in classes:
@@ -233,7 +233,7 @@ def _rolled(
 
 
 def _at(one: Placed, rank: str) -> Placed | None:
-    """The taxon of a rank that a taxon belongs to, or is; None where there is none."""
+    """The taxon of a rank that a taxon is or belongs to; None without one."""
     line = (*one.above, one.taxon)
     for place, taxon in enumerate(line):
         if taxon.rank == rank:
@@ -247,7 +247,7 @@ def _two_taxa(name: str, one: Placed, other: Placed) -> str:
 
 
 def _plain(name: str) -> str:
-    """A class as a register may know it: tools write Gadus_morhua, and people Calanus sp."""
+    """The class name in the form of a register: tools write Gadus_morhua, and people Calanus sp."""
     return _OPEN.sub("", " ".join(name.replace("_", " ").split()))
 
 

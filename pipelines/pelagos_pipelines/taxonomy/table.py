@@ -1,8 +1,7 @@
-"""A table in the source that says what classes are, so that nobody need be asked.
+"""A table in the source that maps classes to taxa, so that no service is needed.
 
-It is as the taxon match tool of the register writes it, with a column ``label`` for classes that are not called as their taxa.
-
-Rows without a label are of taxa that no class is of, such as families: they give those their AphiaIDs.
+It has the form of the register's taxon match tool, with a column ``label`` for classes whose names differ from their taxa. Rows
+without a label are taxa without a class, such as families, and provide their AphiaIDs.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from pelagos_pipelines.taxonomy.taxa import Answers, Match, Placed, suggested
 
 FIELD = "labels.taxonomy.table"
 LARGEST = 16 * 2**20
-"""Bytes."""
+"""Most bytes of the table."""
 _PARSER = "pelagos_pipelines.taxonomy.table_document"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line: the taxon, and the names of those above it by their ranks. ``label`` is empty where no class is meant."""
+    """One line: the taxon, and the names of the taxa above it by rank. ``label`` is empty for a taxon without a class."""
 
     line: int
     label: str
@@ -39,10 +38,10 @@ class Table:
     """The table at ``path`` in the source."""
 
     def __init__(self, tree: SourceFiles, path: str) -> None:
-        """Read it.
+        """Read the table.
 
         Raises:
-            RefusedError: LABELS_INVALID where it is not there, FORMAT_INVALID for what is no such table.
+            RefusedError: LABELS_INVALID if it does not exist, FORMAT_INVALID if it is not such a table.
         """
         self._path = path
         if path not in tree.known:
@@ -78,7 +77,7 @@ class Table:
 
     @property
     def source(self) -> str:
-        """Its path."""
+        """The path of the table."""
         return self._path
 
     def answers(self, names: Iterable[str], ids: Iterable[int]) -> Answers:
@@ -111,7 +110,7 @@ class Table:
 
 
 def _row(line: int, aphia_id: int, cells: Mapping[str, str]) -> Row:
-    """What the child says, which may be anything once it was taken over: raises ValueError for what is no row."""
+    """Parse a row of the child's answer, which is untrusted. Raises ValueError for an invalid row."""
     ranks: dict[str, str] = {rank: cells[rank.lower()] for rank in RANKS if rank.lower() in cells}
     name = cells.get("scientificname") or cells["label"]
     own = cells.get("rank") or next((rank for rank in reversed(RANKS) if ranks.get(rank) == name), None)

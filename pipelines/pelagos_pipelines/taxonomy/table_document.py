@@ -1,4 +1,4 @@
-"""The rows of a table of taxa, read in a child of the sandbox; `table` makes taxa of them."""
+"""Parses the rows of a table of taxa in a child of the sandbox; `table` converts them to taxa."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pelagos_pipelines.sandbox import Answer
 MOST_ROWS = 20_000
 MAX_CELL = 300
 COLUMNS = ("label", "scientificname", "rank", *(rank.lower() for rank in RANKS))
-"""Read beside that of the AphiaID, in any case."""
+"""Columns that are read beside the AphiaID, in upper or lower case."""
 _ID = ("AphiaID", "aphiaId", "aphiaID", "aphiaid", "APHIAID")
 
 
 def taxa(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
-    """The rows of a table, as JSON in raw: of each the number of its line, its AphiaID, and its cells by COLUMNS."""
+    """The rows of a table, as JSON in raw: for each its line number, AphiaID, and cells by COLUMNS."""
     with refusals():
         where = arguments["where"]
         found = list[tuple[int, int, dict[str, str]]]()

@@ -1,4 +1,4 @@
-"""What a register of names answers, whichever it is."""
+"""The answers of a register of names, common to all registers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pelagos_contract.metadata import Taxon
 
 @dataclass(frozen=True)
 class Placed:
-    """An accepted taxon. ``above`` are the taxa above it, the highest first, of all ranks that the register has.
+    """An accepted taxon. ``above`` are the taxa above it, highest first, of all ranks in the register.
 
-    ``given`` is the AphiaID that was asked for, or found by name, where another is accepted for it.
+    ``given`` is the AphiaID that was requested or found by name, if another one is accepted for it.
     """
 
     taxon: Taxon
@@ -23,7 +23,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Match:
-    """A name: the AphiaID of the one taxon that is called so, or None, ``why``, and ``suggestions`` for people."""
+    """The match of a name: the AphiaID of the only taxon with it, or None with the reason ``why`` and ``suggestions``."""
 
     aphia_id: int | None = None
     why: str = ""
@@ -32,9 +32,9 @@ class Match:
 
 @dataclass(frozen=True)
 class Answers:
-    """Of names and AphiaIDs: what each of them is. An id that is not in ``placed`` is none of the register.
+    """Answers for names and AphiaIDs. An id that is not in ``placed`` does not exist in the register.
 
-    ``asked_at``: when the oldest of the answers was given, in seconds since 1970; None for a register that nobody asks.
+    ``asked_at``: the Unix time of the oldest answer; None for a register without requests.
     """
 
     matches: Mapping[str, Match]
@@ -48,10 +48,10 @@ class Register(Protocol):
 
     @property
     def source(self) -> str:
-        """Where it is, for people."""
+        """The register's address or path, for people."""
 
     def answers(self, names: Iterable[str], ids: Iterable[int]) -> Answers:
-        """What names and AphiaIDs are, each accepted taxon that names match among ``placed``, too.
+        """Look up names and AphiaIDs; ``placed`` also has the accepted taxa that the names match.
 
         Raises:
             RefusedError: TAXONOMY_UNAVAILABLE, SOURCE_NOT_ALLOWED; FORMAT_INVALID for a table.
@@ -59,6 +59,6 @@ class Register(Protocol):
 
 
 def suggested(name: str, aphia_id: int | None, rank: str | None, kingdom: str | None = None) -> str:
-    """A taxon as people are told of it: ``Gadus morhua (126436, Species, Animalia)``."""
+    """A taxon in words for people: ``Gadus morhua (126436, Species, Animalia)``."""
     more = ", ".join(str(part) for part in (aphia_id, rank, kingdom) if part)
     return f"{name} ({more})" if more else name

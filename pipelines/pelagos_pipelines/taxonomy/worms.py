@@ -1,11 +1,11 @@
-"""The World Register of Marine Species, by its REST service: names and AphiaIDs in, accepted taxa with all above them out.
+"""The World Register of Marine Species by its REST service: looks up accepted taxa, with those above them, by name or AphiaID.
 
 Source: marinespecies.org/rest, the calls AphiaRecordsByMatchNames (TAXAMATCH of Tony Rees; at most 50 names),
 AphiaRecordsByAphiaIDs (at most 50) and AphiaClassificationByAphiaID; HTTP 204 says that nothing was found.
 
-One request at a time, with a pause between two. What the service said within `answers.FRESH` is not asked again; when it is away,
-or answers what no such service does, what it said before counts, and that is told. A taxon is only taken for a name that is
-spelled so: what resembles it is a suggestion.
+Requests are sequential with pauses. Answers younger than `answers.FRESH` are not requested again; when the service does not
+answer, or answers invalidly, older answers are used, which is reported. Only exactly spelled names match; similar ones are
+suggestions.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ from pelagos_pipelines.taxonomy.taxa import Answers, Match, Placed, suggested
 
 FIELD = "labels.taxonomy.url"
 PATIENCE = Patience(total=3600.0, tries=4)
-"""Of a step: many classes take many requests; a service that is away is known to be after less than a minute."""
+"""Retry limits of a step: many classes take many requests, but an outage is detected within a minute."""
 PAUSE = 0.5
 """Seconds between two requests."""
 AT_ONCE = 50
-"""Names, or AphiaIDs, in one request."""
+"""Most names, or AphiaIDs, in one request."""
 _LONGEST_QUERY = 4000
 _DEEPEST = 100
-"""Ranks above a taxon."""
+"""Most ranks above a taxon."""
 _MOST_HOPS = 5
-"""From a name that is not accepted to another, until one is."""
+"""Most steps from a name that is not accepted to another until one is accepted."""
 _MOST_MATCHES = 100
 _AUTHORITY = re.compile(r"(\s+(\(|[^\W\d_a-zß-ÿ]).*)?")
-"""Behind a name: nothing, or who gave it, which begins with a capital letter or a parenthesis."""
+"""What may follow a name: nothing, or its authority, which begins with a capital letter or a parenthesis."""
 _WITHDRAWN = frozenset({"deleted", "quarantined"})
 _NAMES, _RECORDS, _CLASSIFICATIONS = "names", "records", "classifications"
 
 _Id = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 _Text = Annotated[str | None, Field(max_length=500)]
 _Name = Annotated[Line, BeforeValidator(lambda name: " ".join(name.split()) if isinstance(name, str) else name)]
-"""Spaces of whatever kind, which editors of the register paste, are spaces."""
+"""A name with all kinds of spaces, which editors of the register paste, as plain spaces."""
 _Asked = TypeVar("_Asked", str, int)
 
 
 class _Strict(Told):
-    """A number is no text, and a text no number."""
+    """Without conversion between numbers and text."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
 class Record(_Strict):
-    """What is read of an AphiaRecord."""
+    """The read fields of an AphiaRecord."""
 
     AphiaID: _Id
     scientificname: _Name
@@ -72,7 +72,7 @@ class Record(_Strict):
 
     @property
     def accepted(self) -> int | None:
-        """The AphiaID of the taxon that is accepted for it, or it itself; None of a record that was withdrawn for no other."""
+        """The AphiaID of the accepted taxon, which may be its own; None for a record that was withdrawn without replacement."""
         if self.status in _WITHDRAWN and self.valid_AphiaID in {None, self.AphiaID}:
             return None
         return self.valid_AphiaID or self.AphiaID
@@ -93,25 +93,25 @@ _KINDS: Mapping[str, TypeAdapter[Any]] = {
     _RECORDS: TypeAdapter(Record | None),
     _CLASSIFICATIONS: TypeAdapter(_Steps | None),
 }
-"""What is kept of answers, for one name or AphiaID each."""
+"""Types of the cached answers, for one name or AphiaID each."""
 
 
 class _AwayError(Exception):
-    """The service does not answer, or not as it should."""
+    """The service does not answer, or its answer is invalid."""
 
 
 class Worms:
-    """The service at ``url``, and what it said before."""
+    """The service at ``url``, with the cache of its answers."""
 
     def __init__(self, client: Client, url: str, kept: Kept) -> None:
-        """Ask nothing yet."""
+        """Make no request yet."""
         self._client, self._url, self._kept = client, url.rstrip("/"), kept
         self._asked, self._stale, self._oldest = 0, 0, float("inf")
         self._away: _AwayError | None = None
 
     @property
     def source(self) -> str:
-        """Its address."""
+        """The address of the service."""
         return self._url
 
     def answers(self, names: Iterable[str], ids: Iterable[int]) -> Answers:
@@ -134,7 +134,7 @@ class Worms:
         return Answers(matches, placed, None if self._oldest == float("inf") else self._oldest, warnings)
 
     def _accepted(self, ids: Iterable[int]) -> dict[int, Record]:
-        """The records of the accepted taxa of AphiaIDs. Those that are not there, or were withdrawn, are left out."""
+        """The records of the accepted taxa of AphiaIDs, without missing and withdrawn ones."""
         now, found = {each: each for each in ids}, dict[int, Record]()
         for _ in range(_MOST_HOPS):
             records = self._said(_RECORDS, now.values(), self._ask_records)
@@ -150,12 +150,12 @@ class Worms:
                 return found
         raise self._client.invalid(self._url, f"leads from AphiaID {min(now)} to another over more than {_MOST_HOPS}")
 
-    # --- asking
+    # --- requests
 
     def _said(
         self, kind: str, asked: Iterable[_Asked], ask: Callable[[Sequence[_Asked]], Iterator[tuple[_Asked, Any]]]
     ) -> dict[_Asked, Any]:
-        """The answer of each: as it was kept, or as the service gives it now.
+        """The answer for each, from the cache or from the service.
 
         Raises:
             RefusedError: TAXONOMY_UNAVAILABLE, SOURCE_NOT_ALLOWED.
@@ -188,7 +188,7 @@ class Worms:
         return {each: answer for each, (_, answer) in known.items()}
 
     def _recalled(self, kind: str, asked: str) -> tuple[float, Any] | None:
-        """What was kept, if it is what we keep."""
+        """The cached answer with its time, if it is valid."""
         said = self._kept.get(kind, asked)
         if said is not None:
             with suppress(ValidationError):
@@ -227,7 +227,7 @@ class Worms:
             yield each, found
 
     def _require_one_kingdom(self, call: str, aphia_id: int, steps: Sequence[_Step]) -> None:
-        """A taxon of another kingdom than its record says is another taxon."""
+        """Require that a classification has the same kingdom as the taxon's record; otherwise it is of a different taxon."""
         said = self._recalled(_RECORDS, str(aphia_id))
         kingdom = said[1].kingdom if said is not None and said[1] is not None else None
         placed = next((step.scientificname for step in steps if _rank(step.rank) == "Kingdom"), None)
@@ -235,7 +235,7 @@ class Worms:
             raise _odd(call, f"the kingdom {shown(placed)[:100]} of a taxon of {shown(kingdom)[:100]}")
 
     def _get(self, call: str, params: Mapping[str, Any]) -> Any:
-        """The document; None where nothing was found. Raises _AwayError; RefusedError: SOURCE_NOT_ALLOWED."""
+        """The document; None if nothing was found. Raises _AwayError, and RefusedError (SOURCE_NOT_ALLOWED)."""
         try:
             if self._asked:
                 self._client.deadline.pause(PAUSE, f"asking {self._url}")
@@ -243,7 +243,7 @@ class Worms:
             answer = self._client.answer(
                 address(self._url, f"/{call}"), params=params, headers={"Accept": "application/json"}
             )
-            # Servers of old say with an empty document that nothing was found.
+            # Older servers return an empty document if nothing was found.
             return None if answer.status == 204 or not answer.content.strip() else self._client.parsed(answer)
         except FetchError as error:
             raise _AwayError(shown(str(error))) from error
@@ -254,7 +254,7 @@ class Worms:
 
 
 def _parts(asked: Sequence[_Asked]) -> Iterator[list[_Asked]]:
-    """As many as one request may have, and an address can hold."""
+    """Divide into parts that fit into one request by number and by length of the URL."""
     part, length = list[_Asked](), 0
     for each in asked:
         size = len(quote_plus(str(each))) + len("scientificnames%5B%5D=&")

@@ -1,4 +1,4 @@
-"""What differs by task in the export: one module each, with a `strategy.Strategy`. A new one is a line in TASKS."""
+"""Task-specific parts of the export: one module per task, with a `strategy.Strategy`. A new one is a line in TASKS."""
 
 from pelagos_contract.registry import Registry
 from pelagos_pipelines.export.tasks import (

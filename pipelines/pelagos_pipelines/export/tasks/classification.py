@@ -1,4 +1,4 @@
-"""Classification in the export: probabilities are compared class by class."""
+"""Export of classifiers: probabilities are compared class by class."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ class Classification(Strategy):
     task, has_thresholds = Task.CLASSIFICATION, False
 
     def places_and_scores(self, raw: Floats) -> tuple[Floats, Floats]:
-        """Scores alone."""
+        """Only scores."""
         return raw[:0], raw
 
     def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
-        """A class."""
+        """The name of a class."""
         return f"class {labels[index]!r}"
 
     def distance(self, theirs: Found, ours: Found, confidence: float, number: int) -> tuple[float, float]:
-        """Of probabilities."""
+        """The largest difference of probabilities."""
         return 0.0, float(np.abs(theirs.probabilities - ours.probabilities).max())
 
     def surest(self, prediction: Found) -> float:
-        """No threshold depends on it."""
+        """0, since no threshold depends on it."""
         return 0.0
 
     def worth(self, known: Found, thresholds: Thresholds) -> tuple[bool, float]:
-        """Always clear."""
+        """Always clear, ranked by the highest probability."""
         return True, float(known.probabilities.max())
 
 

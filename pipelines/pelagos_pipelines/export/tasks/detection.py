@@ -1,4 +1,4 @@
-"""Detection in the export: boxes are paired within their class."""
+"""Export of detectors: boxes are paired within their class."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pelagos_pipelines.serving.predictions import Floats, Thresholds
 from pelagos_pipelines.serving.tasks.detection import Detections
 
 MARGIN = 0.02
-"""The known detections stay this far from the confidence threshold, so that rounding cannot make one vanish."""
+"""Least distance of known detections from the confidence threshold, so that rounding cannot make one vanish."""
 
 
 class Detection(Strategy):
@@ -24,11 +24,11 @@ class Detection(Strategy):
     has_thresholds = True
 
     def places_and_scores(self, raw: Floats) -> tuple[Floats, Floats]:
-        """Four rows of boxes come first."""
+        """The first four rows are boxes, the rest are scores."""
         return raw[:4], raw[4:]
 
     def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
-        """A class, or a side of the boxes."""
+        """The name of a class, or of a coordinate of the boxes."""
         return f"class {labels[index]!r}" if kind == "scores" else f"{'xywh'[index]} of the boxes"
 
     def distance(self, theirs: Detections, ours: Detections, confidence: float, number: int) -> tuple[float, float]:
@@ -37,34 +37,32 @@ class Detection(Strategy):
         return boxes, scores
 
     def apart(self, boxes: Any, others: Any) -> Any:
-        """The largest difference of coordinates of each two boxes, ``[n, m]``."""
+        """The largest difference of coordinates for each pair of boxes, ``[n, m]``."""
         return furthest(boxes, others)
 
     def surest(self, prediction: Detections) -> float:
-        """They are sorted."""
+        """The first score, since scores descend; 0 without detections."""
         return float(prediction.scores[0]) if len(prediction.scores) else 0.0
 
     def worth(self, known: Detections, thresholds: Thresholds) -> tuple[bool, float]:
-        """None at the threshold."""
+        """Clear if no score is near its threshold, ranked by the highest score."""
         clear = (abs(known.scores - thresholds.least(known.class_ids)) > MARGIN).all()
         return bool(clear), float(known.scores.max(initial=0.0))
 
 
 def furthest(boxes: Any, others: Any) -> Any:
-    """The largest difference of coordinates of each two boxes, ``[n, m]``."""
+    """The largest difference of coordinates for each pair of boxes, ``[n, m]``."""
     return np.abs(boxes[:, None] - others[None]).max(axis=2)
 
 
 def paired(
     theirs: Any, ours: Any, confidence: float, number: int, apart_of: Callable[[Any, Any], Any] = furthest
 ) -> tuple[float, float, list[tuple[int, int]]]:
-    """The largest differences of two sides' boxes and scores, and places of those that belong together, within their class.
+    """The largest differences of two sides' boxes and scores, and the index pairs of matching ones within a class.
 
-    Both have ``boxes``, ``scores`` and ``class_ids`` as `Detections` has them;
-    ``apart_of`` says how far boxes are apart, in pixels.
-
+    Both have ``boxes``, ``scores`` and ``class_ids`` as in `Detections`; ``apart_of`` returns the distances of boxes in pixels.
     Raises:
-        RefusedError: PARITY_FAILED for a box of image ``number`` that one side alone has found.
+        RefusedError: PARITY_FAILED for a box of image ``number`` that only one side has.
     """
     boxes, scores, pairs = 0.0, 0.0, list[tuple[int, int]]()
     for class_id in set(theirs.class_ids.tolist()) | set(ours.class_ids.tolist()):
@@ -85,7 +83,8 @@ def paired(
 
 
 def _pairs(distances: Any) -> Iterator[tuple[int, int]]:
-    """Rows and columns of a matrix, nearest first, each once. Overlap would not do: a box cut off at the border has none."""
+    """Pairs of rows and columns of a matrix, nearest first, each once. IoU is not used, as a box cut off at the border has
+    none."""
     rows, columns = set(range(distances.shape[0])), set(range(distances.shape[1]))
     for place in np.argsort(distances, axis=None, kind="stable"):
         row, column = divmod(int(place), distances.shape[1])

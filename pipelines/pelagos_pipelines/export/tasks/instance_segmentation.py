@@ -1,4 +1,4 @@
-"""Instance segmentation in the export: objects are paired by their boxes within their class, and then their masks compared."""
+"""Export for instance segmentation: objects are paired by their boxes within their class, and their masks are compared."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pelagos_pipelines.serving.predictions import Floats, Raw, Thresholds
 from pelagos_pipelines.serving.tasks.instance_segmentation import InstanceHead, Instances
 
 LEAST_IOU = 0.99
-"""Of the masks of an object. Where masks are so small that a row or a column of the box is more than that, so much may differ."""
+"""Least IoU of an object's two masks. Small masks may differ by a row or column of their box, even if that is more."""
 KNOWN_CHARACTERS = 2**20
-"""Of all masks in the known answer of a package, which is read as a whole."""
+"""Most characters of all masks in a package's known answer, which is read as a whole."""
 
 
 class InstanceSegmentation(Strategy):
@@ -26,28 +26,28 @@ class InstanceSegmentation(Strategy):
     task, has_thresholds = Task.INSTANCE_SEGMENTATION, True
 
     def __init__(self, head: InstanceHead | None = None) -> None:
-        """Of networks with a head, as `headed` makes it."""
+        """For networks with the given head; see `headed`."""
         self._head = head
 
     def headed(self, head: str | None) -> Strategy:
-        """With the rules of a head."""
+        """The strategy with the rules of a head."""
         return InstanceSegmentation(cast("InstanceHead", tasks.named(self.task.value, head)))
 
     def places_and_scores(self, raw: Raw) -> tuple[Floats, Floats]:
-        """As the head has them."""
+        """Divided by the rules of the head."""
         assert self._head is not None
         return self._head.places_and_scores(raw)
 
     def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
-        """As the head calls it."""
+        """The head's name of the row."""
         assert self._head is not None
         return self._head.row(kind, index, labels)
 
     def distance(self, theirs: Instances, ours: Instances, confidence: float, number: int) -> tuple[float, float]:
-        """Of boxes and scores, as detection has it.
+        """The differences of boxes and scores, as for detection.
 
         Raises:
-            RefusedError: PARITY_FAILED for masks of an object that differ by more than LEAST_IOU, or for an object alone.
+            RefusedError: PARITY_FAILED for an object whose masks have an IoU below LEAST_IOU, or without a counterpart.
         """
         boxes, scores, pairs = detection.paired(theirs, ours, confidence, number)
         for left, right in pairs:
@@ -58,16 +58,16 @@ class InstanceSegmentation(Strategy):
         return boxes, scores
 
     def surest(self, prediction: Instances) -> float:
-        """They are sorted."""
+        """The first score, since scores descend; 0 without objects."""
         return float(prediction.scores[0]) if len(prediction.scores) else 0.0
 
     def worth(self, known: Instances, thresholds: Thresholds) -> tuple[bool, float]:
-        """None at the threshold."""
+        """Clear if no score is near its threshold, ranked by the highest score."""
         clear = (abs(known.scores - thresholds.least(known.class_ids)) > detection.MARGIN).all()
         return bool(clear), float(known.scores.max(initial=0.0))
 
     def known(self, prediction: Instances) -> Instances:
-        """The best objects whose masks have KNOWN_CHARACTERS together."""
+        """The best objects whose masks have at most KNOWN_CHARACTERS together."""
         left = KNOWN_CHARACTERS
         for place, mask in enumerate(prediction.masks):
             left -= len(mask)

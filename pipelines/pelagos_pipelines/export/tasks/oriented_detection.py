@@ -1,6 +1,6 @@
-"""Oriented detection in the export: as detection; boxes are compared by their corners.
+"""Export for oriented detection: like detection, with boxes compared by their corners.
 
-Sides and angle would not do: a square has four of them that differ, and a box at 0 degrees is one at 180.
+Sides and angle are ambiguous: a square has four equivalent angles, and 0 degrees equals 180.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ class OrientedDetection(Detection):
     task = Task.ORIENTED_DETECTION
 
     def places_and_scores(self, raw: Floats) -> tuple[Floats, Floats]:
-        """Without the angles, which are neither: rows of their own."""
+        """Boxes and scores, without the angles, which are neither and have rows of their own."""
         return raw[:4], raw[4:-1]
 
     def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
-        """The angle, too."""
+        """The name of a row, also for the angle."""
         return "the angle of the boxes" if kind == "angles" else super().row(kind, index, labels)
 
     def apart(self, boxes: Any, others: Any) -> Any:
-        """Of the corner that is furthest away, whichever of them comes first."""
+        """The distance of the furthest corner, for the best cyclic order of corners."""
         one, other = corners(boxes.astype(float)), corners(others.astype(float))
         nearest = np.full((len(one), len(other)), np.inf)
         for first in range(4):

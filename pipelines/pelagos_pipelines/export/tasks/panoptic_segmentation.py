@@ -1,4 +1,4 @@
-"""Panoptic segmentation in the export: segments are paired within their class, by their pixels."""
+"""Export for panoptic segmentation: segments are paired within their class, by their pixels."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pelagos_pipelines.serving.predictions import Floats, Raw, Thresholds
 from pelagos_pipelines.serving.tasks.panoptic_segmentation import Segments
 
 MARGIN = 0.02
-"""The known segments stay this far from the confidence threshold, so that rounding cannot make one vanish."""
+"""Least distance of known segments from the confidence threshold, so that rounding cannot make one vanish."""
 LEAST = 0.001
-"""Share of the pixels of an image: a segment that has fewer may be missing on the other side."""
+"""Share of an image's pixels below which a segment may be missing on the other side."""
 
 
 class PanopticSegmentation(Strategy):
@@ -26,16 +26,16 @@ class PanopticSegmentation(Strategy):
     task, has_thresholds = Task.PANOPTIC_SEGMENTATION, True
 
     def places_and_scores(self, raw: Raw) -> tuple[Floats, Floats]:
-        """Scores and masks are both in [0, 1]."""
+        """Only values in [0, 1]: scores and masks."""
         classes, masks = raw
         return classes[:0], np.concatenate((classes.ravel(), masks.ravel()))
 
     def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
-        """A query, or what all queries say of a class."""
+        """The name of a query's mask, or of a class over all queries."""
         return f"the mask of query {index}" if kind == "masks" else f"class {labels[index]!r}"
 
     def distance(self, theirs: Segments, ours: Segments, confidence: float, number: int) -> tuple[float, float]:
-        """The largest difference of scores of pairs, or the share of pixels that are of no pair, if that is more."""
+        """The largest difference of scores of pairs, or the share of pixels outside of pairs, if that is larger."""
         classes = int(max([0, *theirs.class_ids.tolist(), *ours.class_ids.tolist()])) + 1
         one, other = theirs.segments.pixels, ours.segments.pixels
         counted = panoptic.Counted.none(classes)
@@ -61,11 +61,11 @@ class PanopticSegmentation(Strategy):
         return 0.0, max([float((same[one] != other).mean()), *scores])
 
     def surest(self, prediction: Segments) -> float:
-        """They are sorted."""
+        """The first score, since scores descend; 0 without segments."""
         return float(prediction.scores[0]) if len(prediction.scores) else 0.0
 
     def worth(self, known: Segments, thresholds: Thresholds) -> tuple[bool, float]:
-        """None at the threshold."""
+        """Clear if no score is near the threshold, ranked by the highest score."""
         clear = (abs(known.scores - thresholds.confidence) > MARGIN).all()
         return bool(clear), self.surest(known)
 

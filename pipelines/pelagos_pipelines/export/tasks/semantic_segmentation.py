@@ -1,4 +1,4 @@
-"""Semantic segmentation in the export: the share of pixels whose class differs."""
+"""Export for semantic segmentation: compared by the share of pixels whose class differs."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ class SemanticSegmentation(Strategy):
     task, has_thresholds = Task.SEMANTIC_SEGMENTATION, False
 
     def places_and_scores(self, raw: Floats) -> tuple[Floats, Floats]:
-        """Scores alone."""
+        """Only scores."""
         return raw[:0], raw
 
     def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
-        """A class."""
+        """The name of a class."""
         return f"class {labels[index]!r}"
 
     def distance(self, theirs: ClassMap, ours: ClassMap, confidence: float, number: int) -> tuple[float, float]:
-        """In the place of a score, the share of the pixels that are of another class."""
+        """In place of a score, the share of pixels whose class differs."""
         return 0.0, float((theirs.classes.pixels != ours.classes.pixels).mean())
 
     def surest(self, prediction: ClassMap) -> float:
-        """No threshold depends on it."""
+        """0, since no threshold depends on it."""
         return 0.0
 
     def worth(self, known: ClassMap, thresholds: Thresholds) -> tuple[bool, float]:
-        """Always clear; the most is told by a map of which half is of one class, and half of others or none."""
+        """Always clear; the best map has one class on half of its pixels and others, or none, on the other half."""
         largest = max(known.classes.areas.values()) / (known.width * known.height)
         return True, 1 - max(largest, 1 - largest)
 
