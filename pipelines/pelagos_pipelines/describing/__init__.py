@@ -1,1 +1,1 @@
-"""Documents of a model for people and catalogues: its report, its card, and its entries by the rules of others."""
+"""Documents of a model for people and catalogues: its report, its card, and its catalogue entries."""

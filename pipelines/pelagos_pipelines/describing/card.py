@@ -1,7 +1,7 @@
-"""The card of a model, in Markdown: what it is for, what it was made of, how good it is on whom, and what nobody knows.
+"""The card of a model, in Markdown: its purpose, its data, its metrics on which images, and what is unknown.
 
-Sections are those of Mitchell et al., Model Cards for Model Reporting, FAT* 2019, doi:10.1145/3287560.3287596. What nobody has
-said is named as missing; nothing is made up.
+Sections are those of Mitchell et al., Model Cards for Model Reporting, FAT* 2019, doi:10.1145/3287560.3287596. Missing
+information is listed as missing and never invented.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from pelagos_pipelines.describing.facts import Facts, Part, Value, cut, notes, t
 MOST_CLASSES, MOST_PARTS, MOST_WARNINGS = 100, 20, 40
 _SPECIAL = re.compile(r"[\\`*_{}\[\]<>|~&$^@]")
 _BEGINS = re.compile(r"^(?:[#+=:-]|[0-9]+(?=[.)](?:\s|$)))")
-"""What makes a line a heading, a list or the end of a table's head."""
+"""Line starts that Markdown reads as a heading, a list or a table delimiter."""
 _LINKED = re.compile(r"(?<=:)//|(?<=www)\.", re.IGNORECASE)
-"""What makes a link of an address that stands in a text."""
+"""Parts of a URL in a text by which Markdown renderers recognise it as a link."""
 _METHOD = (
     "Sections after Mitchell et al., Model Cards for Model Reporting, 2019, https://doi.org/10.1145/3287560.3287596"
 )
 
 
 def plain(text: object) -> str:
-    """Anybody's text on one line of Markdown, which is shown as it is: neither HTML, nor a link, nor the end of a cell."""
+    """Untrusted text as one line of Markdown, escaped so that it contains no HTML, links or ends of cells."""
     escaped = _LINKED.sub(r"\\\g<0>", _SPECIAL.sub(r"\\\g<0>", shown(str(text))))
     return _BEGINS.sub(lambda found: f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}", escaped)
 
 
 def link(address: str | None) -> str:
-    """An address that was checked, as a link."""
+    """A checked URL as a link; as plain text if it cannot be one safely."""
     told = shown(address or "")  # without a login
     return f"<{told}>" if told == address and not re.search(r"[<>\s|\\]", told) else plain(told)
 
 
 def prose(text: str) -> str:
-    """Anybody's text of several paragraphs, likewise."""
+    """Untrusted text of several paragraphs, escaped as in ``plain``."""
     return "\n\n".join(plain(part.strip()) for part in text.split("\n") if part.strip())
 
 
 def written(facts: Facts) -> str:
-    """The card."""
+    """The card as Markdown."""
     sections = (
         _top(facts),
         _use(facts),

@@ -1,7 +1,7 @@
-"""A model for catalogues: the metadata of AI4OS modules (schema 2.3.0), and MLDCAT-AP as JSON-LD.
+"""Catalogue entries of a model: the metadata of AI4OS modules (schema 2.3.0), and MLDCAT-AP as JSON-LD.
 
 Schema: https://docs.ai4os.eu/projects/ai4-metadata. MLDCAT-AP: https://semiceu.github.io/MLDCAT-AP/releases/2.1.0/; the context
-is in the document, so that nobody need be asked for it, and its things have addresses of vocabularies, or URNs of digests.
+is embedded in the document, so that it need not be fetched, and entities are named by vocabulary URLs or by URNs of digests.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _CONTEXT = {
 
 
 def lacking(facts: Facts) -> list[str]:
-    """What the schema of AI4OS needs and nobody has said, by field."""
+    """The fields that the AI4OS schema needs and that are not set."""
     return [] if facts.card.source_code else ["spec.card.sourceCode"]
 
 
 def ai4_metadata(facts: Facts) -> str:
-    """The metadata of a module, as YAML. Call it when nothing is `lacking`."""
+    """The metadata of a module, as YAML. Only call it if nothing is `lacking`."""
     said, data = facts.card, facts.dataset
     assert said.source_code is not None
     doi = data.doi or data.identifier
@@ -68,7 +68,7 @@ def ai4_metadata(facts: Facts) -> str:
 
 
 def mldcat_ap(facts: Facts) -> dict[str, Any]:
-    """The model as it6:MachineLearningModel, with what it was trained on and how good it is."""
+    """The model as it6:MachineLearningModel, with its training data and metrics."""
     said, data = facts.card, facts.dataset
     model: dict[str, Any] = {
         "@id": f"urn:sha256:{facts.package}",
@@ -153,7 +153,7 @@ def _qualities(facts: Facts) -> list[dict[str, Any]]:
 
 
 def _description(facts: Facts, fit: Callable[[str], str]) -> str:
-    """In paragraphs; ``fit`` makes what people and datasets say fit for where it is shown."""
+    """The description in paragraphs; ``fit`` escapes texts of people and datasets for the output format."""
     said = facts.card
     parts = [
         fit(facts.summary),
@@ -183,7 +183,7 @@ def _english(text: str) -> dict[str, str]:
 
 
 def _shown(value: Any) -> Any:
-    """The same, without what cannot be seen in any text of it; line feeds stay."""
+    """The value with invisible characters escaped in all of its texts; line feeds stay."""
     if isinstance(value, str):
         return shown(value, lines=True)
     if isinstance(value, dict):

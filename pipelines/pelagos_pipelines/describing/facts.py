@@ -1,4 +1,4 @@
-"""What is known of a training and its model when its documents are written. All of them say the same, from here."""
+"""The facts about a training and its model that all documents are written from, so that they agree."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ TOLD = {
     "ECE-uncalibrated": "the same before calibration",
     "loss": "log loss: how little the true class was expected",
 }
-"""Metrics in words."""
+"""Explanations of metrics."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """A metric: None is one that the split says nothing about. ``low`` and ``high`` bound its interval, where it has one."""
+    """A metric; None is undefined. ``low`` and ``high`` are the bounds of its interval, if it has one."""
 
     value: float | None
     low: float | None = None
@@ -55,7 +55,7 @@ class Value:
 
     @property
     def words(self) -> str:
-        """With the interval and the deviation, over seeds or over groups."""
+        """The value with its interval and its deviation over seeds or groups."""
         if self.value is None:
             return "undefined"
         told = f"{self.value:.3f}"
@@ -66,9 +66,9 @@ class Value:
 
 @dataclass(frozen=True)
 class Part:
-    """A slice of the test split, or the part that a model of leave-one-group-out did not see: its metrics by name.
+    """A slice of the test split, or the group that a leave-one-group-out model did not see, with its metrics by name.
 
-    ``mean``: it is none of these, and has the means of all, whose deviations are over groups.
+    ``mean``: this entry has the means over all groups instead, with deviations over groups.
     """
 
     name: str
@@ -79,9 +79,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Facts:
-    """``state`` is what the evaluation left; ``trained`` what the training did. ``counts`` are of the dataset version.
+    """All facts. ``state`` is that of the evaluation, ``trained`` that of the training, ``counts`` are of the dataset version.
 
-    ``package`` and ``onnx`` are SHA-256; ``at`` is when the model was measured, in seconds since the Unix epoch.
+    ``package`` and ``onnx`` are SHA-256 digests; the Unix time of the measurement is in ``state``.
     """
 
     request: TrainingRequest
@@ -98,28 +98,28 @@ class Facts:
 
     @property
     def about(self) -> About:
-        """What the operator was told for documents."""
+        """The operator's information for documents."""
         return self.request.about or About()
 
     @property
     def card(self) -> Card:
-        """What people say of the model; of what they do not say nothing."""
+        """The card from the spec; empty without one."""
         return self.about.card or Card()
 
     @property
     def dataset(self) -> DatasetSaid:
-        """What people say of the dataset."""
+        """The description of the dataset; empty without one."""
         return self.about.dataset or DatasetSaid()
 
     @property
     def title(self) -> str:
-        """As people call it, or what it is."""
+        """The card's title, else architecture and dataset."""
         of = self.dataset.title or self.request.dataset.name
         return self.card.title or f"{self.request.model.architecture}, trained on {of}"
 
     @property
     def summary(self) -> str:
-        """In a sentence."""
+        """The model in one sentence."""
         verb = TASKS[self.request.task].verb
         count = "1 class" if len(self.labels) == 1 else f"{len(self.labels)} classes"
         return (
@@ -129,31 +129,31 @@ class Facts:
 
     @property
     def primary(self) -> str:
-        """The metric of the task that a table has room for."""
+        """The name of the task's primary metric."""
         return TASKS[self.request.task].primary_metric
 
     @property
     def primary_value(self) -> Value:
-        """Its value on the test split."""
+        """The primary metric's value on the test split."""
         return self.value(of_test(self.primary))
 
     @property
     def metrics(self) -> Mapping[str, float | None]:
-        """All that were measured, by name."""
+        """All measured metrics by name."""
         found: Mapping[str, float | None] = self.state["metrics"]
         return found
 
     def value(self, name: str) -> Value:
-        """A metric by its whole name."""
+        """A metric by its full name, with its interval and deviation."""
         bounds = (self.state.get("intervals") or {}).get(name) or {}
         deviation = (self.state.get("deviations") or {}).get(name)
         return Value(self.metrics.get(name), bounds.get("low"), bounds.get("high"), deviation)
 
     @property
     def resampling(self) -> str:
-        """How intervals came about, in words; empty without any."""
+        """How intervals were computed, in words; empty without any."""
         how = self.state.get("resampling") or {}
-        # Slices and groups may have intervals where the whole split has none.
+        # Slices and groups can have intervals even if the whole split has none.
         if not self.state.get("intervals") or not how or how.get("why"):
             return ""
         unit = {"image": "images", "group": "groups"}.get(how.get("by", ""), f"groups by {how.get('by')}")
@@ -163,7 +163,7 @@ class Facts:
 
     @property
     def without_intervals(self) -> str:
-        """Why there are none, in words; empty where there are."""
+        """Why there are no intervals, in words; empty if there are."""
         if self.resampling:
             return ""
         why = (self.state.get("resampling") or {}).get("why")
@@ -171,25 +171,25 @@ class Facts:
 
     @property
     def overall(self) -> dict[str, Value]:
-        """Metrics of the test split as a whole, the primary one first."""
+        """Metrics of the whole test split, the primary one first."""
         names = [name for name in self.metrics if name.startswith(TEST) and name.count("/") == 1]
         names.sort(key=lambda name: name != of_test(self.primary))
         return {name.removeprefix(TEST): self.value(name) for name in names}
 
     @property
     def class_metrics(self) -> list[str]:
-        """Those that classes have, in the order of the task's description."""
+        """The names of metrics by class, in the order of the task's description."""
         order = {name: place for place, name in enumerate(TASKS[self.request.task].metrics)}
         found = {name.split("/")[1] for name in self.metrics if name.startswith(TEST) and name.count("/") == 2}
         return sorted(found, key=lambda name: (order.get(name, len(order)), name))
 
     @cached_property
     def classes(self) -> list[tuple[str, int | None, dict[str, Value]]]:
-        """Each class with its annotations in the test split and its metrics: the worst first, those without metrics last."""
+        """Each class with its number of annotations in the test split and its metrics: worst first, without metrics last."""
         names = self.class_metrics
         ranked = self.primary if self.primary in names else next((one for one in ("F1", *names) if one in names), "")
         counted = self.counts.get("test") or {}
-        # What is written of a class takes time of long names; there may be tens of thousands.
+        # Escape each name only once, since it takes time for long names and there can be tens of thousands.
         written = ((label, class_name(label)) for label in self.labels)
         rows = [
             (label, counted.get(label), {name: self.value(f"{of_test(name)}/{ending}") for name in names})
@@ -203,9 +203,9 @@ class Facts:
         return sorted(rows, key=worst)
 
     def parts(self, kind: Kind) -> dict[str, list[Part]]:
-        """By field the slices, or the groups that models of leave-one-group-out did not see; the worst one first.
+        """The slices, or the groups that leave-one-group-out models did not see, by field; worst first.
 
-        Before the latter is their mean.
+        Groups are preceded by their mean.
         """
         fields: dict[str, dict[str | None, dict[str, Value]]] = {}
         for name in self.metrics:
@@ -244,7 +244,7 @@ class Facts:
 
     @property
     def calibration(self) -> dict[str, str]:
-        """What servers apply to scores, and the confidence of each class, in words; empty where none was asked for."""
+        """The score scaling that servers apply, and the thresholds of classes, in words; empty if not requested."""
         found = self.state.get("calibration") or {}
         scaling = {name: f"{float(value):.3f}" for name, value in (found.get("scaling") or {}).items()}
         thresholds = {
@@ -254,17 +254,17 @@ class Facts:
 
     @property
     def seeds(self) -> list[SeedResult]:
-        """Each of several trainings."""
+        """The results of all seeds; empty for a single training."""
         return [SeedResult.model_validate(each) for each in self.state.get("seeds") or ()]
 
     @property
     def day(self) -> str:
-        """When the model was measured, in UTC."""
+        """The day of the measurement in UTC."""
         return datetime.fromtimestamp(float(self.state.get("at") or 0), UTC).date().isoformat()
 
     @property
     def parameters(self) -> dict[str, str]:
-        """What the model was trained with, as people write it."""
+        """The hyperparameters of the training, as text by their names in YAML."""
         found = self.request.hyperparameters.model_dump(by_alias=True, exclude_none=True)
         stopping = self.request.early_stopping
         weights = self.request.model.weights
@@ -279,7 +279,7 @@ class Facts:
 
     @property
     def missing(self) -> list[str]:
-        """What a card should say and nobody said, by field."""
+        """The fields that a card should have and that are not set."""
         said, dataset = self.card, self.dataset
         wanted = {
             "spec.card.intendedUse": said.intended_use,
@@ -293,7 +293,7 @@ class Facts:
 
 
 def told(name: str) -> str:
-    """A metric of the test split in words; empty where there is no more to say than its name does."""
+    """The explanation of a test metric; empty if its name suffices."""
     base, _, mean = name.rpartition("-")
     if mean in _MEANS and base in TOLD:
         return f"{TOLD[base]}, {_MEANS[mean]}"
@@ -301,7 +301,7 @@ def told(name: str) -> str:
 
 
 def notes(found: Sequence[Part]) -> list[str]:
-    """What to know of the figures of slices or groups that are shown together, in sentences."""
+    """Notes about the figures of slices or groups in one table, as sentences."""
     said = []
     if any(part.mean for part in found):
         said.append("The mean counts every group alike, without those of which a metric is undefined.")
@@ -316,7 +316,7 @@ def notes(found: Sequence[Part]) -> list[str]:
 
 
 def cut(found: Sequence[Part], most: int) -> str:
-    """How many of the parts the first ``most`` lines show, in words; empty where they show all."""
+    """A note if the first ``most`` rows do not show all parts; empty otherwise."""
     if len(found) <= most:
         return ""
     shown, there = (sum(not part.mean for part in parts) for parts in (found[:most], found))

@@ -1,4 +1,4 @@
-"""The report of a training as one HTML page that asks for nothing outside of it. What is not known has no section."""
+"""The report of a training as a self-contained HTML page. Unknown facts have no section."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pelagos_pipelines.pages import words
 
 MOST_TILES = 5
 MEANS = ("-micro", "-weighted")
-"""Of which the means over classes tell enough at a glance."""
+"""Averages that the overview omits, since the means over classes suffice there."""
 MOST_CLASSES, MOST_PARTS, MOST_WARNINGS, MOST_ROWS = 300, 60, 60, 120
 FRAME = 20_000
-"""Bytes for the look of the page, its title, and words beside pictures."""
+"""Bytes reserved for the page's styles, its title, and the text beside pictures."""
 NARROW = 900
-"""Pixels of the width of a figure that can be read on a phone as a whole."""
+"""Largest width in pixels of a figure that is readable on a phone as a whole."""
 SHEETS = {
     WORST: ("The worst", "Test images that the model gets most wrong, the worst first."),
     CONFIDENT_WRONG: (
@@ -40,7 +40,7 @@ CURVES = {
     "reliability.png": "How far scores can be believed",
     "slices.png": "Slices, with intervals",
 }
-"""Figures by the words above them; those that are not there are not missed."""
+"""Figures by their headings; missing ones are skipped."""
 _STYLE = """
 .big img{min-width:640px}table.facts th{width:11em;font-weight:600}table.facts td,table.facts th{overflow-wrap:anywhere}
 .rows th:first-child,.rows td:first-child{position:sticky;left:0;background:#fff}.head{font-size:38px;margin:6px 0 0}
@@ -54,7 +54,7 @@ body{overflow-wrap:anywhere}.fixed{white-space:nowrap}
 
 
 def made(facts: Facts, figures: Path) -> str:
-    """The page; ``figures`` is the folder of the evaluation's."""
+    """The page; ``figures`` is the folder of the evaluation's figures."""
     before: tuple[Iterable[str], ...] = (
         _top(facts),
         _warnings(facts),
@@ -72,7 +72,7 @@ def made(facts: Facts, figures: Path) -> str:
         _method(facts),
     )
     upper, lower = ("".join(itertools.chain.from_iterable(parts)) for parts in (before, after))
-    # Pictures have what words leave; base64 makes four bytes of three.
+    # Pictures get the bytes that the text leaves; base64 turns three bytes into four.
     left = (model_card.LARGEST - FRAME - len(upper.encode()) - len(lower.encode())) * 3 // 4
     files = {name: figures / name for name in (*CURVES, *SHEETS)}
     shown = pictures.read(files, min(pictures.BUDGET, max(left, 0)))
@@ -90,7 +90,7 @@ def _top(facts: Facts) -> Iterator[str]:
     if facts.card.summary:
         yield f"<p>{words(facts.card.summary)}</p>"
     others = [(each, one.value) for each, one in facts.overall.items() if each != name and not each.endswith(MEANS)]
-    # What the split says nothing about is in the table below.
+    # Undefined metrics are only in the table below.
     told_of = [(each, known) for each, known in others if known is not None]
     tiles: dict[str, object] = {each: f"{known:.3f}" for each, known in told_of[:MOST_TILES]}
     images = facts.counts.get("images") or {}
@@ -219,7 +219,7 @@ def _sheets(shown: Mapping[str, Picture]) -> Iterator[str]:
 
 
 def _picture(one: Picture, described: str) -> str:
-    # On a phone what is wide is scrolled in its own frame, and not made too small to be read.
+    # On a phone, a wide figure scrolls in its own frame instead of being shrunk to an unreadable size.
     look = "wide big" if one.width > NARROW else "wide"
     return f'<div class="{look}">{pages.picture(one.webp, described, one.width, one.height, "webp")}</div>'
 

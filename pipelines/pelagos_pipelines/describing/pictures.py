@@ -1,4 +1,4 @@
-"""Figures of a folder as parts of a page: as large as they are read, and together within a budget."""
+"""Figures of a folder as parts of a page: reduced to a readable size, and together within a budget of bytes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import cv2
 import numpy as np
 
 LONGEST = 1500
-"""Pixels of the longer side in a page."""
+"""Longer side in pixels of a figure in a page."""
 BUDGET = 3_000_000
-"""Bytes of all pictures of a page; base64 makes a third more of them."""
+"""Most bytes of all pictures of a page; base64 adds a third."""
 LARGEST_FILE = 64 << 20
 MOST_PIXELS = 50_000_000
-"""Of a figure, several times as many as ours have: a small file may say that it is of billions."""
+"""Most pixels of a figure, several times as many as ours have, since a small file may claim billions."""
 _PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 QUALITIES = (88, 75, 60, 40)
-"""Of WebP, tried in turn until all fit."""
+"""WebP qualities, tried in turn until all pictures fit."""
 SMALLER = 0.6
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A WebP file of so many pixels."""
+    """A WebP file with its size in pixels."""
 
     webp: bytes
     width: int
@@ -32,9 +32,9 @@ class Picture:
 
 
 def read(files: Mapping[str, Path], budget: int = BUDGET) -> dict[str, Picture]:
-    """The pictures of those files that are there and are pictures, by name; what does not fit at all is left out, the last first.
+    """The pictures of the valid files, by name. If they do not fit at the lowest quality, the last ones are left out.
 
-    The same files give the same bytes.
+    Equal files give equal bytes.
     """
     found = {name: image for name, path in files.items() if (image := _image(path)) is not None}
     made: dict[str, Picture] = {}
@@ -49,7 +49,7 @@ def read(files: Mapping[str, Path], budget: int = BUDGET) -> dict[str, Picture]:
 
 
 def _image(path: Path) -> cv2.typing.MatLike | None:
-    # Who can write to the workspace may put a pipe there, at which reading waits for ever.
+    # Others who can write to the workspace could create a pipe, from which reading would block forever.
     if not path.is_file() or path.stat().st_size > LARGEST_FILE:
         return None
     content = path.read_bytes()

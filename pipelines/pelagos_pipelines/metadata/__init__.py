@@ -1,1 +1,1 @@
-"""Documents that tell a version's metadata to others, each written from spec.metadata and from what the version holds."""
+"""Metadata documents of a version for others, written from spec.metadata and from the version's content."""

@@ -1,4 +1,4 @@
-"""What every document of metadata is written from."""
+"""The common input of all metadata documents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pelagos_pipelines.annotations.model import Collection
 
 @dataclass(frozen=True)
 class File:
-    """A file that lies beside the documents. ``path`` is relative to their folder, ``size`` in bytes."""
+    """A file beside the documents. ``path`` is relative to their folder, ``size`` in bytes."""
 
     path: str
     sha256: str
@@ -28,7 +28,7 @@ class File:
 
     @property
     def media_type(self) -> str:
-        """By its suffix, as IANA names it."""
+        """The IANA media type by the file's suffix."""
         return mimetypes.guess_type(self.path)[0] or "application/octet-stream"
 
 
@@ -51,22 +51,22 @@ class Content:
     doi: str | None = None
     files: tuple[File, ...] = ()
     written: list[File] = field(default_factory=list)
-    """The documents that were written so far."""
+    """The documents that were written before the present one."""
 
     @property
     def issued(self) -> str:
-        """Year, month or day of publication."""
+        """Year, month or day of publication; by default the day of the version."""
         return self.metadata.issued or self.made
 
     @cached_property
     def lineages(self) -> Mapping[str, Lineage]:
-        """Which taxa its classes are, where spec.labels.taxonomy asked for that."""
+        """The taxa of its classes by name, if spec.labels.taxonomy asked for them."""
         named = self.collection.taxonomy
         return {} if named is None else {each.name: each for each in named.classes}
 
     @cached_property
     def taxa(self) -> Sequence[Taxon]:
-        """The groups of organisms that it shows: those that people name, and those that its classes are."""
+        """The organisms in the dataset: those that people name in the metadata, and those of its classes."""
         said = self.metadata.taxa
         known = {(taxon.name, taxon.aphia_id) for taxon in said}
         return [
@@ -75,7 +75,7 @@ class Content:
         ]
 
     def taxon(self, label: str) -> Taxon | None:
-        """That which a class is: by the register that was asked, or else what people say of one that is called so."""
+        """The taxon of a class, by the register, else by the name in the metadata; None without one."""
         return self.lineages[label].taxon if label in self.lineages else self._said.get(label.casefold())
 
     @cached_property
@@ -84,37 +84,37 @@ class Content:
 
     @cached_property
     def has_images(self) -> bool:
-        """Whether the images lie beside the documents."""
+        """Whether the images are beside the documents."""
         known = {file.path for file in self.files}
         return bool(self.names) and all(name in known for name in self.names.values())
 
     @cached_property
     def url(self) -> str | None:
-        """Where it is published."""
+        """The URL of its publication; None if it is not published."""
         doi = self.metadata.identifier or self.doi
         return f"https://doi.org/{doi}" if doi else None
 
     @property
     def id(self) -> str:
-        """What names exactly this version, everywhere."""
+        """The globally unique identifier of exactly this version."""
         return f"urn:sha256:{self.version}"
 
 
 @dataclass(frozen=True)
 class Writer:
-    """What writes one kind of document: each of its files, as pieces of bytes."""
+    """Writes one kind of document: each of its files, as pieces of bytes."""
 
     description: DocumentDescription
     write: Callable[[Content], Mapping[str, Iterator[bytes]]]
 
     @property
     def name(self) -> str:
-        """As in `pelagos export --metadata`."""
+        """The name for `pelagos export --metadata`."""
         return self.description.name
 
 
 def put(folder: Path, name: str, pieces: Iterator[bytes]) -> File:
-    """Write a file in pieces."""
+    """Write a file from pieces; returns it with its digest and size."""
     digest, size = hashlib.sha256(), 0
     with (folder / name).open("wb") as file:
         for piece in pieces:
@@ -124,7 +124,7 @@ def put(folder: Path, name: str, pieces: Iterator[bytes]) -> File:
 
 
 def json_of(document: Mapping[str, Any]) -> Iterator[bytes]:
-    """A JSON document for people and programs."""
+    """The document as indented JSON."""
     yield orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 

@@ -1,8 +1,7 @@
-"""A Darwin Core archive: ``dwca.zip`` with what was seen on which image (Occurrence), the images (Multimedia), and EML.
+"""A Darwin Core archive: ``dwca.zip`` with the organisms on each image (Occurrence), the images (Multimedia), and EML.
 
-One row for each class on each image, with how many there are. Machines and people see classes: that of a row is its
-``verbatimIdentification``. Its ``scientificName`` is that of the taxon which a register says that it is, with what is above; else
-the class as it stands, with the AphiaID where spec.metadata.taxa has the name.
+There is one row per class and image, with the count. The class of a row is its ``verbatimIdentification``. Its ``scientificName``
+is that of the resolved taxon, with the taxa above it; otherwise the class name, with the AphiaID if spec.metadata.taxa has it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _DUBLIN = "http://purl.org/dc/terms/"
 _RANKS: Mapping[str, Rank] = {
     "kingdom": "Kingdom", "phylum": "Phylum", "class": "Class", "order": "Order", "family": "Family", "genus": "Genus",
 }  # fmt: skip
-"""Terms of taxa above, and their ranks."""
+"""Darwin Core terms of the taxa above, with their ranks."""
 _OCCURRENCE = (
     f"{_TERMS}occurrenceID",
     f"{_TERMS}datasetID",
@@ -65,7 +64,7 @@ _MULTIMEDIA = (
     f"{_DUBLIN}rightsHolder",
 )
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-"""Of members of the archive: the same content is the same bytes."""
+"""The fixed time of all members of the archive, so that equal content gives equal bytes."""
 _PIECE = 1024 * 1024
 
 
@@ -138,7 +137,7 @@ def _occurrences(content: Content) -> Iterator[Sequence[Any]]:
 
 
 def _captured(capture: Capture | None) -> dict[str, Any]:
-    """When and where an image was taken, as far as that is known; of all others holds what is known of the whole dataset."""
+    """When and where an image was taken, as far as known; other images get the values of the whole dataset."""
     if capture is None:
         return {}
     told = filled(
@@ -171,14 +170,14 @@ def _multimedia(content: Content) -> Iterator[Sequence[Any]]:
 
 
 def _seen(content: Content) -> Iterator[tuple[ImageRecord, str, int, str]]:
-    """Every class of every image, how often it is there, and the id of that: it stays the same in other versions."""
+    """Every class of every image, its count, and the id of the occurrence, which is the same in other versions."""
     for image in content.collection.images:
         for label, count in sorted(Counter(shape.label for shape in image.marks).items()):
             yield image, label, count, f"urn:sha256:{content.digests[image.path]}#{quote(label)}"
 
 
 def _whole(said: Metadata) -> dict[str, Any]:
-    """What is known of the place of all images."""
+    """The location that holds for all images, if there is exactly one."""
     if len(said.coverage) != 1:
         return {}
     (area,) = said.coverage
@@ -191,7 +190,7 @@ def _whole(said: Metadata) -> dict[str, Any]:
     }
     if area.is_point:
         return found | {"decimalLatitude": south, "decimalLongitude": west}
-    if west > east:  # across 180 degrees: a polygon would mean the rest of the world
+    if west > east:  # across 180 degrees, where a polygon would mean the rest of the world
         return found
     ring = ((west, south), (east, south), (east, north), (west, north), (west, south))
     return found | {"footprintWKT": f"POLYGON (({', '.join(f'{x} {y}' for x, y in ring)}))"}

@@ -1,4 +1,4 @@
-"""DataCite 4.5 as JSON: ``datacite.json``, what the registration of a DOI asks for."""
+"""DataCite 4.5 as JSON: ``datacite.json``, the metadata for registering a DOI."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pelagos_contract.metadata import Area, Contributor, Funding, Metadata, Part
 from pelagos_pipelines.metadata.content import Content, Writer, filled, json_of
 
 _RELATED = frozenset({"DOI", "arXiv", "Handle", "URN", "URL"})
-"""Kinds of identifiers that DataCite knows, of those that identifiers.kind_of tells."""
+"""Kinds of identifiers of identifiers.kind_of that DataCite supports."""
 
 
 def write(content: Content) -> Mapping[str, Iterator[bytes]]:
@@ -19,7 +19,7 @@ def write(content: Content) -> Mapping[str, Iterator[bytes]]:
 
 
 def document(content: Content) -> dict[str, Any]:
-    """The document. Raises nothing for metadata that has a title and creators."""
+    """The document. Metadata with a title and creators suffices."""
     said = content.metadata
     doi = said.identifier or content.doi
     return filled(
@@ -48,7 +48,7 @@ def document(content: Content) -> dict[str, Any]:
 
 def _person(party: Party) -> dict[str, Any]:
     family, given = ("", "") if party.is_organization else party.family_and_given
-    # Without a given name nobody knows which part of the name is which.
+    # Without a given name, the parts of the name cannot be distinguished.
     names = filled(givenName=given, familyName=family) if given else {}
     ids = [("ORCID", "https://orcid.org", party.orcid), ("ROR", "https://ror.org", party.ror)]
     found = [
@@ -71,7 +71,7 @@ def _person(party: Party) -> dict[str, Any]:
 
 def _publisher(party: Party | None) -> dict[str, Any]:
     if party is None:
-        return {"name": "(:unav)"}  # as DataCite wants what is not known yet
+        return {"name": "(:unav)"}  # DataCite's code for a value that is not known yet
     ids = {"publisherIdentifier": party.ror, "publisherIdentifierScheme": "ROR", "schemeUri": "https://ror.org"}
     return filled(name=party.name, **(ids if party.ror else {}))
 
@@ -126,7 +126,7 @@ def _rights(said: Metadata) -> Iterator[dict[str, Any]]:
 
 
 def license_url(license_id: str) -> str:
-    """The page of a licence of the SPDX list."""
+    """The URL of a licence of the SPDX list."""
     return f"https://spdx.org/licenses/{license_id}"
 
 

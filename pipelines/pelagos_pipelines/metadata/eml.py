@@ -1,4 +1,4 @@
-"""EML 2.1.1 in the profile of GBIF 1.1: what a Darwin Core archive says of itself, in ``eml.xml``."""
+"""EML 2.1.1 in the GBIF profile 1.1: the description of a Darwin Core archive, ``eml.xml``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOCATION = f"{_NAMESPACE} http://rs.gbif.org/schema/eml-gbif-profile/1.1/eml.xs
 
 
 def document(content: Content) -> bytes:
-    """The document: its elements stand in the order that the schema asks for."""
+    """The document, with its elements in the order that the schema requires."""
     ET.register_namespace("eml", _NAMESPACE)
     root = ET.Element(
         f"{{{_NAMESPACE}}}eml",
@@ -95,7 +95,7 @@ def _coverage(above: ET.Element, content: Content) -> None:
 
 
 def _dates(above: ET.Element, first: str, last: str) -> None:
-    """EML has years and days; a month is all of its days."""
+    """Add a period. EML only has years and days, so a month becomes its first and last day."""
     if first.count("-") == 1:
         first += "-01"
     if last.count("-") == 1:
@@ -152,7 +152,7 @@ def _party(above: ET.Element, tag: str, party: Party) -> ET.Element:
 
 
 def _place_of_address(party: ET.Element) -> int:
-    """Where an address stands among what a party has: after its names."""
+    """The index of the address among a party's elements: after its names."""
     return sum(child.tag in {"individualName", "organizationName"} for child in party)
 
 

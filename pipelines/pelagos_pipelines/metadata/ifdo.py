@@ -1,4 +1,4 @@
-"""iFDO v2.2.1 as JSON: ``ifdo.json``, with all annotations, and what people say of the images."""
+"""iFDO v2.2.1 as JSON: ``ifdo.json``, with all annotations and the metadata of the images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write(content: Content) -> Mapping[str, Iterator[bytes]]:
 
 
 def _captured(capture: Capture | None) -> dict[str, Any]:
-    """When and where an image was taken. Times are in UTC, and no dates alone."""
+    """When and where an image was taken. Times are in UTC; dates without a time are left out."""
     if capture is None:
         return {}
     moment = capture.moments[0] if capture.moments is not None and capture.has_clock else None
@@ -52,7 +52,7 @@ def _captured(capture: Capture | None) -> dict[str, Any]:
 
 
 def _short(names: Mapping[str, str]) -> Mapping[str, str]:
-    """The names of files alone, as readers of iFDO look for them; where two are called the same, with their folders."""
+    """File names without folders, as readers of iFDO expect, unless two files would have the same name."""
     short = {path: name.rpartition("/")[2] for path, name in names.items()}
     return short if len({*short.values()}) == len(short) else names
 
@@ -84,13 +84,13 @@ def _header(content: Content) -> dict[str, Any]:
 
 
 def _acquired(said: Metadata) -> dict[str, Any]:
-    """By what, and for what, images were taken."""
+    """By what and for which purpose images were taken."""
     found = said.acquisition.written() if said.acquisition is not None else {}
     return {f"image-{name}": {"name": value} for name, value in found.items()}
 
 
 def _edges(said: Metadata) -> dict[str, Any]:
-    """The box around all places; a place of all images when there is one point."""
+    """The box around all places, and the position of all images if there is only one point."""
     if not said.coverage:
         return {}
     if len(said.coverage) == 1 and said.coverage[0].is_point:
@@ -105,7 +105,7 @@ def _edges(said: Metadata) -> dict[str, Any]:
     return {
         "image-set-min-latitude-degrees": min(souths),
         "image-set-max-latitude-degrees": max(norths),
-        # Across 180 degrees no two numbers say it, so that all longitudes are meant.
+        # A range across 180 degrees cannot be expressed by minimum and maximum, so the whole range is given.
         "image-set-min-longitude-degrees": -180.0 if crosses else min(wests),
         "image-set-max-longitude-degrees": 180.0 if crosses else max(easts),
         "image-coordinate-reference-system": "EPSG:4326",
@@ -122,7 +122,7 @@ def _person(party: Party) -> dict[str, Any]:
 
 
 def _common(names: Any) -> str | None:
-    """The folder below which all files lie."""
+    """The top-level folder of all files, or "." if there are several."""
     first, *others = sorted({name.rpartition("/")[0].partition("/")[0] for name in names})
     return first if not others else "."
 

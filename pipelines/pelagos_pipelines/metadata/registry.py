@@ -1,4 +1,4 @@
-"""The documents of metadata that are written. A new one is a module with a `Writer`, and lines here and in documents.py."""
+"""The writers of metadata documents. A new one is a module with a `Writer`, and lines here and in documents.py."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ WRITERS = Registry(
 
 
 class LackingError(ValueError):
-    """The metadata does not say what a document needs; the message names the fields."""
+    """The metadata lacks fields that a document needs; the message names them."""
 
 
 def write(folder: Path, names: Sequence[str], content: Content) -> list[File]:
-    """Write the documents of these names into ``folder``, in the order of the registry; the files.
+    """Write the documents with these names into ``folder``, in the order of the registry; returns their files.
 
     Raises:
         LackingError: nothing was written.
-        OSError: the disk is full, among others.
+        OSError: for example a full disk.
     """
     chosen = [writer for writer in WRITERS if writer.name in {WRITERS.named(name).name for name in names}]
     for writer in chosen:

@@ -20,12 +20,12 @@ def write(content: Content) -> Mapping[str, Iterator[bytes]]:
 
 
 def _late(content: Content) -> Iterator[bytes]:
-    """When it is asked for, the other documents are written."""
+    """The document. It is a generator, so that it is built after the other documents were written."""
     yield from json_of(document(content))
 
 
 def document(content: Content) -> dict[str, Any]:
-    """A graph of entities that refer to each other by id, as RO-Crate wants it: none stands within another."""
+    """A flat graph of entities that refer to each other by id, as RO-Crate requires."""
     graph = _Graph()
     files = [*content.files, *content.written]
     root = {"@id": "./", "@type": "Dataset", **graph.flat(schema_org.dataset(content, others="CreativeWork"))}
@@ -62,14 +62,14 @@ class _Graph:
         self.entities: dict[str, dict[str, Any]] = {}
 
     def add(self, entity: Mapping[str, Any]) -> dict[str, str]:
-        """Have an entity in it; the reference to it."""
+        """Add an entity; returns a reference to it."""
         found = dict(entity)
         name = found.setdefault("@id", f"#{found['@type']}-{len(self.entities) + 1}")
         self.entities.setdefault(name, found)
         return {"@id": name}
 
     def flat(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """With a reference in place of each entity within."""
+        """The document with a reference in place of each nested entity."""
         return {name: self._flat(value) for name, value in document.items()}
 
     def _flat(self, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A Dataset of schema.org as JSON-LD: ``schema.jsonld``. Croissant and RO-Crate say the same in the same words."""
+"""A schema.org Dataset as JSON-LD: ``schema.jsonld``. Croissant and RO-Crate use the same terms from here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RELATIONS = {
     "IsDescribedBy": "subjectOf", "IsDocumentedBy": "subjectOf", "IsReferencedBy": "subjectOf", "IsCitedBy": "subjectOf",
     "IsIdenticalTo": "sameAs",
 }  # fmt: skip
-"""Properties of schema.org for relations; `citation` for all others."""
+"""schema.org properties by relation; `citation` for all others."""
 
 
 def write(content: Content) -> Mapping[str, Iterator[bytes]]:
@@ -28,9 +28,9 @@ def write(content: Content) -> Mapping[str, Iterator[bytes]]:
 
 
 def dataset(content: Content, *, others: str = "Dataset") -> dict[str, Any]:
-    """What a Dataset of schema.org says, without its type and its files.
+    """The properties of a schema.org Dataset, without its type and files.
 
-    ``others`` is the type of other datasets that it names: where readers look for the one Dataset, it must be another.
+    ``others`` is the type of related datasets: it must not be Dataset where readers expect exactly one Dataset.
     """
     said = content.metadata
     return filled(
@@ -81,7 +81,7 @@ def party(each: Party) -> dict[str, Any]:
 
 
 def keywords(said: Metadata) -> list[Any]:
-    """Words, and terms with their vocabularies."""
+    """Keywords as text, and subjects as terms with their vocabularies."""
     terms = [
         filled(**{"@type": "DefinedTerm", "@id": each.uri}, name=each.term, url=each.uri, inDefinedTermSet=each.scheme)
         for each in said.subjects
@@ -90,7 +90,7 @@ def keywords(said: Metadata) -> list[Any]:
 
 
 def temporal(said: Metadata) -> str | None:
-    """An interval of ISO 8601."""
+    """The period as an ISO 8601 interval; None without one."""
     if said.period is None:
         return None
     return said.period.start if said.period.end is None else f"{said.period.start}/{said.period.end}"
@@ -116,7 +116,7 @@ def place(area: Area) -> dict[str, Any]:
 
 
 def grant(each: Funding) -> dict[str, Any]:
-    """A Grant and who gives it."""
+    """A Grant with its funder."""
     funder = filled(**{"@type": "Organization"}, **({"@id": each.ror} if each.ror else {}), name=each.funder)
     return filled(**{"@type": "Grant"}, name=each.title, identifier=each.award, url=each.url, funder=funder)
 
@@ -127,7 +127,7 @@ def contact(each: Contact) -> dict[str, Any]:
 
 
 def related(said: Metadata, others: str) -> dict[str, list[Any]]:
-    """Other works, by the property that says what they are to this one."""
+    """Related works, by the property for their relation."""
     found: dict[str, list[Any]] = {}
     for each in said.related:
         found.setdefault(_RELATIONS.get(each.relation, "citation"), []).append(_work(each, others))

@@ -1,6 +1,6 @@
-"""Composed frames: several real organisms on a background with the brightness and the noise of the crops' own.
+"""Composes frames: several real organisms on a background with the brightness and noise of the crops.
 
-Used by the composer. Everything is drawn from one generator, so a seed gives the same frames.
+Used by the composer. All randomness comes from one generator, so equal seeds give equal frames.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Frame:
 def compose(
     organisms: Sequence[Organism], count: int, generator: np.random.Generator, *, turned: bool = False
 ) -> Iterator[Frame]:
-    """``count`` frames in which classes, and the organisms of a class, take turns: rare ones are seen as often as others.
+    """Compose ``count`` frames in which classes, and the organisms of a class, take turns, so that rare ones are as frequent.
 
-    Organisms are turned by quarters, which changes none of their pixels; ``turned``: by any angle.
+    Organisms are turned by multiples of 90 degrees, which keeps their pixels exact; ``turned``: by any angle.
     """
     turns = _turns(organisms, generator)
     for _ in range(count):
@@ -89,14 +89,14 @@ def _turns(organisms: Sequence[Organism], generator: np.random.Generator) -> Ite
 
 
 def _shuffled(items: Sequence[Any], generator: np.random.Generator) -> Iterator[Any]:
-    """All items in random order, again and again."""
+    """Endlessly repeat all items, in a new random order each time."""
     while True:
         for index in generator.permutation(len(items)):
             yield items[index]
 
 
 def _varied(organism: Organism, generator: np.random.Generator, turned: bool) -> tuple[Any, Any, Any]:
-    """Transmission, mask and opacity, turned, mirrored, scaled and made denser or fainter at random."""
+    """Transmission, mask and opacity, randomly turned, mirrored, scaled, and made denser or fainter."""
     _, _, width, height = _box(organism.mask)
     natural = float(np.clip(max(width, height), *EXTENT)) / max(width, height)
     scale = natural * generator.uniform(0.85, 1.15)
@@ -111,13 +111,13 @@ def _varied(organism: Organism, generator: np.random.Generator, turned: bool) ->
     if not turned:
         return transmission, mask, opacity
     angle = generator.uniform(0, 90)
-    # The mask before it was cut at its threshold is turned: its edge is one of half covered pixels still.
+    # Turn the mask before the threshold is applied, while its edge still has partly covered pixels.
     inside = _turned(varied[1], angle, 0)
     return _turned(transmission, angle, 1), (inside > 0.5).astype(np.uint8), _turned(opacity, angle, 0)
 
 
 def _turned(plane: Any, angle: float, around: float) -> Any:
-    """By so many degrees, on a plane that is as large as it takes; what lies outside has the value ``around``."""
+    """Turn a plane by ``angle`` degrees onto one that is large enough; pixels outside get the value ``around``."""
     height, width = plane.shape
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1)
     cosine, sine = abs(turn[0, 0]), abs(turn[0, 1])
@@ -135,7 +135,7 @@ def _box(mask: Any) -> tuple[int, int, int, int]:
 def _place(
     size: tuple[int, int], taken: Sequence[tuple[int, int, int, int]], generator: np.random.Generator
 ) -> tuple[int, int] | None:
-    """Left and top where a box of this size fits into the frame and hardly covers another; None if no try finds one."""
+    """Left and top of a free place for a box of this size, with at most ``OVERLAP``; None if no try finds one."""
     width, height = size
     for _ in range(ATTEMPTS):
         left, top = (int(generator.integers(0, SIDE - extent + 1)) for extent in size)
@@ -151,7 +151,7 @@ def _covered(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -
 
 
 def _multiply(canvas: Any, transmission: Any, opacity: Any, offset: tuple[int, int]) -> None:
-    """Put the organism in front of the canvas; its crop begins at ``offset`` and may stick out of the frame."""
+    """Multiply the organism into the canvas; its crop begins at ``offset`` and may extend beyond the frame."""
     left, top = offset
     height, width = opacity.shape
     rows, columns = slice(max(top, 0), min(top + height, SIDE)), slice(max(left, 0), min(left + width, SIDE))
@@ -160,7 +160,7 @@ def _multiply(canvas: Any, transmission: Any, opacity: Any, offset: tuple[int, i
 
 
 def _opacity(mask: Any) -> Any:
-    """1 on the organism, fading to 0 around it and at the edges of the crop, where the camera's software cut it off."""
+    """1 on the organism, fading to 0 around it and at the edges of the crop, where the camera's software cut the image."""
     wide = cv2.dilate(mask, np.ones((5, 5), np.uint8)).astype(np.float32)
     wide[[0, -1], :] = 0
     wide[:, [0, -1]] = 0

@@ -1,7 +1,7 @@
-"""From a crop to the organism in it: how much light it lets through, where it is, and what is background.
+"""Extracts the organism of a crop: its light transmission, its mask, and the background.
 
-FlowCam images are bright-field: what the camera sees is background times transmission (Beer and Lambert), so an organism is
-carried to another background by multiplying with its transmission. Used by the composer of frames.
+FlowCam images are bright-field: intensity is background times transmission (Beer and Lambert), so an organism is transferred to
+another background by multiplying with its transmission. Used by the composer of frames.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pelagos_contract.dataset import SPLITS, Split
 from pelagos_pipelines.samples.wheel import Crop
 
 SHARES: dict[Split, float] = {"train": 0.6, "validation": 0.2, "test": 0.2}
-"""Of the organisms of each class; at least two go to validation and to test."""
+"""Shares of each class's organisms by split; validation and test get at least two each."""
 LEAST_CONTRAST = 0.05
 """Deviation from the background, as a share of its brightness, from which a pixel can belong to an organism."""
 SMALLEST_PART = 0.1
-"""Parts of an organism have at least this share of the area of its largest part; less is debris beside it."""
+"""Least area of an organism's part, relative to its largest one; smaller parts are debris."""
 
 
 @dataclass(frozen=True)
 class Background:
-    """What the empty water of a crop looks like, in grey levels: mean, noise, correlation of neighbouring pixels' noise."""
+    """The empty water of a crop in grey levels: mean, noise, and the correlation of neighbouring pixels' noise."""
 
     level: float
     noise: float
@@ -46,7 +46,7 @@ class Organism:
 
 
 def cut_out(crop: Crop) -> Organism:
-    """The organism of a crop. Crops that it fills to their edges keep all of it that they show."""
+    """The organism of a crop; one that reaches the edges of the crop is kept as far as visible."""
     grey = crop.pixels.astype(np.float32)
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     level = float(np.percentile(border, 60))
@@ -57,7 +57,7 @@ def cut_out(crop: Crop) -> Organism:
 
 
 def divide(organisms: Sequence[Organism], seed: int) -> dict[Split, list[Organism]]:
-    """Give every organism to one split, class by class, before any frame is composed: none is ever seen in two splits."""
+    """Assign every organism to one split, class by class, before frames are composed, so that none occurs in two splits."""
     by_label: dict[str, list[Organism]] = defaultdict(list)
     for organism in sorted(organisms, key=lambda each: (each.label, each.name)):
         by_label[organism.label].append(organism)
@@ -86,10 +86,10 @@ def _background(grey: Any, organism: Any, level: float) -> Background:
     """Noise is what remains when slow changes of illumination are taken away, measured outside of the organism."""
     free = organism == 0
     water = free.astype(np.float32)
-    # Averages of water alone: an organism nearby would darken them.
+    # Averages over water pixels only, since a nearby organism would darken them.
     slow = cv2.GaussianBlur(grey * water, (0, 0), 4.0) / np.maximum(cv2.GaussianBlur(water, (0, 0), 4.0), 1e-6)
     fine = grey - slow
-    # Debris that floats in some crops is no noise; grey levels are whole, so one level is the least spread.
+    # Floating debris is not noise; grey levels are integers, so the spread is at least one level.
     free &= np.abs(fine) < 4 * max(float(np.median(np.abs(fine[free]))), 1.0)
     pairs = free[:, 1:] & free[:, :-1]
     if np.count_nonzero(pairs) < 50:
