@@ -16,7 +16,7 @@ ALLOWED = ("no root", "no GPU")
 
 
 def count_tests(report: Path, code: int, strict: bool) -> Counter[str]:
-    """What pytest reports; a run without a report, or one that ended badly without a failed test, counts as one failure."""
+    """The counts of a pytest report; a missing report, or a failed run without a failed test, counts as one failure."""
     counts: Counter[str] = Counter()
     if report.exists():
         for suite in ElementTree.parse(report).getroot().iter("testsuite"):
@@ -31,7 +31,7 @@ def count_tests(report: Path, code: int, strict: bool) -> Counter[str]:
 
 
 def wrongly_skipped(suite: ElementTree.Element) -> list[str]:
-    """Tests that were skipped for another reason than those allowed."""
+    """Tests that were skipped for a reason that is not allowed."""
     found = ((case, case.find("skipped")) for case in suite.iter("testcase"))
     return [
         f"{case.get('classname')}::{case.get('name')}: {skipped.get('message')}"
@@ -41,7 +41,7 @@ def wrongly_skipped(suite: ElementTree.Element) -> list[str]:
 
 
 def failures(report: Path, strict: bool) -> list[str]:
-    """The tests that failed, each with the first line of what it says, and those that must not be skipped."""
+    """The failed tests, each with the first line of its message, and the wrongly skipped ones."""
     if not report.exists():
         return []
     root = ElementTree.parse(report).getroot()
@@ -55,7 +55,7 @@ def failures(report: Path, strict: bool) -> list[str]:
 
 
 def count_checks(report: Path) -> Counter[str]:
-    """What tools/lint.sh reports; nothing where it did not run."""
+    """The counts of tools/lint.sh; empty if it did not run."""
     if not report.exists():
         return Counter()
     passed, failed = (int(word) for word in report.read_text(encoding="utf-8").split())
@@ -79,7 +79,7 @@ def main(folder: Path, total: Path | None = None) -> int:
     for code in sorted(folder.glob("*.code")):
         counts += count_tests(code.with_suffix(".xml"), int(code.read_text(encoding="utf-8")), strict)
         named += failures(code.with_suffix(".xml"), strict)
-    # Once more at the end, where whoever sees only the last lines finds them.
+    # Repeated at the end, for readers who only see the last lines.
     named = [*named[:_MOST], *([f"and {len(named) - _MOST} more"] if len(named) > _MOST else [])]
     print(*named, clock(folder), sep="\n")
     if total is not None:

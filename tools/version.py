@@ -1,4 +1,4 @@
-"""The version: pyproject.toml has it. Says which files repeat another one; with a version as argument, writes it to all."""
+"""Checks that all files repeat the version in pyproject.toml; with a version as argument, writes it to all of them."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _REPEATED = (
     (re.compile(rf'^name = "pelagos"\nversion = "{_VERSION}"$', re.MULTILINE), "pyproject.toml"),
     (re.compile(rf'^VERSION = "{_VERSION}"$', re.MULTILINE), "writing.py"),
 )
-"""How the version is repeated, and the name of the files where it is; in all files where there is no name."""
+"""Patterns of repeated versions, each with the name of the files that have it; without a name, all files."""
 _NOT = ("requirements/", "bench/results", "tests/tools/test_version.py", "docs/benchmarks.md")
 
 
 def repeated(path: Path, text: str) -> Iterator[re.Match[str]]:
-    """Where a file says which version this is."""
+    """The matches in a file that repeat the version."""
     for pattern, name in _REPEATED:
         if path.name == name or not name:
             yield from pattern.finditer(text)
 
 
 def files() -> Iterator[tuple[Path, str]]:
-    """All tracked files that are text, and what is in them."""
+    """All tracked text files with their contents."""
     listed = subprocess.run(["git", "ls-files", "-z"], check=True, capture_output=True, text=True).stdout.split("\0")
     for name in listed:
         if name and not name.startswith(_NOT) and Path(name).is_file():
@@ -55,7 +55,7 @@ def differing(version: str) -> list[str]:
 
 
 def write(version: str) -> list[Path]:
-    """Write the version wherever one stands; returns the files that are changed."""
+    """Write the version wherever it is repeated; returns the changed files."""
     changed = []
     for path, text in files():
         spans = sorted((match.span("version") for match in repeated(path, text)), reverse=True)

@@ -1,4 +1,4 @@
-"""Refuses words that docs/glossary.md has another word for: in the files that are named, else in all that are tracked."""
+"""Refuses words that docs/glossary.md replaces by others: in the named files, else in all tracked ones."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ELSEWHERE = (
     Path("tests/tools/test_words.py"),
     Path("tests/reconcilers/lives_golden.json"),
 )
-"""They name retired words: to list them, to say what became of them, to try this, as earlier releases said them."""
+"""Files that contain retired words on purpose: the list itself, notes about upgrades, a test of this, and earlier messages."""
 _TEXT = {".py", ".md", ".sh", ".yaml", ".yml", ".toml", ".json", ".tpl", ""}
 
 
 def retired(glossary: str) -> dict[str, str]:
-    """The words of the table's last column, each with the term of its row."""
+    """The words in the table's last column, each with the term of its row."""
     rows = (line.strip("|").split("|") for line in glossary.splitlines() if line.startswith("| "))
     pairs = [(term.strip(), words) for term, _, words in rows if "…" not in words]
     return {word.strip(): term for term, words in pairs[1:] for word in words.split(",") if word.strip()}
@@ -28,7 +28,7 @@ def retired(glossary: str) -> dict[str, str]:
 
 def found(path: Path, words: dict[str, str]) -> Iterator[str]:
     """A line for each retired word in the file."""
-    # Also within names, whose words underscores part.
+    # Also within identifiers, whose words are separated by underscores.
     spelled = "|".join(re.escape(word).replace(r"\ ", "[ _]") for word in words)
     pattern = re.compile(rf"(?<![A-Za-z])({spelled})(?![A-Za-z])", re.IGNORECASE)
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):

@@ -1,1 +1,1 @@
-"""The data plane of Pelagos: what runs inside pipeline steps. Knows neither kopf nor Kubernetes."""
+"""The data plane of Pelagos: the code that runs in pipeline steps. Independent of kopf and Kubernetes."""

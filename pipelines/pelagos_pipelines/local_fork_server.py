@@ -1,9 +1,9 @@
 """Starts local pipeline runs without their start-up cost: imports kfp once, then forks one detached process per run.
 
 `python -m pelagos_pipelines.local_fork_server SOCKET IDLE_SECONDS`, started by the control plane's local engine when many
-runs wait. Only a convenience: nothing depends on it being there, and runs do not notice its end. A request is one line of
+runs wait. It is an optimization: nothing depends on its existence, and runs do not notice its end. A request is one line of
 JSON, ``{"arguments": [...], "environment": {...}, "output": path}``; the answer is ``{"pid": ...}``. It serves one
-request at a time, since a fork takes milliseconds, and ends when nobody has asked for ``IDLE_SECONDS``.
+request at a time, since a fork takes milliseconds, and ends after ``IDLE_SECONDS`` without a request.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from typing import Any
 from pelagos_pipelines import local_runner
 
 _REQUEST_SECONDS = 5.0
-"""A client that connects and says nothing must not keep others waiting."""
+"""Timeout of a request, so that a silent client cannot block others."""
 
 
 def serve(path: Path, idle_seconds: float) -> None:
-    """Accept requests until idle. A newer server takes the socket's place; this one then idles out."""
+    """Accept requests until idle. A newer server replaces the socket; this one then times out."""
     import kfp.components
     import kfp.local
     import kfp.local.orchestrator.dag_orchestrator
     import kfp.local.subprocess_task_handler  # noqa: F401 - for the children
 
-    gc.freeze()  # what is shared with the children stays shared
+    gc.freeze()  # keeps memory pages shared with the children, since the collector does not write to frozen objects
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects our children's exit status
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        # Only now, when a child can be forked at once: clients take a socket for a server that answers.
+        # Bind only now that requests can be served at once, since clients expect a server behind an existing socket.
         identity = _bind(listener, path)
         listener.settimeout(idle_seconds)
         while True:
@@ -45,15 +45,15 @@ def serve(path: Path, idle_seconds: float) -> None:
                 break
             with connection, contextlib.suppress(OSError, ValueError):
                 _answer(connection, listener)
-    # Ours alone: a newer server may stand in this place by now.
+    # Remove only our own socket: a newer server may have replaced it.
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_ino == identity:
             path.unlink()
 
 
 def _bind(listener: socket.socket, path: Path) -> int:
-    """Bind atomically: clients find no socket or one that will answer. Returns the socket's inode."""
-    # Through the folder's descriptor, because the address of a socket has 108 bytes only.
+    """Bind atomically: clients find either no socket or one that will answer. Returns the socket's inode."""
+    # Through the folder's descriptor, because a socket address is limited to 108 bytes.
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         partial = path.with_name(f"{path.name}.{os.getpid()}")
@@ -71,7 +71,7 @@ def _answer(connection: socket.socket, listener: socket.socket) -> None:
     connection.settimeout(_REQUEST_SECONDS)
     with connection.makefile("r", encoding="utf-8") as lines:
         request: dict[str, Any] = json.loads(lines.readline())
-    # Parsed before the fork: a request that makes no sense ends in no process.
+    # Parsed before the fork, so that an invalid request starts no process.
     launch = local_runner.Launch.parse(request["arguments"])
     pid = os.fork()
     if pid == 0:
@@ -80,10 +80,10 @@ def _answer(connection: socket.socket, listener: socket.socket) -> None:
 
 
 def _become_run(launch: local_runner.Launch, request: dict[str, Any], inherited: tuple[socket.socket, ...]) -> None:
-    """In the child: cut all ties to the server, make the run, end without returning into the server's code."""
+    """In the child: detach from the server, execute the run, and exit without returning into the server's code."""
     code = 1
     try:
-        # Its own session, which the server's end does not end, and by which its steps are found.
+        # A session of its own, so that it survives the server, and its steps can be found by the session.
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the run waits for its steps itself
         for one in inherited:
@@ -95,7 +95,7 @@ def _become_run(launch: local_runner.Launch, request: dict[str, Any], inherited:
         os.dup2(output, 2)
         os.close(nothing)
         os.close(output)
-        # Of the one who asked, and not of whoever started this server some time ago.
+        # The environment of the requester, not of the process that started this server.
         os.environ.clear()
         os.environ.update(request["environment"])
         local_runner.run(launch)
@@ -103,7 +103,7 @@ def _become_run(launch: local_runner.Launch, request: dict[str, Any], inherited:
     except BaseException:
         traceback.print_exc()
     finally:
-        # Not by returning or sys.exit: what stands above in this stack, and handlers of exit, are the server's.
+        # No return or sys.exit: the calling frames and the exit handlers are the server's.
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""The log of a local pipeline run: plain text, bounded, complete at its end. Used by local_runner alone."""
+"""The log of a local pipeline run: plain text of bounded size, whose end is always complete. Only used by local_runner."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LIMIT = 4 * 1024 * 1024
-"""Bytes. A log that grows beyond is cut to its newer half: how a run ended is worth more than how it began."""
+"""Most bytes. A larger log is cut to its newer half, since the end of a run is more important than its start."""
 _REMARK = "--- earlier lines were removed\n"
 
 
 class Log(io.TextIOBase):
-    """A text stream into a file that is fit to be shown: no colours, each line of a progress bar on a line of its own."""
+    """A text stream into a displayable file: without colours, and with each state of a progress bar on its own line."""
 
     def __init__(self, path: Path, limit: int = LIMIT) -> None:
         self._file = path.open("ab", buffering=0)
@@ -32,19 +32,19 @@ class Log(io.TextIOBase):
 
     @property
     def last_words(self) -> str:
-        """The exception of the last traceback, or else the last line with anything on it; at most 500 characters."""
+        """The exception of the last traceback, else the last non-empty line; at most 500 characters."""
         return self._exception or self._last_line
 
     def forget_words(self) -> None:
-        """Let ``last_words`` be of what comes from now on."""
+        """Reset ``last_words``, so that only later output counts."""
         self._last_line = self._exception = ""
 
     def writable(self) -> bool:
-        """Yes."""
+        """See io.IOBase: always true."""
         return True
 
     def write(self, text: str) -> int:
-        """Append; returns the number of characters taken."""
+        """Append; returns the number of characters of ``text``."""
         plain = shown_output(text)
         for line in plain.splitlines():
             self._listen(line)
@@ -54,7 +54,7 @@ class Log(io.TextIOBase):
                 self._drop_older_half()
             self._size += self._file.write(data) or 0
         except OSError as error:
-            if error.errno not in disk.FULL:  # a run goes on, and says itself what it has no room for
+            if error.errno not in disk.FULL:  # on a full disk the run continues; its steps report it
                 raise
         return len(text)
 
@@ -70,13 +70,13 @@ class Log(io.TextIOBase):
         if line.startswith("Traceback (most recent call last)"):
             self._in_traceback = True
         elif self._in_traceback and not line.startswith(" "):
-            # The lines that follow can be many: an exception's text is as long as its author likes.
+            # Only its first line: the text of an exception can have any number of lines.
             self._exception, self._in_traceback = self._last_line, False
 
     def _drop_older_half(self) -> None:
         newer = self._path.read_bytes()[-self._limit // 2 :]
         kept = _REMARK.encode() + newer[newer.find(b"\n") + 1 :]
-        # In place, so that descriptors that others have to this file stay good; all of them append.
+        # In place, so that other descriptors of this file, all in append mode, stay valid.
         self._file.truncate(0)
         self._file.write(kept)
         self._size = len(kept)
@@ -84,6 +84,6 @@ class Log(io.TextIOBase):
 
 @contextlib.contextmanager
 def capture(path: Path) -> Iterator[Log]:
-    """Send what Python code prints, as output or as error, into the log."""
+    """Redirect Python's standard output and error to the log."""
     with Log(path) as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         yield log

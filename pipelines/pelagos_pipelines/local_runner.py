@@ -1,17 +1,17 @@
-"""One pipeline run on this machine: executes a compiled flow with kfp.local and writes down how it ended.
+"""One pipeline run on this machine: executes a compiled flow with kfp.local and records its outcome.
 
 The control plane's local engine starts this as a detached process, directly or through local_fork_server. They share the
 run's folder and nothing else:
 
-- ``request.json``: what to run; written by the engine, complete before it starts us
-- ``lock``: made by the engine; locked by us (open-file-description lock) as long as we live
+- ``request.json``: what to run; written completely by the engine before it starts this process
+- ``lock``: created by the engine; locked by this process (open-file-description lock) during its whole life
 - ``canceled.json``: the attempt that must not begin, or is being ended; written by the engine
 - ``process.json``: the attempt that has begun, and our process; written by us before anything else happens
 - ``outcome.json``: how that attempt ended; our last act, or the engine's when we died without it
 - ``log.txt``: what all attempts said; bounded. Each begins with ``--- <run>, attempt <number>, <time>``, each step with
   ``--- step <name> <time>``, for `pelagos logs`
 
-An attempt begins at most once, however often somebody starts a process for it: whoever gets the lock looks first whether
+An attempt begins at most once, however often a process is started for it: the process that gets the lock first checks whether
 the attempt has begun. Times are ISO 8601 in UTC.
 """
 
@@ -36,14 +36,14 @@ from pelagos_contract.flows import TRAINING
 from pelagos_pipelines import local_log, local_steps
 
 NICENESS = 5
-"""Training leaves the processor to preparations, to serving and to the control plane."""
+"""Trainings yield the processor to preparations, serving and the control plane."""
 _INTERRUPTIONS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL})
-"""Signals that come from outside; the others (a segmentation fault, say) are failures of the step itself."""
+"""Signals from outside; all others, such as a segmentation fault, are failures of the step itself."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What the engine tells us: the run's folder, the attempt, the compiled flow, and a short path for temporary files."""
+    """The engine's arguments: the run's folder, the attempt, the compiled flow, and a short path for temporary files."""
 
     folder: Path
     attempt: int
@@ -52,21 +52,21 @@ class Launch:
 
     @classmethod
     def parse(cls, arguments: list[str]) -> Launch:
-        """From the command line, in the order of the fields."""
+        """Parse the command line, in the order of the fields."""
         folder, attempt, pipeline, temporary = arguments
         return cls(Path(folder), int(attempt), Path(pipeline), Path(temporary))
 
 
 def run(launch: Launch) -> None:
-    """Make the attempt, unless it has begun, was canceled, or is not the one that is asked for now."""
+    """Execute the attempt, unless it has begun, was canceled, or is not the requested one any more."""
     lock = _lock(launch.folder / "lock")
     if lock is None:
         return
-    # Under the lock, so that nobody else begins the attempt between the look and the record that it has begun.
+    # Under the lock, so that no other process can begin the attempt between this check and the record that it has begun.
     request = _read(launch.folder / "request.json")
     if request is None or request["attempt"] != launch.attempt or _is_settled(launch):
         return
-    # Before anything is done that must not be done twice: an attempt that dies later has begun, and its engine says how it ended.
+    # Before anything that must not happen twice: from here on the attempt has begun, and if it dies the engine records the end.
     _record_process(launch)
     began = time.clock_gettime(time.CLOCK_BOOTTIME)  # Setting the time of day does not change how long a run takes.
     if request["flow"] == TRAINING.name:
@@ -74,7 +74,7 @@ def run(launch: Launch) -> None:
     launch.temporary.mkdir(parents=True, exist_ok=True)
     os.environ["TMPDIR"] = str(launch.temporary)
     os.environ["OMP_NUM_THREADS"] = str(request["resources"]["cpu"])
-    # Threads that wait must sleep, not spin: beside other programs, spinning made trainings two to four times slower (measured).
+    # Waiting threads must sleep: beside other programs, spinning made trainings two to four times slower (measured).
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ["PYTHONUNBUFFERED"] = "1"
     with local_log.capture(launch.folder / "log.txt") as log:
@@ -89,7 +89,7 @@ def run(launch: Launch) -> None:
         "finishedAt": _now(),
         "seconds": round(time.clock_gettime(time.CLOCK_BOOTTIME) - began, 3),
     }
-    # Then the lock: who sees it free and no outcome knows that this process has died without one.
+    # The lock is released after the outcome: a free lock without an outcome means that this process died without one.
     disk.write_atomically(launch.folder / "outcome.json", json.dumps(outcome, indent=2) + "\n", parents=True)
     os.close(lock)
 
@@ -97,11 +97,11 @@ def run(launch: Launch) -> None:
 def _lock(path: Path) -> int | None:
     """The lock's descriptor, which must stay open; None when another process has it, or the run was deleted."""
     try:
-        # Not created: a run that was deleted must not come back. Not inherited: a step that outlives us would go on holding it.
+        # Not created, so that a deleted run does not reappear. Not inherited, as a step that outlives this process would keep it.
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-    # Of the description and not of the process, whose lock would go when anything in it opens and closes the file.
+    # A lock of the open file description: a lock of the process would be lost when any of its code opens and closes the file.
     try:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     except OSError:
@@ -124,7 +124,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _record_process(launch: Launch) -> None:
-    # The start time, and the boot that it counts from, tell us from a later process with the same id.
+    # Start time and boot id distinguish this process from a later one with the same id.
     stat = Path("/proc/self/stat").read_text(encoding="utf-8")
     process = {
         "attempt": launch.attempt,
@@ -137,10 +137,10 @@ def _record_process(launch: Launch) -> None:
 
 
 def _execute(parameters: dict[str, str], launch: Launch, log: local_log.Log) -> tuple[str, str]:
-    """How the flow ended: state and message."""
+    """Execute the flow; returns its final state and message."""
     steps: list[local_steps.Step] = []
     try:
-        # In here: what cannot be imported or compiled is a run that failed, and is told as such.
+        # Within the try block, so that errors of imports or compilation are reported as failures of the run.
         from kfp import local
         from kfp.components import load_component_from_file
         from kfp.local import subprocess_task_handler

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 _PROC = Path("/proc")
 _SECONDS = 10.0
-"""For processes to go after SIGKILL."""
+"""Time for processes to end after SIGKILL."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step whose process has ended; ``code`` as the shell reports it, ``last_words`` what it said at last."""
+    """An ended step; ``code`` is the exit code as a shell reports it, ``last_words`` the end of its output."""
 
     name: str
     code: int
@@ -42,7 +42,7 @@ class Step:
 
 
 def run(command: Sequence[str], environment: Mapping[str, str], log: Log) -> Step:
-    """Run a step to its end, its output going to the log. No process that it started is left."""
+    """Run a step to its end, with its output in the log. Processes that it leaves behind are killed."""
     log.forget_words()
     with subprocess.Popen(
         command,
@@ -58,14 +58,14 @@ def run(command: Sequence[str], environment: Mapping[str, str], log: Log) -> Ste
         reader = threading.Thread(target=_copy, args=(process.stdout, log), daemon=True)
         reader.start()
         code = process.wait()
-        # Before the rest of the output is waited for, which ends when the last process does that can write to it.
+        # Before waiting for the rest of the output, which only ends with the last process that can write to it.
         _end_others_of_our_session()
         reader.join(_SECONDS)
     return Step(name_of(command), code, log.last_words)
 
 
 def name_of(command: Sequence[str]) -> str:
-    """The name of the step that kfp.local executes by this command: that of its function, which Python must be able to write."""
+    """The name of the step that kfp.local executes by this command, from its function's name, in which _ stands for -."""
     return command[command.index("--function_to_execute") + 1].replace("_", "-")
 
 
@@ -75,7 +75,7 @@ def _copy(output: IO[str], log: Log) -> None:
 
 
 def _end_others_of_our_session() -> None:
-    """The step is the only child that we have at a time, so whatever is left in our session stems from it."""
+    """Kill all other processes of this session. The step is the only child at a time, so they are its descendants."""
     deadline = time.monotonic() + _SECONDS
     while others := _others_of_our_session():
         for pid in others:
@@ -88,7 +88,7 @@ def _end_others_of_our_session() -> None:
 
 def _others_of_our_session() -> list[int]:
     session, ourselves = os.getsid(0), os.getpid()
-    # A session that we do not lead, as in a shell, holds processes that are not ours.
+    # A session with another leader, such as a shell, has unrelated processes.
     if session != ourselves:
         return []
     return [

@@ -1,4 +1,4 @@
-"""What a step prints is made fit to be shown: its standard output and error, tracebacks and other libraries' words too."""
+"""Makes a step's output safe to display: standard output and error, including tracebacks and messages of libraries."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def guard_output() -> None:
-    """Escape all that this process prints from now on, tracebacks and other libraries' words too. Colours are dropped."""
+    """Escape everything that this process prints from now on, including tracebacks and messages of libraries. Drops colours."""
     if not isinstance(sys.stdout, _Shown):
         sys.stdout, sys.stderr = _Shown(sys.stdout), _Shown(sys.stderr)
 
 
 class _Shown:
-    """A stream that everything else is asked of."""
+    """A stream that escapes written text and delegates everything else."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

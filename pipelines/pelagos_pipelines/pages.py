@@ -1,4 +1,4 @@
-"""Pages of HTML for people: their look, and what they hold. They ask for nothing outside of them, whatever names are in them."""
+"""Self-contained HTML pages for people: common styles and escaped content. They load nothing, whatever text is in them."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ td img{max-width:none}td.n,th.n{text-align:right}
 
 
 def rendered(title: str, parts: Iterable[str], style: str = "") -> str:
-    """A page of the ``parts``, which are HTML; ``style`` adds to the look that all pages have."""
+    """A page of the ``parts``, which are HTML; ``style`` is added to the common styles."""
     head = f'{PAGE_BEGINS}<meta name="viewport" content="width=device-width"><title>{words(title)}</title><style>'
     return "".join((head, _STYLE, style, "</style></head><body>", *parts, "</body></html>\n"))
 
 
 def words(text: object) -> str:
-    """Anybody's text, fit for HTML."""
+    """Untrusted text, escaped for HTML."""
     return escape(shown(str(text)))
 
 
 def picture(content: bytes, described: str, width: int, height: int, kind: str = "png") -> str:
-    """An image that is a part of the page, of a ``kind`` that all browsers show."""
+    """An image embedded in the page as a data URL, of a ``kind`` that all browsers show."""
     data = base64.b64encode(content).decode("ascii")
     return f'<img src="data:image/{kind};base64,{data}" alt="{words(described)}" width="{width}" height="{height}">'
