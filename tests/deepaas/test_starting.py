@@ -137,12 +137,16 @@ def test_nothing_goes_on_when_a_server_is_killed(package: Path, tmp_path: Path) 
 def test_a_server_ends_when_what_computes_is_killed(package: Path, tmp_path: Path) -> None:
     """DEEPaaS would let each later request wait forever, and report that it is healthy."""
     server = deepaas_servers.start(package, tmp_path / "run")
-    server.wait()
-    (worker,) = server.workers()
+    try:
+        server.wait()
+        assert server.predict((package / "probe.png").read_bytes()).status == 200
+        (worker,) = server.workers()
 
-    os.kill(worker, signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
 
-    assert server.ended() == os.EX_SOFTWARE
+        assert server.ended() == os.EX_SOFTWARE
+    finally:
+        server.stop()
     assert "was ended by signal 9, perhaps for want of memory" in server.said
     assert [each.name for each in server.folder.iterdir()] == ["log"]
 

@@ -28,7 +28,9 @@ from pelagos_pipelines.serving import entrypoint, packages
 
 FORM_BYTES = MEBIBYTE
 """Of a request beside its image."""
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 0.2
+"""Less than an interpreter needs to start: a worker that is not known yet has taken no image, and another one takes its place."""
+_CODE_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 _SERVER = "PELAGOS_DEEPAAS_SERVER"
 """Variable of workers: whose they are."""
@@ -101,7 +103,7 @@ def _watch(uploads: str) -> None:
 def _how(worker: BaseProcess) -> str:
     """How a process has ended."""
     # The thread of DEEPaaS' pool may be the one that is told by the kernel; a moment later the code stands there.
-    deadline = time.monotonic() + _LOOK_SECONDS
+    deadline = time.monotonic() + _CODE_SECONDS
     while worker.exitcode is None and time.monotonic() < deadline:
         time.sleep(0.01)
     code = worker.exitcode
