@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 import builders
 import simulation
 from pelagos.api import kinds
-from pelagos.ports.volumes import Fingerprint
-from pelagos.reconcilers import driver
 from simulation import DETECTOR, FRAMES, SERVICE, Simulation
 
 
@@ -158,29 +154,3 @@ def test_a_standby_that_leads_deletes_nothing_of_those_that_have_a_name_now(
     assert world.tracking.runs == runs
     assert world.ask(world.registry.find_by_version("detector", "1")) is not None
     world.verify()
-
-
-def reads_before_a_launch(world: Simulation, gather_takes: float, monkeypatch: pytest.MonkeyPatch) -> int:
-    fingerprint = world.volumes.fingerprint
-
-    async def slow(path: str) -> Fingerprint | None:
-        await asyncio.sleep(gather_takes)
-        return await fingerprint(path)
-
-    monkeypatch.setattr(world.volumes, "fingerprint", slow)
-    world.create(kinds.DATASET, "one", builders.DATASET)
-    life = world.start()
-    world.run_until(lambda: world.pipelines.submitted == 1)
-    return life.calls.count("cluster.read")
-
-
-def test_what_has_just_got_our_finalizer_is_not_asked_for_again(
-    world: Simulation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert reads_before_a_launch(world, 0.1, monkeypatch) == 0
-
-
-def test_what_got_our_finalizer_a_while_ago_is_asked_for_before_anything_is_launched(
-    world: Simulation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert reads_before_a_launch(world, driver.FRESH, monkeypatch) == 1

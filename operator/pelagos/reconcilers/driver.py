@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -27,8 +25,6 @@ logger = logging.getLogger("pelagos.reconcile")
 
 REJECTED_RETRY = 15.0
 """Seconds until the next pass after a refusal."""
-FRESH = 1.0
-"""Seconds for which the reply to our own write proves that a resource exists."""
 GONE_RETRY = 2.0
 """Seconds until the next pass after a ``GoneError``; by then the watch should have caught up."""
 
@@ -98,7 +94,6 @@ async def reconcile(
     """
     if resource.deleting:
         return await _delete(reconciler, resource, dependencies)
-    shown_at = -math.inf
     if meta.FINALIZER not in resource.finalizers:
         # Before the first external effect. Without it, a resource deleted while its run is being submitted would disappear at
         # once, and the run would stay with nobody to end it.
@@ -107,16 +102,13 @@ async def reconcile(
             return Pass("gone", None)
         dependencies.cache.put_written(written)
         resource = written  # The current state: somebody else may have changed it since the watch reported it.
-        shown_at = asyncio.get_running_loop().time()
     async with reconciler.turn(resource):
-        return await _pass(reconciler, resource, dependencies, initialized=initialized, shown_at=shown_at)
+        return await _pass(reconciler, resource, dependencies, initialized=initialized)
 
 
-async def _pass(
-    reconciler: Reconciler, resource: Resource, dependencies: Dependencies, *, initialized: bool, shown_at: float
-) -> Pass:
+async def _pass(reconciler: Reconciler, resource: Resource, dependencies: Dependencies, *, initialized: bool) -> Pass:
     try:
-        decision = await _decide_and_act(reconciler, resource, dependencies, shown_at)
+        decision = await _decide_and_act(reconciler, resource, dependencies)
     except GoneError as error:
         # Nothing is reported: if the resource was deleted, nobody would read it. There is another pass in case only the resource
         # it refers to was deleted; a watch that lags should have caught up by then.
@@ -145,13 +137,8 @@ async def write_initial_status(reconciler: Reconciler, resource: Resource, depen
     return Pass("accepted", 0)
 
 
-async def _decide_and_act(
-    reconciler: Reconciler, resource: Resource, dependencies: Dependencies, shown_at: float
-) -> Decision:
-    """Returns the decision, changed where an optional effect failed. Raises what the ports raise.
-
-    ``shown_at``: when, by the event loop's clock, a reply of the API server in this pass proved that the resource exists.
-    """
+async def _decide_and_act(reconciler: Reconciler, resource: Resource, dependencies: Dependencies) -> Decision:
+    """Returns the decision, changed where an optional effect failed. Raises what the ports raise."""
     try:
         # API servers without CEL admit specs that break rules across fields, and stored specs may date from an older CRD.
         spec = reconciler.kind.spec.model_validate(resource.spec)
@@ -161,7 +148,7 @@ async def _decide_and_act(
     decision = reconciler.decide(seen)
     if any(isinstance(effect, _LAUNCHES) for effect in decision.effects):
         # After deciding and not before: most passes launch nothing, and this costs a request to the API server.
-        await _confirm(resource, decision, dependencies, shown_at)
+        await _confirm(resource, decision, dependencies)
     announced = announcing.announcement(decision, resource.status)
     if announced is not None:
         # Before acting: ending a run may take longer than this pass, and the operator may die in the middle of it.
@@ -205,7 +192,7 @@ async def _submit_aside(effect: effects.SubmitRun, decision: Decision, dependenc
     return decision
 
 
-async def _confirm(resource: Resource, decision: Decision, dependencies: Dependencies, shown_at: float) -> None:
+async def _confirm(resource: Resource, decision: Decision, dependencies: Dependencies) -> None:
     """Ask the API server whether it still has the resource and the one it is made from. Raises GoneError if not.
 
     The cache may lag behind: a watch can expire, or fall silent without an error. A deleted resource is therefore dropped from
@@ -213,11 +200,9 @@ async def _confirm(resource: Resource, decision: Decision, dependencies: Depende
     count as old, and nobody would reconcile its dependents.
     """
     referred = dependencies.cache.referred_to(resource)
-    # A resource that has just got our finalizer exists, and cannot disappear without a pass of ours: one request saved.
-    is_fresh = asyncio.get_running_loop().time() - shown_at < FRESH
     # The decision already knew of a referred resource that is being deleted. Its deletion may take long, and must not hold up a
     # resource that can do without it.
-    for known in (*(() if is_fresh else (resource,)), *([referred] if referred and not referred.deleting else ())):
+    for known in (resource, *([referred] if referred and not referred.deleting else ())):
         found = await _found(known, dependencies)
         if found is None or found.deleting:
             raise GoneError(known.key)
