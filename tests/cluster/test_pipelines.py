@@ -61,6 +61,10 @@ class Pipelines:
                 raise AssertionError(f"should begin, and is {run}\n{self.cluster.describe(self.namespace)}")
             await asyncio.sleep(0.2)
         # The pod may have begun before the server saw it: if it is deleted then, it is created again as one that never began.
+        while not self.server.execution.begun:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the server should see it begin\n{self.cluster.describe(self.namespace)}")
+            await asyncio.sleep(0.2)
         await self.reach(RunState.RUNNING)
 
     async def reach(self, *states: RunState, words: str = "") -> PipelineRun:

@@ -123,8 +123,9 @@ def test_when_a_part_of_it_dies_all_ends_with_its_code(container: Container, par
     (pid,) = [pid for pid in container.pids() if part in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]]
     os.kill(pid, signal.SIGKILL)
     assert container.process.wait(20) == 128 + signal.SIGKILL
-    last = container.log.read_text(errors="replace").splitlines()[-1]
-    assert lone_servers.read(last) == (lone_servers.ENDED, 128 + signal.SIGKILL)
+    # Triton's Python stubs outlive it for a moment and may write after the last words.
+    lines = container.log.read_text(errors="replace").splitlines()
+    assert [told for line in lines if (told := lone_servers.read(line))] == [(lone_servers.ENDED, 128 + signal.SIGKILL)]
     deadline = time.monotonic() + 10
     while container.pids() and time.monotonic() < deadline:
         time.sleep(0.1)
