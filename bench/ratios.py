@@ -64,6 +64,10 @@ JUDGED: dict[str, tuple[Judged, ...]] = {
         Judged("ratio to the first", but=("first version",)),
     ),
     "conversion": (Judged("CPU, ratio to Pelagos", Better.MORE, but=("pelagos",), scatter=("CPU s",)),),
+    "duplicates": (
+        Judged("both, ratio to Pelagos", Better.MORE, rows=("imagededup",)),
+        Judged("recall", Better.MORE, rows=("pelagos",)),
+    ),
     "alike": (Judged("looks, distance 4", rows=("both, ratio",)),),
     "judging": (Judged("ratio to the limit"),),
     "versioning": (

@@ -1,0 +1,52 @@
+"""Hashing and search of near duplicates beside imagededup, with planted copies. Called by run.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from functools import partial
+
+from bench import measuring
+from bench.plan import Plan
+from bench.results import Cell, Section, middle
+
+OURS, PEER = "pelagos", "imagededup"
+
+
+def measure(plan: Plan) -> Section:
+    """See the module."""
+    sizes, repeats = (
+        [plan.size(full, quick) for full, quick in ((2_500, 300), (5_000, 600), (10_000, 1_200))],
+        plan.size(3, 1),
+    )
+    rows: list[list[Cell]] = []
+    details: dict[str, object] = {}
+    for size in sizes:
+        ways = {way: partial(_run, plan, way, size) for way in (OURS, PEER)}
+        found = measuring.alternate(ways, repeats, plan.say)
+        details[str(size)] = found
+        costs = {way: middle([one["hashing"] + one["searching"] for one in runs]) for way, runs in found.items()}
+        for way, runs in found.items():
+            hashing, searching = ([one[key] / size * 1e6 for one in runs] for key in ("hashing", "searching"))
+            recall = min(one["recall"] for one in runs)
+            rows.append([f"{way}, {size:,} images", hashing, searching, costs[way] / costs[OURS], recall])
+    return Section(
+        title="Near duplicates beside imagededup",
+        reading=plan.reading(),
+        columns=["", "CPU µs per image, hashing", "CPU µs per image, search", "both, ratio to Pelagos", "recall"],
+        rows=rows,
+        details={"found": details},
+    )
+
+
+def _run(plan: Plan, way: str, size: int) -> dict[str, float]:
+    command = [plan.python("pipelines-dev"), plan.program("find_duplicates"), way, plan.data / "samples", size]
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, env=os.environ | one_thread, check=False
+    )
+    if done.returncode != 0:
+        raise measuring.MeasurementError(done.stderr[-2000:])
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
