@@ -78,7 +78,7 @@ def served(
         condition("ModelResolved", reason="Resolved", message=f"TrainingRun {name}"),
         condition("ModelLoaded", reason="Loaded", message="the server has loaded the model"),
         condition(
-            "Probed", reason="ProbeSucceeded", message="a real inference gave the answer of the training framework"
+            "Probed", reason="ProbeSucceeded", message="a real inference gave the same answer as the training framework"
         ),
     ]
     model = {"name": name, "uri": uri, "onnxSha256": "0a" * 32, "manifestSha256": "0b" * 32}

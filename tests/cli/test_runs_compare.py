@@ -85,7 +85,7 @@ def test_seeds_that_overlap_may_differ_by_chance(api: ApiServer) -> None:
 @pytest.mark.parametrize(
     ("figures", "words"),
     [
-        ([0.9], "one training each says nothing of chance: give both several spec.seeds"),
+        ([0.9], "one training each says nothing about chance: give both several spec.seeds"),
         ([0.9, 0.91, 0.92], "too few seeds to say: 3 and 3 could show no p below 0.1"),
     ],
 )

@@ -47,8 +47,8 @@ def test_values_below_the_share_are_named_and_the_dataset_is_ready_all_the_same(
 
     (warning,) = decision.status["warnings"]
     assert warning == (
-        "spec.bias.minShare: 1 of 3 values of site have less than 0.05 of the 100 images: azores (4); a model may fail there"
-        " unnoticed: add images of them"
+        "spec.bias.minShare: 1 of 3 values of site have less than 0.05 of the 100 images: azores (4); a model may fail there "
+        "unnoticed: add images with these values"
     )
     assert summary(decision).state is ConditionState.DONE
 
@@ -57,8 +57,8 @@ def test_missing_combinations_and_images_of_which_nothing_is_known_are_told() ->
     decision = decided({"minShare": "0"}, SITE | {"missing": 2, "unknown": 7})
 
     assert decision.status["warnings"] == [
-        "spec.bias: 2 of 6 combinations of class and site have no image; see the report of the version",
-        "spec.bias: site is not known of 7 of 107 images",
+        "spec.bias: 2 of 6 combinations of class and site have no image; see the version's report",
+        "spec.bias: site is not known for 7 of 107 images",
     ]
 
 
@@ -69,7 +69,7 @@ def test_only_the_slices_that_are_named_are_looked_at_and_one_that_is_not_there_
         "spec.bias.slices",
         "spec.bias.minShare",
     ]
-    assert '"depth" of this version; there are site, hour' in decision.status["warnings"][0]
+    assert 'this version has no slice "depth"; it has site, hour' in decision.status["warnings"][0]
 
 
 def test_a_slice_may_be_named_as_fields_are_written() -> None:

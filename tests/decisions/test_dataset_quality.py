@@ -56,11 +56,11 @@ def test_bounds_that_are_kept_pass_at_the_very_bound() -> None:
         ),
         (
             {"maxImbalance": "44.9"},
-            "spec.quality.maxImbalance: copepod (90) has 45 times the images of jelly (2), and 44.9 times are allowed",
+            "spec.quality.maxImbalance: copepod (90) has 45 times the images of jelly (2); at most 44.9 times as many are",
         ),
         (
             {"maxDuplicates": "0.01"},
-            "spec.quality.maxDuplicates: 2 of 103 images repeat an earlier one and 0 look like one, which is a share of 0.0194, ",
+            "spec.quality.maxDuplicates: 2 of 103 images repeat an earlier one and 0 look like one: a share of 0.0194, ",
         ),
     ],
     ids=["images", "imbalance", "duplicates"],
@@ -173,9 +173,9 @@ def test_a_share_of_leaking_images_is_allowed_up_to_its_bound(most: str, passes:
     if not passes:
         assert found.state is ConditionState.REFUSED
         assert found.message.startswith(
-            "spec.quality.maxLeakage: 3 of 40 images of validation and test belong together with images of a split before"
-            " theirs (2 of test by SharedGroup with train, 1 of validation by NearDuplicate with train), which is a share of"
-            f" 0.075, and {most} is allowed; use split.policy Grouped"
+            "spec.quality.maxLeakage: 3 of 40 images of validation and test belong together with images of an earlier "
+            "split (2 of test by SharedGroup with train, 1 of validation by NearDuplicate with train): a share of"
+            f" 0.075, and at most {most} is allowed; use split.policy Grouped"
         )
 
 
@@ -184,7 +184,7 @@ def test_groups_that_the_splits_of_the_source_tear_block_unasked() -> None:
 
     assert found.state is ConditionState.REFUSED
     assert found.message.startswith(
-        "spec.quality.maxLeakage: 2 groups of the source stand in more than one of its splits (2 of test by"
+        "spec.quality.maxLeakage: 2 groups of the source are in more than one of its splits (2 of test by"
     )
 
 
@@ -210,7 +210,7 @@ def test_a_bound_on_what_was_never_measured_says_how_to_have_it_measured() -> No
     found = verdict(dataset.decide(leaking({"maxLeakage": "0"}, leakage=None)))
 
     assert found.state is ConditionState.REFUSED
-    assert "was not measured when this version was prepared" in found.message
+    assert "because an earlier release prepared this version" in found.message
     assert "pelagos.dev/retry" in found.message
 
 

@@ -85,7 +85,7 @@ def test_the_card_of_the_service_is_stronger_than_that_of_the_training() -> None
 
 
 def test_a_card_without_a_place_in_the_catalogue_says_who_finds_it() -> None:
-    assert "nobody as yet" in message(decide(spec(card=COMPLETE)))
+    assert "nobody yet" in message(decide(spec(card=COMPLETE)))
 
 
 def test_a_suspended_service_is_told_about_its_card() -> None:

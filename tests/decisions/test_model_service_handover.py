@@ -31,7 +31,7 @@ def test_where_only_the_old_one_is_the_new_one_is_started_and_clients_keep_their
     assert [type(effect) for effect in decision.effects] == [ApplyService]
     assert "url" not in decision.status
     assert (
-        f"until it is right, {OLD} of the serving engine that was set before goes on serving"
+        f"until it answers correctly, {OLD} of the previous serving engine continues to serve"
         in summary(decision).message
     )
 
@@ -97,15 +97,15 @@ def test_what_waits_for_room_takes_that_of_the_old_one_only_where_spec_says_so(
     decision = model_service.decide(make_service_observed(service=want, spec=spec))
 
     assert decision.effects == ((RetireService("uid-3"),) if goes else ())
-    assert ("goes on serving" in summary(decision).message) is not goes
-    assert ("OldFirst ends that first" in summary(decision).message) == (order == "NewFirst")
+    assert ("continues to serve" in summary(decision).message) is not goes
+    assert ("OldFirst removes the old one first" in summary(decision).message) == (order == "NewFirst")
 
 
 @pytest.mark.parametrize(
     ("order", "replicas", "words"),
     [
-        ("NewFirst", 1, "generation 1 of spec goes on being served"),
-        ("OldFirst", 1, "requests fail until the new one is right"),
+        ("NewFirst", 1, "generation 1 of spec is still served"),
+        ("OldFirst", 1, "requests fail until the new one answers correctly"),
         ("OldFirst", 2, "an old server ends first"),
     ],
 )
@@ -117,5 +117,5 @@ def test_what_clients_get_meanwhile_is_told_by_the_order(order: str, replicas: i
 
     told = summary(decision).message
     assert words in told
-    assert ("goes on being served" in told) == (order == "NewFirst")
+    assert ("is still served" in told) == (order == "NewFirst")
     assert ("requests fail" in told) == (order == "OldFirst" and replicas == 1)

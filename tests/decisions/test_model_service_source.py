@@ -53,7 +53,7 @@ def test_what_is_served_stays_served_and_ready_while_the_same_reference_is_away(
     assert decision.effects == ()
     assert summary(decision).state is ConditionState.DONE
     assert builders.conditions(decision)["ModelResolved"] == ("Noted", model.reason)
-    assert decision.verdicts[0].message.endswith("; the last model stays served")
+    assert decision.verdicts[0].message.endswith("; the last model is still served")
 
 
 @pytest.mark.parametrize(

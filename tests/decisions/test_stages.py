@@ -42,7 +42,7 @@ def training(state: RunState = RunState.RUNNING, **changes: Any) -> Decision:
         (Stage.TRAINING, "Training", "epoch 10 of 10"),
         (Stage.EVALUATION, "Evaluating", "the model is being measured on the test split"),
         (Stage.EXPORT, "Exporting", "the model is being exported and proven"),
-        (None, "Training", "the stage Training has ended; what follows has not begun"),
+        (None, "Training", "the stage Training has ended; the next has not started"),
     ],
 )
 def test_ready_says_what_the_run_does_now(stage: Stage | None, reason: str, message: str) -> None:

@@ -79,7 +79,7 @@ def test_of_losses_and_errors_less_is_better(low: float, high: float, passed: bo
     decision = decide(compared(metrics={"loss": known}), spec=spec)
 
     assert decision.status["gates"][0]["passed"] is passed
-    said = "all of the interval must be below 0.01: a larger test split would tell more"
+    said = "all of the interval must be below 0.01: a larger test split would show more"
     assert (said in summary(decision).message) is not passed
 
 
@@ -88,7 +88,7 @@ def test_a_miss_says_both_values_the_interval_and_whether_more_images_would_help
     assert wide == far
     assert wide.startswith(
         "spec.gates[0].champion: test/mAP50 is 0.8000, and 0.7700 of version 3 of 'detector': a difference of +0.0300 (95 % "
-        "interval -0.0200 to +0.0500); all of the interval must be above -0.01: a larger test split would tell more. "
+        "interval -0.0200 to +0.0500); all of the interval must be above -0.01: a larger test split would show more. "
     )
     assert ": it needs a better model. " in summary(decide(compared(-0.3, -0.2))).message
 
@@ -110,7 +110,7 @@ def test_a_miss_says_both_values_the_interval_and_whether_more_images_would_help
         (
             compared(metrics={"mAP50": {"value": 0.8, "champion": None}}),
             "GateMetricUnknown",
-            "mAP50 is undefined of one of",
+            "mAP50 is undefined for one of",
         ),
     ],
 )
@@ -151,7 +151,7 @@ def test_it_is_not_made_again_for_ever() -> None:
     assert decision.effects == ()
     assert summary(decision).reason == "ChampionChanged"
     assert (
-        "is version 3 by now, and the model was compared with version 2; set pelagos.dev/retry"
+        "is now version 3, and the model was compared with version 2; set pelagos.dev/retry"
         in summary(decision).message
     )
     assert decide(compared(version="2"), run=run, retry_key="again").effects != ()

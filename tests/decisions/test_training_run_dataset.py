@@ -144,7 +144,7 @@ def test_a_task_of_another_release_of_which_no_models_are_trained_says_so_and_wh
     verdict = verdict_about(dataset_seen(candidate=dataset_version(task="KeyPoints")))
 
     assert (verdict.state, verdict.reason) == (ConditionState.REFUSED, "TaskMismatch")
-    assert "of which no models are trained here" in verdict.message
+    assert "for which no models are trained here" in verdict.message
     assert "pelagos export" in verdict.message
 
 

@@ -35,7 +35,7 @@ def test_it_goes_when_its_time_is_up_by_name_and_uid() -> None:
 
     assert isinstance(effect, DeleteResource)
     assert (effect.key.kind, effect.key.name, effect.uid) == ("TrainingRun", "detector", "uid-2")
-    assert effect.why == "it was over for 3600 s (spec.ttlSecondsAfterFinished)"
+    assert effect.why == "it had been over for 3600 s (spec.ttlSecondsAfterFinished)"
 
 
 def test_before_that_it_stays_and_is_looked_at_in_time() -> None:

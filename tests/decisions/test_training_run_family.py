@@ -41,7 +41,7 @@ def judged(**spec: Any) -> list[Verdict]:
 def test_a_hyperparameter_that_the_family_does_not_heed_is_refused(name: str, value: object) -> None:
     (refused,) = judged(model={"architecture": "tiny_cnn"}, hyperparameters={name: value})
 
-    assert refused.message == f"spec.hyperparameters.{name}: trainings of tiny_cnn do not heed it; leave it out"
+    assert refused.message == f"spec.hyperparameters.{name}: trainings of tiny_cnn do not use it; leave it out"
     assert refused.is_stuck
     assert not judged(model={"architecture": "yolov8n"}, hyperparameters={name: value})
 
@@ -64,7 +64,7 @@ def test_scores_that_say_nothing_of_how_often_they_are_right_are_not_calibrated(
     said = [verdict.message for verdict in judged(model={"architecture": architecture}, evaluation={field: True})]
 
     refusal = f"spec.evaluation.{field}: the scores of models that {words} ({architecture}) do not say how often they are right"
-    assert said == ([] if words is None else [f"{refusal}, and servers would not heed it; leave it out"])
+    assert said == ([] if words is None else [f"{refusal}, and servers would ignore it; leave it out"])
     assert not judged(model={"architecture": architecture}, evaluation={field: False})
 
 
@@ -79,7 +79,7 @@ def test_a_gate_on_the_calibration_error_needs_a_calibration(metric: str) -> Non
 
     (refusal,) = said()
     assert refusal.startswith(
-        f"spec.gates[0].metric: {metric} is measured of calibrated scores; set spec.evaluation.calibr"
+        f"spec.gates[0].metric: {metric} is measured on calibrated scores; set spec.evaluation.calibr"
     )
     assert not said(calibration=True)
 

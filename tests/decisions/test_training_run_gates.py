@@ -68,7 +68,7 @@ def test_an_undefined_metric_does_not_pass_and_says_why() -> None:
 
     assert summary(decision).reason == "GateMetricUnknown"
     assert summary(decision).message.startswith(
-        "spec.gates[0].metric: test/mAP50 is undefined, as the test split has nothing that it could be computed from"
+        "spec.gates[0].metric: test/mAP50 is undefined, because the test split has nothing to compute it from"
     )
     assert decision.status["metrics"] == {"test/mAP50-95": "0.4000"}
     assert decision.status["gates"] == [{"metric": "test/mAP50", "minimum": "0", "passed": False}]
@@ -236,7 +236,7 @@ def before(gate: dict[str, Any], classes: tuple[str, ...] | None = ("copepod", "
         ),
         (
             {"metric": "confidence", "class": "krill"},
-            "metric: confidence is of all classes together, and of no single one",
+            "metric: confidence is measured over all classes together, not for a single one",
         ),
         (
             {"metric": "F1", "class": "Copepod"},
@@ -251,7 +251,7 @@ def test_a_gate_that_no_model_could_pass_is_refused_before_anything_is_made(gate
     assert decision.effects == ()
     assert builders.conditions(decision)["GatesPassed"] == ("Refused", "GateMetricUnknown")
     assert summary(decision).message.startswith(f"spec.gates[1].{want}")
-    assert summary(decision).message.endswith(". Correct spec.gates; nothing is trained before")
+    assert summary(decision).message.endswith(". Correct spec.gates; nothing is trained until then")
     assert decision.recheck_after is not None
 
 
@@ -323,7 +323,7 @@ def test_without_a_value_the_worst_part_that_is_known_is_judged_and_named() -> N
     [
         (
             {"metric": "F1", "slice": {"field": "site", "value": "Koge"}},
-            "no image of the test split has the site 'Koge' (did you mean 'Köge'?); there are Köge, north, what is not known",
+            "no image of the test split has the site 'Koge' (did you mean 'Köge'?); there are Köge, north, unknown site",
         ),
         (
             {"metric": "IoU", "slice": {"field": "site"}},
@@ -332,7 +332,7 @@ def test_without_a_value_the_worst_part_that_is_known_is_judged_and_named() -> N
         ({"metric": "recall", "slice": {"field": "site", "value": "north"}}, "recall of the site is undefined"),
         (
             {"metric": "F1", "slice": {"field": "depthBand"}},
-            "the test split was not told apart by depthBand (spec.evaluation.slices); it was by site",
+            "the test split was not sliced by depthBand (spec.evaluation.slices), but by site",
         ),
     ],
 )
@@ -350,6 +350,6 @@ def test_a_field_that_is_not_measured_is_refused_before_anything_is_made_with_th
 
     assert decision.effects == ()
     assert summary(decision).message.startswith(
-        "spec.gates[0].slice.field: the test split is not told apart by depthBand; add slices: [site, depthBand] to "
+        "spec.gates[0].slice.field: the test split is not sliced by depthBand; add slices: [site, depthBand] to "
         "spec.evaluation of a new TrainingRun. "
     )

@@ -166,7 +166,7 @@ def test_a_search_by_a_metric_that_is_not_measured_is_refused_before_anything_is
     if not is_known:
         assert not decision.effects
         assert summary(decision).message.startswith(
-            f"spec.search.metric: {metric} is not measured of {architecture} after each epoch; allowed: validation/"
+            f"spec.search.metric: {metric} is not measured for {architecture} after each epoch; allowed: validation/"
         )
 
 

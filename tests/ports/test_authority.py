@@ -112,11 +112,11 @@ def altered(**changes: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
     [
         (lambda report: {name: value for name, value in report.items() if name != "seal"}, "it carries no seal"),
         (altered(seal="v1:00"), "it carries no seal"),
-        (altered(seal={"attempt": 2}), "its seal is not one of this run"),
-        (altered(epochs=4), "its seal is not one of this run"),
-        (altered(more="of it"), "its seal is not one of this run"),
-        (altered(metrics={"test/mAP50": 1.0}), "its seal is not one of this run"),
-        (lambda report: report | {"seal": report["seal"] | {"attempt": 3}}, "its seal is not one of this run"),
+        (altered(seal={"attempt": 2}), "its seal does not belong to this run"),
+        (altered(epochs=4), "its seal does not belong to this run"),
+        (altered(more="of it"), "its seal does not belong to this run"),
+        (altered(metrics={"test/mAP50": 1.0}), "its seal does not belong to this run"),
+        (lambda report: report | {"seal": report["seal"] | {"attempt": 3}}, "its seal does not belong to this run"),
     ],
 )
 def test_a_report_that_was_altered_is_not_believed(
@@ -136,7 +136,7 @@ def test_a_report_of_another_attempt_run_namespace_or_key_is_not_believed(monkey
     as_step(monkeypatch, authority.step_environment("reef", RUN, 1))
     report = sealing.sealed(RESULT)
 
-    assert authority.unseal("reef", RUN, 2, report) == (None, "it is of attempt 1, and the run is at attempt 2")
+    assert authority.unseal("reef", RUN, 2, report) == (None, "it belongs to attempt 1, and the run is at attempt 2")
     for namespace, run in (("bay", RUN), ("reef", f"{RUN}c")):
         assert authority.unseal(namespace, run, 1, report)[0] is None
     assert Authority(KeysFake(OTHER)).unseal("reef", RUN, 1, report)[0] is None

@@ -301,7 +301,7 @@ def test_a_training_that_was_over_for_long_goes_and_its_model_stays(world: Simul
 
     world.run_until(lambda: world.cluster.get(DETECTOR) is None, within=120)
     assert [event.message for event in world.cluster.events if event.reason == "Expired"] == [
-        "deleted, because it was over for 3600 s (spec.ttlSecondsAfterFinished)"
+        "deleted, because it had been over for 3600 s (spec.ttlSecondsAfterFinished)"
     ]
     assert world.ask(world.registry.find_by_version("detector", "1")) is not None
     assert len(world.tracking.runs) == 1

@@ -219,7 +219,7 @@ def test_status_tells_what_answers_until_a_change_has_taken_over(ready: Simulati
     assert in_progress["model"] == before["model"]
     told = [resource.status for resource in ready.auditor.seen[SERVICE] if resource.status.get("conditions")]
     starting = [entry["conditions"][0]["message"] for entry in told if entry["conditions"][0]["reason"] == "Starting"]
-    assert starting[-1].endswith("; until it is right, generation 1 of spec goes on being served")
+    assert starting[-1].endswith("; until it answers correctly, generation 1 of spec is still served")
 
     found = ready.cluster.get(SERVICE)
     assert found is not None
@@ -359,7 +359,7 @@ def test_credentials_of_mlflow_that_expire_leave_what_is_done_ready(ready: Simul
 
     assert ready.ready(DETECTOR)["status"] == "True"
     assert status(ready, DETECTOR)["model"] == model
-    assert "as last seen: MLflow cannot be asked now" in ready.condition(DETECTOR, "Registered")["message"]
+    assert "as last seen: MLflow cannot be reached now" in ready.condition(DETECTOR, "Registered")["message"]
     ready.tracking.denied = ready.registry.denied = False
     ready.run_until(lambda: "as last seen" not in ready.condition(DETECTOR, "Registered")["message"])
 

@@ -287,7 +287,7 @@ def test_a_result_of_an_earlier_attempt_is_not_one_of_this(world: Simulation) ->
     world.pipelines.succeed(name)
     world.run_until(lambda: is_stalled(world, DETECTOR))
 
-    assert "it is of attempt 1, and the run is at attempt 2" in world.ready(DETECTOR)["message"]
+    assert "it belongs to attempt 1, and the run is at attempt 2" in world.ready(DETECTOR)["message"]
 
 
 def test_a_failure_that_others_wrote_is_not_the_last_word(world: Simulation) -> None:

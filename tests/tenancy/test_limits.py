@@ -135,7 +135,7 @@ def test_a_service_cannot_get_past_the_limit_by_asking_for_more_later(changes: b
 
     assert decision.effects == ()
     assert builders.conditions(decision)["ModelLoaded"] == ("Refused", "GpuLimitExceeded")
-    assert "What serves stays as it is" in summary(decision).message
+    assert "The running server is left as it is" in summary(decision).message
 
 
 def test_all_replicas_of_a_service_count() -> None:
@@ -243,7 +243,7 @@ def test_a_training_that_waits_in_its_queue_is_moved_by_another_priority() -> No
 
         # It is not allowed, and so keeps its place.
         assert world.ready(DETECTOR)["reason"] == "PriorityNotAllowed"
-        assert "The run that waits stays as it is" in world.ready(DETECTOR)["message"]
+        assert "The waiting run is left as it is" in world.ready(DETECTOR)["message"]
         assert [(each.run.attempt, each.request.resources.priority) for each in trainings(world)] == [(1, "")]
 
         world.cluster.edit(DETECTOR, {"priority": "high"})

@@ -88,8 +88,8 @@ def test_a_token_is_of_one_trial_so_that_a_copy_of_its_digest_opens_nothing(tria
     for copy, name in zip(copies, ("hers", "made-here"), strict=True):
         reason, message = refused(trials, copy)
         assert reason == "TokenTaken"
-        assert f"spec.tokenSha256 is of the token of Trial {name}, and a token is of one Trial only" in message
-        assert "Make another Trial with a new token, or without spec.tokenSha256" in message
+        assert f"spec.tokenSha256 belongs to the token of Trial {name}, and a token opens one Trial only" in message
+        assert "Create another Trial with a new token, or without spec.tokenSha256" in message
     assert trials.phase(hers) == "Open"
     # What was given away once is not given to somebody else later.
     trials.world.run(61)
@@ -176,7 +176,7 @@ def test_a_platform_may_offer_no_trials(trials: Trials) -> None:
 def test_the_limit_of_nobody_is_none(trials: Trials) -> None:
     trials.allow(trials_at_once=0)
     reason, message = refused(trials, trials.create("t"))
-    assert (reason, "Ask whoever runs the platform" in message) == ("CapacityExhausted", True)
+    assert (reason, "Ask the platform's administrator" in message) == ("CapacityExhausted", True)
 
 
 def test_a_service_of_somebody_is_never_taken_for_that_of_a_trial(trials: Trials) -> None:
@@ -184,7 +184,7 @@ def test_a_service_of_somebody_is_never_taken_for_that_of_a_trial(trials: Trials
     key = trials.create("t", isolation="Dedicated")
     reason, message = refused(trials, key)
 
-    assert (reason, "not made for it" in message) == ("ModelNotReady", True)
+    assert (reason, "not created for it" in message) == ("ModelNotReady", True)
     trials.world.cluster.delete(key)
     trials.world.run(3)
     assert trials.phase(key) == "Gone"
@@ -199,7 +199,7 @@ def test_a_server_that_cannot_be_started_gives_its_place_back(trials: Trials) ->
 
     assert (trials.phase(key), trials.reason(key)) == ("Refused", "ModelNotReady")
     assert (
-        "did not answer right within 15 minutes: spec.model.registry: the registry has no model unknown"
+        "did not answer correctly within 15 minutes: spec.model.registry: the registry has no model unknown"
         in trials.message(key)
     )
     assert trials.world.cluster.get(Key("ModelService", "default", "trial-t")) is None

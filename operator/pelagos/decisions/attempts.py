@@ -66,7 +66,7 @@ def judge(
     if run is None:
         answers = not looks_at_the_world or report.retry_key in (None, retry_key)
         if report.result is not None and answers:
-            message = "the pipeline run succeeded; the pipeline engine has no record of it any more"
+            message = "the pipeline run succeeded; the pipeline engine no longer has a record of it"
             return Outcome(Verdict(aspect, ConditionState.DONE, reasons.SUCCEEDED, message), recheck_after=None)
         return Outcome(
             Verdict(aspect, ConditionState.PROGRESSING, reasons.SUBMITTING, "the pipeline run is being submitted"),
@@ -74,7 +74,7 @@ def judge(
             recheck_after=FIRST_POLL,
         )
     if run.state is RunState.PENDING:
-        unknown = "it is not known for what" if run.started_at is None else "its next step has not begun"
+        unknown = "the cause is not known" if run.started_at is None else "its next step has not started"
         waiting = f"the pipeline run waits: {run.message or unknown}"
         # The cluster could not place the run as it was submitted. With a new retry key, somebody asks for something else.
         withdraw = run.reason is not None and run.retry_key != retry_key
@@ -93,7 +93,7 @@ def judge(
         )
     if run.state in _BROKEN and report.result is not None and run.retry_key == retry_key:
         # The step itself seals its result and reports it. A failure of the run after that does not undo the work.
-        message = f"the result is complete, though the pipeline run did not end well: {run.message}"
+        message = f"the result is complete, although the pipeline run did not succeed: {run.message}"
         return Outcome(Verdict(aspect, ConditionState.DONE, reasons.SUCCEEDED, message), recheck_after=None)
     return _again_or_refuse(aspect, run, report, retry_key=retry_key, now=now)
 
@@ -218,8 +218,8 @@ def _refusal(aspect: str, run: PipelineRun, failure: Mapping[str, object]) -> Ve
 
 def _doubtful(aspect: str, report: Report) -> Verdict:
     message = (
-        f"the pipeline run succeeded, and {report.doubt}. It is not used. Somebody else may write to the storage of this "
-        "namespace: find out who, then set the annotation pelagos.dev/retry to a new value; the run is made again"
+        f"the pipeline run succeeded, but {report.doubt}. Its result is not used. Someone else may be writing to the storage of "
+        "this namespace: find out who, then set the annotation pelagos.dev/retry to a new value to run it again"
     )
     return Verdict(aspect, ConditionState.REFUSED, reasons.RESULT_NOT_AUTHENTIC, message)
 

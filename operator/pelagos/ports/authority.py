@@ -76,10 +76,10 @@ class Authority:
         if content is None:
             return (
                 None,
-                "its seal is not one of this run: it was altered, is of another run, or was sealed with another key",
+                "its seal does not belong to this run: it was altered, belongs to another run, or was sealed with another key",
             )
         if attempt is not None and sealed.get("attempt") != attempt:
-            return None, f"it is of attempt {sealed.get('attempt')}, and the run is at attempt {attempt}"
+            return None, f"it belongs to attempt {sealed.get('attempt')}, and the run is at attempt {attempt}"
         return content, ""
 
 

@@ -169,7 +169,7 @@ async def _from_registry(scope: Scope, source: ModelSource, reference: RegistryR
             said = reporting.ready_condition(training.status).get("message", "it has no status yet")
             message = f"{lead}; TrainingRun {training.name}, which registers it, is not Ready: {said}"
             return Unresolved(reasons.TRAINING_RUN_NOT_READY, message)
-        message = f"{lead}. Register one, or correct the name; this is looked at again every few seconds"
+        message = f"{lead}. Register one, or correct the name; this is checked again every few seconds"
         return Unresolved(reasons.MODEL_VERSION_NOT_FOUND, message)
     uri, sha256 = version.tags.get(PACKAGE_URI_TAG), version.tags.get(ONNX_SHA256_TAG)
     if not uri or not sha256:

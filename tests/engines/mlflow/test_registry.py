@@ -125,7 +125,7 @@ async def test_of_two_that_were_compared_with_the_same_one_the_second_takes_noth
     late = instead_of("1", want(first.model))
 
     for _ in range(2):
-        with pytest.raises(ChangedError, match=r"the alias champion of .* is that of version 2 by now"):
+        with pytest.raises(ChangedError, match=r"the alias champion of .* now belongs to version 2"):
             await registry.register(late, owned)
 
     assert await registry.find_by_alias(first.model, "champion") == second
@@ -156,7 +156,7 @@ async def test_one_that_a_crash_left_without_its_alias_comes_before_others(rest:
     crashed = instead_of("1", want(first.model))
     await left_pending(rest, crashed)
 
-    with pytest.raises(ChangedError, match="is that of version 2 by now"):
+    with pytest.raises(ChangedError, match="now belongs to version 2"):
         await registry.register(instead_of("1", want(first.model)), owned)
 
     found = await registry.find_by_uid(first.model, crashed.uid, owned)

@@ -19,7 +19,7 @@ def warnings(bounds: BiasBounds | None, slices: Sequence[Mapping[str, Any]]) -> 
     known = [str(one["name"]) for one in slices]
     wanted = None if bounds.slices is None else {_plain(name) for name in bounds.slices}
     said = [
-        f'spec.bias.slices: there is no slice "{name}" of this version; there are {", ".join(known) or "none"}'
+        f'spec.bias.slices: this version has no slice "{name}"; it has {", ".join(known) or "none"}'
         for name in bounds.slices or ()
         if _plain(name) not in map(_plain, known)
     ]
@@ -44,12 +44,12 @@ def _said(one: Mapping[str, Any], share: Decimal) -> Iterator[str]:
         more = "at least " if len(few) == len(smallest) < int(one["values"]) else ""
         yield (
             f"spec.bias.minShare: {more}{len(few)} of {one['values']} values of {name} have less than {share} of the {images}"
-            f" images: {told}; a model may fail there unnoticed: add images of them"
+            f" images: {told}; a model may fail there unnoticed: add images with these values"
         )
     if one["missing"]:
         yield (
-            f"spec.bias: {one['missing']} of {one['combinations']} combinations of class and {name} have no image; see the"
-            " report of the version"
+            f"spec.bias: {one['missing']} of {one['combinations']} combinations of class and {name} have no image; see the "
+            "version's report"
         )
     if one["unknown"]:
-        yield f"spec.bias: {name} is not known of {one['unknown']} of {images + int(one['unknown'])} images"
+        yield f"spec.bias: {name} is not known for {one['unknown']} of {images + int(one['unknown'])} images"

@@ -59,7 +59,7 @@ def _verdict(seen: Observed, found: evaluation.Evaluation, fair: Fair) -> Verdic
     least = seen.spec.fair
     if least is None:
         return Verdict(
-            FAIR_PASSED, ConditionState.DONE, reasons.FAIR_ENOUGH, f"{fair.score} of 100; spec.fair asks for none"
+            FAIR_PASSED, ConditionState.DONE, reasons.FAIR_ENOUGH, f"{fair.score} of 100; spec.fair sets no minimum"
         )
     if fair.score >= least.min_score:
         message = f"{fair.score} of 100; spec.fair.minScore is {least.min_score}"

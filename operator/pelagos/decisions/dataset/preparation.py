@@ -30,7 +30,7 @@ TIME_LIMIT = 24 * 3600
 def outcome(seen: Observed) -> Outcome:
     """What to do about the pipeline run. A new retry key makes it check the source again, even after a success."""
     if seen.is_gone and seen.run is not None and seen.run.state in FINISHED:
-        message = "the source has the content again of a version that was removed; it is made again"
+        message = "the source again has the content of a removed version; that version is prepared again"
         again = Verdict(PREPARED, ConditionState.PROGRESSING, reasons.RETRYING, message)
         return Outcome(again, attempt=seen.run.attempt + 1)
     judged = attempts.judge(
@@ -53,7 +53,7 @@ def suspended(seen: Observed) -> Ended | None:
     publishes = seen.publishing.run
     if publishes is not None and publishes.state not in FINISHED:
         effects = (*effects, CancelRun(publishes.name))
-    message = "spec.suspend is true; set it to false to go on"
+    message = "spec.suspend is true; set it to false to continue"
     return Ended((Verdict(PREPARED, ConditionState.PAUSED, reasons.SUSPENDED, message),), effects)
 
 
@@ -65,7 +65,7 @@ def limits_exceeded(seen: Observed) -> Ended | None:
         return None
     message, state = excess.message, ConditionState.REFUSED
     if judged.withdraw:
-        message, state = f"{message}. The run that waits stays as it is", ConditionState.FAILING
+        message, state = f"{message}. The waiting run is left as it is", ConditionState.FAILING
     return Ended((Verdict(PREPARED, state, excess.reason, message),), recheck_after=SOURCE_POLL)
 
 

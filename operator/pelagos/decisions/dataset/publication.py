@@ -232,7 +232,7 @@ def _gate(seen: Observed, asked: Publish) -> Verdict | None:
             PUBLISHED,
             ConditionState.NOTED,
             reasons.FAIR_SCORE_TOO_LOW,
-            f"not published, because spec.fair.minScore is {least}; FairPassed says what helps",
+            f"not published, because spec.fair.minScore is {least}; the condition FairPassed says what would help",
         )
     said = _said(seen)
     if lacks := [name for name in _NEEDED if not getattr(said, name)]:
@@ -317,7 +317,7 @@ def _there(seen: Observed) -> Verdict:
     where = " ".join(filter(None, (f"doi:{known.doi}" if known.doi else None, known.url)))
     note = f"; {known.note}" if known.note else ""
     if known.state == DRAFT:
-        message = f"a draft is at {where}{note}; spec.publish.zenodo.state: Published has it published"
+        message = f"a draft is at {where}{note}; set spec.publish.zenodo.state to Published to publish it"
         return Verdict(PUBLISHED, ConditionState.NOTED, reasons.DRAFT_MADE, message)
     return Verdict(PUBLISHED, ConditionState.DONE, reasons.PUBLISHED, f"{known.version} is published: {where}{note}")
 

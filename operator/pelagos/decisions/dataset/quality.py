@@ -24,7 +24,7 @@ MOST_NAMED = 5
 LONGEST_NAME = 60
 """Most characters of each name in it."""
 _BOUNDS = ("min_images_per_class", "max_imbalance", "max_duplicates", "max_leakage")
-_TORN = "groups of the source stand in more than one of its splits"
+_TORN = "groups of the source are in more than one of its splits"
 """Text of the finding about every version whose splits come from the source. It also identifies versions that it blocks."""
 
 
@@ -39,7 +39,7 @@ def judge(spec: DatasetSpec, result: Mapping[str, Any]) -> Verdict:
     asked = sum(getattr(gates, name) is not None for name in _BOUNDS)
     failures = [*_failures(gates, result), *_torn_groups(spec, result)]
     if not failures and not asked:
-        return Verdict(QUALITY_PASSED, ConditionState.DONE, reasons.NO_QUALITY_GATES, "spec.quality asks for nothing")
+        return Verdict(QUALITY_PASSED, ConditionState.DONE, reasons.NO_QUALITY_GATES, "spec.quality sets no gates")
     if not failures:
         return Verdict(
             QUALITY_PASSED,
@@ -104,8 +104,8 @@ def _imbalance(most: Decimal, classes: Mapping[str, int]) -> Iterator[str]:
     ratio = f"{classes[largest] / classes[rarest]:.4g}" if classes[rarest] else "infinitely many"
     yield (
         f"spec.quality.maxImbalance: {_named({largest: classes[largest]})} has {ratio} times the images of"
-        f" {_named({rarest: classes[rarest]})}, and {most} times are allowed; add images of the rare classes, or merge or exclude"
-        " them by spec.labels"
+        f" {_named({rarest: classes[rarest]})}; at most {most} times as many are allowed. Add images of the rare classes, or "
+        "merge or exclude them by spec.labels"
     )
 
 
@@ -113,23 +113,23 @@ def _duplicates(most: Decimal, counted: Mapping[str, Any]) -> Iterator[str]:
     found, exact, near = (int(counted[name]) for name in ("found", "duplicates", "nearDuplicates"))
     if exact + near > most * found:
         yield (
-            f"spec.quality.maxDuplicates: {exact} of {found} images repeat an earlier one and {near} look like one, which is a"
-            f" share of {(exact + near) / found:.3g}, and {most} is allowed; remove them from the source"
+            f"spec.quality.maxDuplicates: {exact} of {found} images repeat an earlier one and {near} look like one: a share of "
+            f"{(exact + near) / found:.3g}, and at most {most} is allowed; remove them from the source"
         )
 
 
 def _leakage(most: Decimal, counted: Mapping[str, Any] | None) -> Iterator[str]:
     if counted is None:
         yield (
-            "spec.quality.maxLeakage: what leaks between splits was not measured when this version was prepared, by an earlier"
-            " release; set the annotation pelagos.dev/retry to a new value to have it measured"
+            "spec.quality.maxLeakage: leakage between splits was not measured, because an earlier release prepared this version; "
+            "set the annotation pelagos.dev/retry to a new value to measure it"
         )
         return
     evaluated, leaked = int(counted["evaluated"]), int(counted["leaked"])
     if leaked > most * evaluated:
         yield (
-            f"spec.quality.maxLeakage: {leaked} of {evaluated} images of validation and test belong together with images of a"
-            f" split before theirs ({_links(counted)}), which is a share of {leaked / evaluated:.3g}, and {most} is allowed; use"
+            f"spec.quality.maxLeakage: {leaked} of {evaluated} images of validation and test belong together with images of "
+            f"an earlier split ({_links(counted)}): a share of {leaked / evaluated:.3g}, and at most {most} is allowed; use"
             " split.policy Grouped, drop near duplicates by cleaning.duplicates.maxDistance, or correct the splits of the source"
         )
 
@@ -144,8 +144,8 @@ def _torn_groups(spec: DatasetSpec, result: Mapping[str, Any]) -> Iterator[str]:
     if counted is None or is_asked or spec.split.policy != "Provided" or not int(counted["sharedGroups"]):
         return
     yield (
-        f"spec.quality.maxLeakage: {counted['sharedGroups']} {_TORN} ({_links(counted)}), and figures on them would be too good;"
-        " correct the splits of the source, set split.policy to Grouped, or set maxLeakage to the share that you allow"
+        f"spec.quality.maxLeakage: {counted['sharedGroups']} {_TORN} ({_links(counted)}), so metrics measured on them would be "
+        "too good; correct the splits of the source, set split.policy to Grouped, or set maxLeakage to the share that you allow"
     )
 
 

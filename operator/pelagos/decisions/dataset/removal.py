@@ -73,7 +73,7 @@ def in_the_way(seen: Observed) -> Ended | None:
     if preparation.outcome(seen).attempt is None and not is_leaving:
         return None
     message = (
-        "versions beyond spec.history.keep are being removed from the store; the preparation begins when that has ended"
+        "versions beyond spec.history.keep are being removed from the store; the preparation starts when that is done"
     )
     waiting = Verdict(PREPARED, ConditionState.PROGRESSING, reasons.REMOVING_VERSIONS, message)
     return Ended((waiting,), recheck_after=attempts.POLL)
@@ -156,7 +156,7 @@ def _staying(seen: Observed, stay: Sequence[DatasetVersion]) -> str | None:
     users = sorted({known[each.version] for each in stay if each.version in known})
     named = ", ".join(users[:_NAMED]) + (f" and {len(users) - _NAMED} more" if len(users) > _NAMED else "")
     by = f"in use by {named}" if users else "in another store"
-    return f"{_count(stay)} beyond spec.history.keep ({keep(seen)}) stay: {by}"
+    return f"{_count(stay)} beyond spec.history.keep ({keep(seen)}) are kept: {by}"
 
 
 def _returned(listed: list[DatasetVersion], removals: Removals, back: set[str]) -> Plan:

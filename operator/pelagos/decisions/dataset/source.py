@@ -33,7 +33,7 @@ def missing(seen: Observed) -> Ended | None:
     source = seen.spec.source
     message = (
         f'{source.field}: "{source.path}" does not exist yet on the data volume ({seen.data_root}). '
-        "Put the images there, or correct the path; this is looked at again every few seconds"
+        "Put the images there, or correct the path; this is checked again every few seconds"
     )
     return _ended(obstacle(SOURCE_RESOLVED, reasons.SOURCE_NOT_FOUND, message))
 

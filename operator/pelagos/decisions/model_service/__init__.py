@@ -18,7 +18,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     suspension.suspended,  # ends: Suspended; stops the servers
     model.unresolved,  # ends: TrainingRunNotReady, ModelVersionNotFound, ...; there is no earlier model to keep serving
     model.resolved,  # ModelResolved: Resolved
-    model.last_one_kept,  # ModelResolved: TrainingRunNotFound, ...; the last model stays served
+    model.last_one_kept,  # ModelResolved: TrainingRunNotFound, ...; the last model is still served
     # Does the endpoint match that model, and the settings in spec?
     change.addresses_published,  # status.url, endpoints
     change.limits_exceeded,  # ends: GpuLimitExceeded; the endpoint stays as it is

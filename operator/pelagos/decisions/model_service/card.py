@@ -17,9 +17,9 @@ def judged(seen: Observed) -> Passed | None:
     missing = (seen.spec.card or ServiceCard()).after(seen.trained_card).missing()
     where = seen.spec.publish.catalogue if seen.spec.publish is not None else "Private"
     if not missing:
-        message = "the card says what strangers need" + _place(where)
+        message = "the card has all that a catalogue needs" + _place(where)
         return Passed((Verdict(CARD_COMPLETE, ConditionState.DONE, reasons.CARD_FILLED_IN, message, is_aside=True),))
-    message = f"spec.card does not say {', '.join(missing)}, and no card of a TrainingRun does"
+    message = f"spec.card does not say {', '.join(missing)}, and neither does the card of a TrainingRun"
     if where != "Private":
         message += "; until then the service is in no catalogue"
     return Passed((Verdict(CARD_COMPLETE, ConditionState.NOTED, reasons.CARD_INCOMPLETE, message, is_aside=True),))
@@ -27,5 +27,5 @@ def judged(seen: Observed) -> Passed | None:
 
 def _place(where: str) -> str:
     if where == "Private":
-        return "; spec.publish.catalogue says who finds it: nobody as yet"
-    return f"; the service is in the catalogue ({where}) once an answer of it is proven right"
+        return "; spec.publish.catalogue says who can find it: nobody yet"
+    return f"; the service is in the catalogue ({where}) once one of its answers is verified"

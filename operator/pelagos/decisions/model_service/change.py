@@ -42,7 +42,7 @@ def limits_exceeded(seen: Observed) -> Ended | None:
     excess = model.excess(seen)
     if excess is None or not _differs(seen):
         return None
-    message = f"{excess.message}. What serves stays as it is"
+    message = f"{excess.message}. The running server is left as it is"
     refused = Verdict(MODEL_LOADED, ConditionState.REFUSED, excess.reason, message)
     return Ended((refused,), recheck_after=MODEL_POLL)
 
@@ -68,7 +68,7 @@ def starting(seen: Observed) -> Ended | None:
         message += _meanwhile(seen, service, seen.served_generation)
     elif service is not None and service.predecessor:
         message += (
-            f"; until it is right, {service.predecessor} of the serving engine that was set before goes on serving"
+            f"; until it answers correctly, {service.predecessor} of the previous serving engine continues to serve"
         )
     begun = Verdict(MODEL_LOADED, ConditionState.PROGRESSING, reasons.STARTING, message)
     return Ended((begun,), (ApplyService(endpoint.wanted(seen, seen.served)),), recheck_after=1)
@@ -77,9 +77,9 @@ def starting(seen: Observed) -> Ended | None:
 def _meanwhile(seen: Observed, service: ObservedService, generation: int) -> str:
     """The part of the message that says what clients get until the new servers answer correctly."""
     if not seen.spec.old_first or service.is_alone:
-        return f"; until it is right, generation {generation} of spec goes on being served"
+        return f"; until it answers correctly, generation {generation} of spec is still served"
     ends = "; an old server ends first (spec.rollout.order: OldFirst)"
-    return f"{ends}, and requests fail until the new one is right" if service.replicas <= 1 else ends
+    return f"{ends}, and requests fail until the new one answers correctly" if service.replicas <= 1 else ends
 
 
 def _differs(seen: Observed) -> bool:

@@ -30,7 +30,7 @@ def refused(seen: Observed) -> Ended | None:
     """Ends the chain if the server runs and refuses the model: another attempt would not help."""
     if seen.running.state is not ServiceState.LOAD_FAILED:
         return None
-    message = f"the server refuses the model: {seen.running.message}. Correct spec.model, then it is loaded anew"
+    message = f"the server refuses the model: {seen.running.message}. Correct spec.model; it is then loaded again"
     refused = Verdict(MODEL_LOADED, ConditionState.REFUSED, reasons.MODEL_LOAD_FAILED, message)
     return Ended((refused,), recheck_after=MODEL_POLL)
 
@@ -53,13 +53,16 @@ def unplaced(seen: Observed) -> Ended | None:
     # removed as a whole, so only for lack of room: a missing image, for example, would still be missing afterwards.
     is_in_the_way = bool(service.predecessor) and not service.predecessor_held
     gives_way = is_in_the_way and service.lacks_room and seen.spec.old_first
-    message = service.message or "no node has taken it yet"
+    message = service.message or "it has no node yet"
     if gives_way:
-        message += f"; {service.predecessor} makes room (spec.rollout.order: OldFirst), and requests fail meanwhile"
+        message += (
+            f"; {service.predecessor} is removed first to make room (spec.rollout.order: OldFirst), and requests fail in the "
+            "meantime"
+        )
     elif service.predecessor:
-        message += f"; {service.predecessor} of the serving engine that was set before goes on serving"
+        message += f"; {service.predecessor} of the previous serving engine continues to serve"
         if service.lacks_room and not seen.spec.old_first:
-            message += ". Where there is no room for both, spec.rollout.order: OldFirst ends that first"
+            message += ". If there is no room for both, spec.rollout.order: OldFirst removes the old one first"
     waits = obstacle(MODEL_LOADED, reasons.WAITING_FOR_CLUSTER, message)
     return Ended((waits,), (RetireService(seen.uid),) if gives_way else (), recheck_after=WATCH)
 
@@ -68,7 +71,7 @@ def ended_in_order(seen: Observed) -> Ended | None:
     """Ends the chain if the server ended in order, as when its machine is shut down. It is started again, without a crash."""
     if seen.running.state is not ServiceState.ENDED:
         return None
-    message = f"{seen.running.message or 'it was ended in order'}; the server is started again"
+    message = f"{seen.running.message or 'it was shut down'}; the server is started again"
     begun = Verdict(MODEL_LOADED, ConditionState.PROGRESSING, reasons.STARTING, message)
     return Ended((begun,), (ApplyService(endpoint.wanted(seen, seen.served)),), recheck_after=1)
 
@@ -77,7 +80,7 @@ def timed_out(seen: Observed) -> Ended | None:
     """Ends the chain if loading takes longer than LOAD_TIMEOUT. A hanging server reports no error, so it is restarted."""
     if seen.running.state is not ServiceState.STARTING or seen.now - seen.running.changed_at <= LOAD_TIMEOUT:
         return None
-    message = "the model did not load in time; the server is started anew"
+    message = "the model did not load in time; the server is started again"
     failing = Verdict(MODEL_LOADED, ConditionState.FAILING, reasons.LOAD_TIMEOUT, message)
     return Ended((failing,), (RestartService(seen.uid),), recheck_after=1)
 

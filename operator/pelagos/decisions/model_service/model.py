@@ -53,7 +53,7 @@ def last_one_kept(seen: Observed) -> Passed | None:
     if isinstance(seen.model, ResolvedModel):
         return None
     kept = _obstacle(seen.model)
-    kept = replace(kept, message=f"{kept.message}; the last model stays served")
+    kept = replace(kept, message=f"{kept.message}; the last model is still served")
     if seen.last_reference == reference(seen.spec):
         kept = replace(kept, state=ConditionState.NOTED)
     return Passed((kept,))

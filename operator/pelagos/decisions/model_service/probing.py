@@ -28,7 +28,8 @@ def idle_and_unproven(seen: Observed) -> Ended | None:
     if seen.running.state is not ServiceState.IDLE or _is_proven(seen):
         return None
     message = (
-        "no replica runs, and no answer of this version is known to be right; the next request starts and proves it"
+        "no replica runs, and no answer of this version has been verified; the next request starts a replica, whose answer "
+        "is then verified"
     )
     return Ended((obstacle(PROBED, reasons.NOT_VERIFIED, message),), recheck_after=WATCH)
 
@@ -72,7 +73,7 @@ def right(seen: Observed) -> Ended:
 
     A predecessor of another engine is retired now.
     """
-    message = "a real inference gave the answer of the training framework"
+    message = "a real inference gave the same answer as the training framework"
     probed = Verdict(PROBED, ConditionState.DONE, reasons.PROBE_SUCCEEDED, message)
     status = _published(seen, endpoint.wanted(seen, seen.served).pod_template_digest)
     message, old = f"serving {seen.served.source}{_shortage(seen)}", seen.running.predecessor
@@ -81,12 +82,12 @@ def right(seen: Observed) -> Ended:
     if seen.running.predecessor_held:
         # A controller that no longer runs removes no finalizer. Retiring it again would have no effect, so the message says what
         # holds it instead.
-        message += f"; of the serving engine that was set before, {seen.running.predecessor_held}"
+        message += f"; of the previous serving engine, {seen.running.predecessor_held}"
         return Ended((probed,), (), status, WATCH, Verdict(READY, ConditionState.DONE, reasons.SERVING, message))
     # The successor's address is published first, and the predecessor retired in the next pass, so that clients can move.
     is_told = seen.published_url == endpoint.address(seen.running)
     effects = (RetireService(seen.uid),) if is_told else ()
-    message += f"; {old} of the serving engine that was set before is removed"
+    message += f"; {old} of the previous serving engine is removed"
     return Ended((probed,), effects, status, 1, Verdict(READY, ConditionState.DONE, reasons.SERVING, message))
 
 

@@ -15,7 +15,7 @@ def suspended(seen: Observed) -> Ended | None:
     """Ends the chain if spec.suspend is set, and stops the servers, whether there is a model or not."""
     if not seen.spec.suspend:
         return None
-    message = "spec.suspend is true; set it to false to go on"
+    message = "spec.suspend is true; set it to false to continue"
     paused = Verdict(MODEL_LOADED, ConditionState.PAUSED, reasons.SUSPENDED, message)
     runs = seen.service is not None and not seen.service.is_stopped
     effects = (StopService(seen.uid),) if runs else ()

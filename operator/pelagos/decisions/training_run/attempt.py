@@ -25,7 +25,7 @@ def outcome(seen: Observed) -> Outcome:
     judged = attempts.judge(EVALUATED, seen.run, seen.report, retry_key=seen.retry_key, now=seen.now)
     if judged.succeeded and seen.run is not None and champions.are_outdated(seen):
         message = (
-            "another version has become the champion since; the model is compared with that, and nothing is trained"
+            "another version has become the champion since then; the model is compared with it, and nothing is trained"
         )
         comparing = Verdict(EVALUATED, ConditionState.PROGRESSING, reasons.COMPARING, message)
         judged = Outcome(comparing, attempt=seen.run.attempt + 1)

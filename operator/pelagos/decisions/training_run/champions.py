@@ -152,10 +152,10 @@ def judged(gate: Gate, seen: Observed) -> Judged:
         before = "with none" if compared is None else f"with version {compared['version']}"
         if compared is not None and compared["version"] == now.version:
             before += ", by other evidence"
-        helps = "create a new TrainingRun: the pipeline run of this one is not known any more"
+        helps = "create a new TrainingRun: the pipeline run of this one is no longer known"
         if seen.run is not None:
-            helps = "set pelagos.dev/retry to a new value, to have it compared again"
-        why = f"{asked.name} is version {now.version} by now, and the model was compared {before}; {helps}"
+            helps = "set pelagos.dev/retry to a new value to compare it again"
+        why = f"{asked.name} is now version {now.version}, and the model was compared {before}; {helps}"
         return _lacking(asked, now, reasons.CHAMPION_CHANGED, why)
     return _measured(gate, asked, compared)
 
@@ -218,7 +218,7 @@ def _measured(gate: Gate, asked: Reference, compared: Mapping[str, Any]) -> Judg
             status, lack=(reasons.GATE_METRIC_UNKNOWN, f"models are not compared by {metric}, but by {known}")
         )
     if None in {found.get("value"), found.get("champion")}:
-        why = f"{metric} is undefined of one of the two, as the test split has nothing that it could be computed from"
+        why = f"{metric} is undefined for one of the two, because the test split has nothing to compute it from"
         return Judged(status, found.get("value"), (reasons.GATE_METRIC_UNKNOWN, why))
     difference, low, high = found["value"] - found["champion"], found.get("low"), found.get("high")
     level = f"{compared['level']:g}"
@@ -231,8 +231,8 @@ def _measured(gate: Gate, asked: Reference, compared: Mapping[str, Any]) -> Judg
         }
     )
     if low is None:
-        because = compared.get("noInterval") or "too few of the drawings say anything about it"
-        why = f"{who}: nobody knows whether the difference is more than chance: {because}"
+        because = compared.get("noInterval") or "too few of the resamples say anything about it"
+        why = f"{who}: it is not known whether the difference is more than chance: {because}"
         return Judged(status, found["value"], (reasons.CHAMPION_NOT_COMPARABLE, why))
     # Losses and errors are better when they are smaller.
     worst, best = (-high, -low) if metric in ERRORS else (low, high)
@@ -245,6 +245,6 @@ def _measured(gate: Gate, asked: Reference, compared: Mapping[str, Any]) -> Judg
         f"{figures.signed(difference)} ({figures.percent(level)} interval {figures.signed(low)} to {figures.signed(high)})"
     )
     end = f"below {abs(bound):g}" if metric in ERRORS else f"above {bound:g}"
-    help_ = "a larger test split would tell more" if worst <= bound <= best else "it needs a better model"
+    help_ = "a larger test split would show more" if worst <= bound <= best else "it needs a better model"
     lack = None if passed else (reasons.GATE_FAILED, f"{said}; all of the interval must be {end}: {help_}")
     return Judged(status, found["value"], lack)

@@ -60,7 +60,7 @@ def chance(one: Sequence[float], other: Sequence[float]) -> Chance:
     """Whether the means of two trainings' figures, one figure per seed, differ by more than chance."""
     ways = math.comb(len(one) + len(other), len(one))
     if len(one) < 2 or len(other) < 2:
-        return Chance(None, None, "one training each says nothing of chance: give both several spec.seeds")
+        return Chance(None, None, "one training each says nothing about chance: give both several spec.seeds")
     # With equal numbers, swapping the two trainings is as extreme as the observation itself. Otherwise only that one is certain.
     smallest = (2 if len(one) == len(other) else 1) / ways
     if smallest > LEVEL:

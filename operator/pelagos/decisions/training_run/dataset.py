@@ -49,7 +49,7 @@ def of_another_task(seen: Observed) -> Ended | None:
         return None
     if not fitting:
         message = (
-            f"Dataset {candidate.name} is of the task {candidate.task}, of which no models are trained here; "
+            f"Dataset {candidate.name} has the task {candidate.task}, for which no models are trained here; "
             f"train on it elsewhere (pelagos export {candidate.name}), or name a Dataset of another task"
         )
         return _ended(reasons.TASK_MISMATCH, message)
@@ -68,7 +68,7 @@ def split_empty(seen: Observed) -> Ended | None:
     message = (
         f"spec.datasetRef: {candidate.version[:19]} of Dataset {candidate.name} has no images in the split "
         f"{' and '.join(seen.dataset.empty_splits)}; training needs train, validation and test. Give each a share in "
-        "spec.split.ratios of the Dataset, or add images; its next version is looked at by itself"
+        "spec.split.ratios of the Dataset, or add images; its next version is checked automatically"
     )
     return _ended(reasons.SPLIT_IMPOSSIBLE, message)
 
@@ -95,7 +95,7 @@ def slices_impossible(seen: Observed) -> Ended | None:
             message = (
                 f"spec.evaluation.slices names {field}, and no image of {candidate.version[:19]} of Dataset {candidate.name} has"
                 f" a {' or a '.join(missing)} by its spec.capture, which knows of {', '.join(captured) or 'nothing'}. Name other"
-                " fields in a new TrainingRun, or have capture say it; the next version is looked at by itself"
+                " fields in a new TrainingRun, or set them in spec.capture; the next version is checked automatically"
             )
             return _ended(reasons.SLICES_IMPOSSIBLE, message)
     return None

@@ -34,6 +34,6 @@ def expiring(seen: Observed, decision: Decision) -> Decision:
     if left > 0:
         pause = left if decision.recheck_after is None else min(left, decision.recheck_after)
         return replace(decision, recheck_after=pause)
-    why = f"it was over for {allowed} s (spec.ttlSecondsAfterFinished)"
+    why = f"it had been over for {allowed} s (spec.ttlSecondsAfterFinished)"
     key = Key(kinds.TRAINING_RUN.kind, seen.namespace, seen.name)
     return replace(decision, effects=(DeleteResource(key, seen.uid, why),))

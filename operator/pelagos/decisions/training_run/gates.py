@@ -189,7 +189,7 @@ def _missed(gate: Gate, outcome: GateStatus) -> str:
     if outcome.slice is not None and outcome.slice.value is not None:
         return f"{said}; more images with {outcome.slice.field} {outcome.slice.value!r} would help"
     if gate.name in EXPORTED:
-        return f"{said}; other data would not help: it is of the exported model, whatever it learnt"
+        return f"{said}; other data would not help: it depends on the exported model, not on the data"
     return said
 
 
@@ -206,7 +206,7 @@ def _lack(gate: Gate, metrics: Mapping[str, float | None]) -> str:
     """Why there is no figure to judge, and which figures exist: those of classes if the gate names one."""
     metric = gate.name
     if metric in metrics:
-        why = "as the test split has nothing that it could be computed from (see status.warnings)"
+        why = "because the test split has nothing to compute it from (see status.warnings)"
         return f"{_in_words(gate)} is undefined, {why}"
     if gate.slice is not None:
         return _slice_lack(gate, gate.slice, metrics)
@@ -222,8 +222,8 @@ def _slice_lack(gate: Gate, asked: SliceGate, metrics: Mapping[str, float | None
     of_field = [part for part in parts if part.field == asked.field]
     if not of_field:
         told = judgeable.listed({part.field or "" for part in parts})
-        return f"the test split was not told apart by {asked.field} (spec.evaluation.slices); it was by {told}"
-    values = sorted({plain(part.value or "") or "what is not known" for part in of_field})
+        return f"the test split was not sliced by {asked.field} (spec.evaluation.slices), but by {told}"
+    values = sorted({plain(part.value or "") or f"unknown {asked.field}" for part in of_field})
     if asked.value is not None and asked.value not in values:
         near = judgeable.meant(asked.value, values)
         return f"no image of the test split has the {asked.field} {asked.value!r}{near}; there are {judgeable.listed(values)}"

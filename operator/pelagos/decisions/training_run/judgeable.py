@@ -40,7 +40,7 @@ def objection(spec: TrainingRunSpec, dataset: str, classes: Sequence[str] | None
         if gate.slice is not None and gate.slice.field not in (sliced := spec.evaluation.slices or []):
             line = f"slices: [{', '.join([*sliced, gate.slice.field])}]"
             return (
-                f"spec.gates[{number}].slice.field: the test split is not told apart by {gate.slice.field}; add {line} to "
+                f"spec.gates[{number}].slice.field: the test split is not sliced by {gate.slice.field}; add {line} to "
                 "spec.evaluation of a new TrainingRun"
             )
         if classes is not None and (lack := _class_lack(gate, dataset, classes)) is not None:
@@ -81,13 +81,14 @@ def _lack(gate: Gate, task: Task, *, is_calibrated: bool) -> str | None:
         return f"there are no metrics of {kind!r}; a gate names one of the test split: {listed(measured)}"
     metric, _, label = rest.partition("/")
     if metric in description.calibrated and not is_calibrated:
-        return f"{metric} is measured of calibrated scores; set spec.evaluation.calibration: true in a new TrainingRun"
+        return f"{metric} is measured on calibrated scores; set spec.evaluation.calibration: true in a new TrainingRun"
     if metric not in measured:
         return f"models that {description.verb} have no {metric}{meant(metric, measured)}; they have {listed(measured)}"
     if label and metric not in description.metrics:
         of_class = listed(description.metrics)
         return (
-            f"{metric} is of all classes together, and of no single one; leave out the class, or name one of {of_class}"
+            f"{metric} is measured over all classes together, not for a single one; leave out the class, or name one of "
+            f"{of_class}"
         )
     return None
 

@@ -45,7 +45,7 @@ def limits_exceeded(seen: Observed, judged: Outcome) -> Outcome | None:
         return None
     message, state = excess.message, ConditionState.REFUSED
     if judged.withdraw:
-        message, state = f"{message}. The run that waits stays as it is", ConditionState.FAILING
+        message, state = f"{message}. The waiting run is left as it is", ConditionState.FAILING
     return Outcome(Verdict(EVALUATED, state, excess.reason, message), recheck_after=DATASET_POLL)
 
 
@@ -72,7 +72,7 @@ def unjudgeable(seen: Observed) -> Verdict | None:
         reason, lacking = reasons.CHAMPION_NOT_COMPARABLE, champions.objection(seen)
     if lacking is None:
         return None
-    return obstacle(GATES_PASSED, reason, f"{lacking}. Correct spec.gates; nothing is trained before")
+    return obstacle(GATES_PASSED, reason, f"{lacking}. Correct spec.gates; nothing is trained until then")
 
 
 def _unheeded(seen: Observed) -> str | None:
@@ -82,12 +82,12 @@ def _unheeded(seen: Observed) -> str | None:
     values = asked.model_dump(by_alias=True)
     for name in () if family.schedules else SCHEDULING:
         if values[name] is not None:
-            return f"spec.hyperparameters.{name}: trainings of {architecture} do not heed it; leave it out"
+            return f"spec.hyperparameters.{name}: trainings of {architecture} do not use it; leave it out"
     field = seen.spec.evaluation.sureness
     if field is not None and not TASKS[family.task].calibrated:
         return (
             f"spec.evaluation.{field}: the scores of models that {TASKS[family.task].verb} ({architecture}) do not say how often"
-            " they are right, and servers would not heed it; leave it out"
+            " they are right, and servers would ignore it; leave it out"
         )
     if gpus > 1 and not family.several_gpus:
         return f"spec.resources.gpus is {gpus}, and trainings of {architecture} use one GPU; set it to 1"
@@ -114,7 +114,7 @@ def _untriable(search: Search, gpus: int, warmup: int) -> str | None:
     if shortest <= warmup:
         return (
             f"{field}: trials of {shortest} epochs would end before the learning rate has risen in {warmup} of them "
-            f"(spec.hyperparameters.warmupEpochs); set more epochs than that, or fewer for the rise"
+            f"(spec.hyperparameters.warmupEpochs); set more epochs than that, or fewer warm-up epochs"
         )
     return None
 

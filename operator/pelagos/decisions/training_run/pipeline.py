@@ -135,7 +135,7 @@ def _what_it_does(seen: Observed, verdict: Verdict) -> Verdict:
         said = stages.beside(seen.run, "the model is compared with the present champion")
         return replace(verdict, reason=reasons.COMPARING, message=said)
     if stage is None and last is not None:
-        said = f"the stage {last} has ended; what follows has not begun"
+        said = f"the stage {last} has ended; the next has not started"
         return replace(verdict, reason=_REASONS.get(last, verdict.reason), message=stages.beside(seen.run, said))
     if stage in {None, Stage.TRAINING} and made.epoch is not None:
         said = stages.beside(seen.run, f"epoch {made.epoch} of {made.epochs}")

@@ -25,12 +25,12 @@ from pelagos_contract.tags import (
 )
 
 TRACKED_RUN_MISSING = (
-    "there is no tracked run under this operator's seal any more (deleted, or sealed with a key that is gone), and the model is "
-    "registered from it. Restore the run in MLflow, or create a new TrainingRun"
+    "the tracked run under this operator's seal no longer exists (deleted, or sealed with a key that was removed), and the model "
+    "is registered from it. Restore the run in MLflow, or create a new TrainingRun"
 )
 OWNED_ELSEWHERE = (
     'spec.register.model: the registered model "%s" belongs to another namespace. Choose another name, '
-    "or have the platform name both namespaces as sharing"
+    "or ask the platform's administrator to let both namespaces share it"
 )
 
 
@@ -62,7 +62,7 @@ def registered_as_last_seen(seen: Observed) -> Ended | None:
     if not last.model.version or last.model.name != register.model:
         return None
     # Without the text of the error, which may differ in every pass and would change status each time.
-    message = f"{last.model.name} version {last.model.version}, as last seen: MLflow cannot be asked now"
+    message = f"{last.model.name} version {last.model.version}, as last seen: MLflow cannot be reached now"
     done = Verdict(REGISTERED, ConditionState.DONE, reasons.REGISTERED, message)
     return _completed(seen, done, last, OUTAGE_POLL)
 

@@ -26,8 +26,8 @@ def search_by_unknown_metric(seen: Observed) -> Ended | None:
     if search is None or search.metric is None or search.metric in allowed:
         return None
     message = (
-        f"spec.search.metric: {search.metric} is not measured of {architecture} after each epoch; allowed: {', '.join(allowed)}. "
-        "Create a new TrainingRun with one of them, or without it"
+        f"spec.search.metric: {search.metric} is not measured for {architecture} after each epoch; allowed: "
+        f"{', '.join(allowed)}. Create a new TrainingRun with one of them, or without it"
     )
     return Ended((_refused(reasons.INVALID_SPEC, message),))
 

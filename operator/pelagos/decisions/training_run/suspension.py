@@ -22,7 +22,7 @@ def suspended(seen: Observed) -> Ended | None:
         effects.append(CancelRun(seen.run.name))
     if seen.tracked is not None and seen.tracked.outcome is Outcome.RUNNING:
         effects.append(SetOutcome(seen.tracked.id, Outcome.KILLED))
-    message = "spec.suspend is true; set it to false to go on"
+    message = "spec.suspend is true; set it to false to continue"
     paused = Verdict(EVALUATED, ConditionState.PAUSED, reasons.SUSPENDED, message)
     # Tracking does not answer now, and has yet to get the outcome of the run.
     again = OUTAGE_POLL if seen.tracking_outage else None

@@ -39,7 +39,7 @@ def missing(seen: Observed) -> Passed | None:
     if seen.tracked is not None:
         return None
     reason = reasons.TRACKING_UNAVAILABLE if seen.tracking_outage else reasons.TRACKED_RUN_MISSING
-    message = seen.tracking_outage or "there is no tracked run under our seal any more"
+    message = seen.tracking_outage or "no tracked run under our seal exists any more"
     return Passed((Verdict(TRACKED, ConditionState.NOTED, reason, message),))
 
 

@@ -41,8 +41,8 @@ def not_offered(seen: Observed) -> Ended | None:
     if seen.is_decided or seen.tenant.trials_enabled:
         return None
     message = (
-        f"models of namespace {seen.namespace} cannot be tried (trialsEnabled is false, which the platform sets). Ask whoever "
-        "runs it"
+        f"models of namespace {seen.namespace} cannot be tried (trialsEnabled is false, which the platform sets). Ask the "
+        "platform's administrator"
     )
     return refused(seen, reasons.TRIALS_NOT_OFFERED, message)
 
@@ -52,8 +52,8 @@ def no_gateway(seen: Observed) -> Ended | None:
     if seen.is_decided or seen.gateway.is_there:
         return None
     message = (
-        "trials go through the gateway, and the operator knows of none. Whoever runs the platform sets one up (docs/trials.md), "
-        "and PELAGOS_GATEWAY_HTTP and PELAGOS_GATEWAY_GRPC to where people reach it"
+        "trials go through the gateway, and the operator has none configured. The platform's administrator sets one up "
+        "(docs/trials.md), and sets PELAGOS_GATEWAY_HTTP and PELAGOS_GATEWAY_GRPC to the addresses where people reach it"
     )
     return refused(seen, reasons.GATEWAY_NOT_SET_UP, message)
 
@@ -65,7 +65,7 @@ def too_long(seen: Observed) -> Ended | None:
         return None
     message = (
         f"spec.duration is {seen.duration}, and the namespace allows at most {longest} (trialsLongest, which the platform sets). "
-        "Make another Trial that is no longer"
+        "Create another Trial with a shorter spec.duration"
     )
     return refused(seen, reasons.DURATION_NOT_ALLOWED, message)
 
@@ -76,11 +76,11 @@ def not_entitled(seen: Observed) -> Ended | None:
     if seen.is_decided or not wanted or (seen.attested and set(wanted) & set(seen.spec.entitlements or ())):
         return None
     who = (
-        "the hub attests none of these of the user. Sign in with an account that has one"
+        "the hub attests none of these for the user. Sign in with an account that has one"
         if seen.attested
         else "the hub, which attests them, did not make this Trial (or its signature does not hold). Try the model there"
     )
-    message = f"the namespace lets users try models who have one of the entitlements {', '.join(wanted)}, and {who}"
+    message = f"to try models of this namespace, users need one of the entitlements {', '.join(wanted)}, and {who}"
     return refused(seen, reasons.NOT_ENTITLED, message)
 
 
@@ -92,8 +92,8 @@ def token_taken(seen: Observed) -> Ended | None:
     if seen.is_decided or not seen.token_is_of:
         return None
     message = (
-        f"spec.tokenSha256 is of the token of Trial {seen.token_is_of}, and a token is of one Trial only. Make another Trial "
-        "with a new token, or without spec.tokenSha256: the operator makes one then"
+        f"spec.tokenSha256 belongs to the token of Trial {seen.token_is_of}, and a token opens one Trial only. Create another "
+        "Trial with a new token, or without spec.tokenSha256: the operator then creates one"
     )
     return refused(seen, reasons.TOKEN_TAKEN, message)
 
@@ -127,8 +127,8 @@ def model_not_ready(seen: Observed) -> Ended | None:
     if seen.spec.is_dedicated or seen.named.is_ready:
         return None
     message = (
-        f"{lead} ModelService {reference.name} is not Ready: {seen.named.message}. When it is, make another Trial; or ask for "
-        "a server of its own (spec.isolation: Dedicated)"
+        f"{lead} ModelService {reference.name} is not Ready: {seen.named.message}. Create another Trial when it is, or ask for "
+        "a dedicated server (spec.isolation: Dedicated)"
     )
     return refused(seen, reasons.MODEL_NOT_READY, message)
 
@@ -138,8 +138,8 @@ def name_taken(seen: Observed) -> Ended | None:
     if seen.is_decided or not seen.spec.is_dedicated or seen.child is None or seen.child.is_own:
         return None
     message = (
-        f"the server for this Trial would be the ModelService {seen.child.name}, and there is one that was not made for it. "
-        "Make another Trial under another name"
+        f"the server for this Trial would be the ModelService {seen.child.name}, and one that was not created for it exists. "
+        "Create another Trial under another name"
     )
     return refused(seen, reasons.MODEL_NOT_READY, message)
 
@@ -153,7 +153,7 @@ def user_limit(seen: Observed) -> Ended | None:
     if len(mine) < most:
         return None
     names = ", ".join(other.name for other in mine[:10])
-    todo = f"Stop one of {names}, or wait: {_next(mine)}" if mine else "Ask whoever runs the platform"
+    todo = f"Stop one of {names}, or wait: {_next(mine)}" if mine else "Ask the platform's administrator"
     message = f"{len(mine)} of {most} trials of this user are in use (trialsPerUser). {todo}"
     return refused(seen, reasons.USER_LIMIT, message)
 
@@ -163,7 +163,7 @@ def capacity_exhausted(seen: Observed) -> Ended | None:
     most = seen.tenant.trials_at_once
     if seen.is_decided or len(seen.others) < most:
         return None
-    todo = f"Try again later: {_next(seen.others)}" if seen.others else "Ask whoever runs the platform"
+    todo = f"Try again later: {_next(seen.others)}" if seen.others else "Ask the platform's administrator"
     message = (
         f"no room: {len(seen.others)} of {most} trials of namespace {seen.namespace} are in use (trialsAtOnce). {todo}"
     )
@@ -184,11 +184,11 @@ def admitted(seen: Observed) -> Passed | None:
     )
     if not (seen.spec.is_dedicated or seen.own_token):
         return Passed((_ADMITTED,), status=status)
-    begun = Verdict("Ready", ConditionState.PROGRESSING, reasons.STARTING, "accepted; what it needs is being made")
+    begun = Verdict("Ready", ConditionState.PROGRESSING, reasons.STARTING, "accepted; what it needs is being created")
     return Ended((_ADMITTED, begun), status=status, recheck_after=0)
 
 
-_ADMITTED = Verdict(ACCEPTED, ConditionState.DONE, reasons.ADMITTED, "has its place until it is over")
+_ADMITTED = Verdict(ACCEPTED, ConditionState.DONE, reasons.ADMITTED, "has a place until it is over")
 
 
 def _next(others: list[Other] | tuple[Other, ...]) -> str:

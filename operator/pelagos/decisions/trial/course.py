@@ -30,7 +30,7 @@ def over(seen: Observed) -> Ended | None:
         effects += (RemoveOwned(key, seen.uid, kinds.MODEL_SERVICE, child.name),)
     left = durations.seconds(seen.tenant.trials_keep) - seen.over_for.total_seconds()
     if not effects and left <= 0:
-        why = f"it was over for {seen.tenant.trials_keep} (trialsKeep)"
+        why = f"it had been over for {seen.tenant.trials_keep} (trialsKeep)"
         effects = (DeleteResource(key, seen.uid, why),)
     pause = STARTING_POLL if effects else max(left, 0.0)
     verdicts, ready = _as_it_ended(seen)
@@ -44,7 +44,7 @@ def altered(seen: Observed) -> Ended | None:
     """
     if not seen.is_decided or seen.told.spec_digest in {None, seen.spec_digest}:
         return None
-    message = "spec of a Trial is immutable, and this one was changed after it was decided on. Make another Trial"
+    message = "spec of a Trial is immutable, and this one was changed after it was decided on. Create another Trial"
     return _ended(seen, "Stopped", reasons.SPEC_IMMUTABLE, message)
 
 
@@ -55,7 +55,7 @@ def expired(seen: Observed) -> Ended | None:
     """
     if seen.left is None or seen.left.total_seconds() > 0:
         return None
-    return _ended(seen, "Expired", reasons.EXPIRED, f"its time was over at {seen.told.expires_at}")
+    return _ended(seen, "Expired", reasons.EXPIRED, f"its time ended at {seen.told.expires_at}")
 
 
 def service_gone(seen: Observed) -> Ended | None:
@@ -63,7 +63,9 @@ def service_gone(seen: Observed) -> Ended | None:
     service = seen.service
     if service is not None and not service.is_leaving and service.is_own == seen.spec.is_dedicated:
         return None
-    return _ended(seen, "Stopped", reasons.SERVICE_REMOVED, f"ModelService {_name(seen)} is gone. Try another model")
+    return _ended(
+        seen, "Stopped", reasons.SERVICE_REMOVED, f"ModelService {_name(seen)} no longer exists. Try another model"
+    )
 
 
 def service_not_ready(seen: Observed) -> Ended | None:

@@ -23,11 +23,13 @@ def server_missing(seen: Observed) -> Ended | None:
     if seen.left is not None or not seen.spec.is_dedicated or seen.child is not None:
         return None
     if seen.spec.model_service_ref is not None and seen.named is None:
-        message = f"ModelService {seen.model}, which its own server is made like, is gone. Name one that is there"
+        message = (
+            f"ModelService {seen.model}, after which its own server is modelled, no longer exists. Name one that exists"
+        )
         return admission.refused(seen, reasons.MODEL_NOT_READY, message)
     key = Key(kinds.TRIAL.kind, seen.namespace, seen.name)
     effect = CreateOwned(key, seen.uid, kinds.MODEL_SERVICE, trial.service_name(seen.name), _server(seen))
-    return Ended((_starting("its server is being made"),), (effect,), recheck_after=STARTING_POLL)
+    return Ended((_starting("its server is being created"),), (effect,), recheck_after=STARTING_POLL)
 
 
 def server_impossible(seen: Observed) -> Ended | None:
@@ -39,10 +41,10 @@ def server_impossible(seen: Observed) -> Ended | None:
     if child.is_own and not child.is_leaving and not child.is_stalled and not is_late:
         return None
     minutes = round(LONGEST_START.total_seconds() / 60)
-    late = f"its server did not answer right within {minutes} minutes: {child.message}"
+    late = f"its server did not answer correctly within {minutes} minutes: {child.message}"
     why = late if is_late else f"its server cannot be started: {child.message}"
     reason = reasons.CAPACITY_EXHAUSTED if child.lacks_room else reasons.MODEL_NOT_READY
-    return admission.refused(seen, reason, f"{why}. Correct that, or have it corrected, then make another Trial")
+    return admission.refused(seen, reason, f"{why}. Correct that, or have it corrected, then create another Trial")
 
 
 def server_starting(seen: Observed) -> Ended | None:
@@ -58,7 +60,7 @@ def opened(seen: Observed) -> Ended | None:
         return None
     service = seen.service
     if service is None or service.is_leaving:
-        message = f"ModelService {seen.model} is gone. Name one that is served"
+        message = f"ModelService {seen.model} no longer exists. Name one that is served"
         return admission.refused(seen, reasons.MODEL_NOT_READY, message)
     until = seen.now.replace(microsecond=0) + durations.parse(seen.duration)
     digest, secret = seen.spec.token_sha256, None

@@ -129,7 +129,7 @@ class MlflowRegistry:
                 await self._finished(version)
         present = (await self._aliases(want.model)).get(want.alias, NOBODY)
         if present != want.instead_of:
-            raise ChangedError(SYSTEM, f"the alias {want.alias} of {want.model!r} is that of version {present} by now")
+            raise ChangedError(SYSTEM, f"the alias {want.alias} of {want.model!r} now belongs to version {present}")
 
     def _lock(self, model: str) -> asyncio.Lock:
         """The lock that keeps registering in a model and deleting it from overlapping."""

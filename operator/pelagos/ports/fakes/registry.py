@@ -74,9 +74,7 @@ class RegistryFake:
             raise RejectedError("registry", f"model {want.model!r} belongs to another namespace")
         has_it = self._model(want.model).aliases.get(want.alias or "", NOBODY)
         if want.alias and want.instead_of not in {None, has_it}:
-            raise ChangedError(
-                "registry", f"the alias {want.alias} of {want.model!r} is that of version {has_it} by now"
-            )
+            raise ChangedError("registry", f"the alias {want.alias} of {want.model!r} now belongs to version {has_it}")
         self.created += 1
         model = self._models.setdefault(want.model, _Model())
         number = str(max((int(known) for known in model.versions), default=0) + 1)
