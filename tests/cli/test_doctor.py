@@ -108,7 +108,7 @@ async def test_rights_that_the_operators_account_lacks_are_named_with_why(
         "system:serviceaccount:powerless:pelagos-operator may not get datasets, list datasets, watch datasets"
     )
     assert first.endswith(
-        "(pelagos.dev): See resources, see right before a launch that they are still there, and set their finalizer."
+        "(pelagos.dev): Read resources, check right before a launch that they still exist, and set their finalizer."
     )
     assert any("create leases" in finding.message for finding in findings)
     assert "kubectl apply --validate=false -k manifests/overlays/cluster" in findings[0].hint

@@ -43,7 +43,7 @@ async def test_what_is_no_amount_of_cores_is_refused_when_it_is_written(site: Si
 
 
 async def test_a_limit_below_what_is_requested_is_refused_or_stalls_with_the_same_words(site: Site) -> None:
-    words = "spec.resources.limits.cpu must not be below spec.resources.cpu, which is what is requested"
+    words = "spec.resources.limits.cpu must not be below spec.resources.cpu, which is the request"
     spec = DATASET | {"resources": {"cpu": 2, "limits": {"cpu": "500m"}}}
     with contextlib.suppress(urllib.error.HTTPError):
         await site.create("Dataset", "plankton", spec)

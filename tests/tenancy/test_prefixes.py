@@ -155,5 +155,5 @@ async def test_what_is_wrong_with_one_tenant_touches_no_other(
     operator = KubernetesTenants(api, Tenant(), PLACE)
 
     assert (await operator.find(other)).storage_prefix == other
-    with pytest.raises(RejectedError, match="colour is not a key"):
+    with pytest.raises(RejectedError, match="colour is not a known key"):
         await operator.find(namespace)

@@ -29,9 +29,9 @@ GOOD = [
 BAD = [
     (
         {"colour": "blue"},
-        "colour is not a key that is known; allowed are experimentPrefix, storagePrefix, sharedWith, queue",
+        "colour is not a known key; allowed are experimentPrefix, storagePrefix, sharedWith, queue",
     ),
-    ({"storage_prefix": "a"}, "storage_prefix is not a key"),
+    ({"storage_prefix": "a"}, "storage_prefix is not a known key"),
     ({"storagePrefix": "/institute"}, "storagePrefix is '/institute'; allowed is folders separated by /"),
     ({"storagePrefix": "institute/"}, "storagePrefix is"),
     ({"storagePrefix": "institute//a"}, "storagePrefix is"),

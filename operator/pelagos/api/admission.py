@@ -72,7 +72,7 @@ def _values() -> Struct:
         },
         {
             "expression": f"!has(object.data) || object.data.all(key, key in [{keys}])",
-            "message": f"{_OWN}: a key is not known; allowed are {', '.join(tenant_settings.KEYS)}",
+            "message": f"{_OWN}: unknown key; allowed are {', '.join(tenant_settings.KEYS)}",
         },
         *(_value(setting) for setting in tenant_settings.TENANT_SETTINGS),
     ]

@@ -11,7 +11,7 @@ _HOLDS_OUT_BY_CAPTURE = " || ".join(f"has(self.split.holdout.{field})" for field
 RULES = (
     Rule(
         cel="!has(self.capture) || has(self.capture.file) == (self.capture.from == 'Csv' || self.capture.from == 'Ifdo')",
-        message="spec.capture.file names the file of from: Csv or from: Ifdo, and goes with no other",
+        message="spec.capture.file must be set with from: Csv and from: Ifdo, and with no other",
         field="spec.capture.file",
         holds=lambda spec: spec.capture is None or (spec.capture.file is not None) == spec.capture.is_listed,
     ),
@@ -24,39 +24,40 @@ RULES = (
     ),
     Rule(
         cel="!has(self.capture) || self.capture.from != 'Folder' || has(self.capture.pattern)",
-        message="spec.capture.pattern must say what folders are called when from is Folder, such as {site}/{deployment}/{*}",
+        message="spec.capture.pattern must describe the names of folders when from is Folder, for example "
+        "{site}/{deployment}/{*}",
         field="spec.capture.pattern",
         holds=lambda spec: spec.capture is None or spec.capture.from_ != "Folder" or spec.capture.pattern is not None,
     ),
     Rule(
         cel="!has(self.capture) || !has(self.capture.columns) || self.capture.from == 'Csv'",
-        message="spec.capture.columns goes with from: Csv alone",
+        message="spec.capture.columns goes only with from: Csv",
         field="spec.capture.columns",
         holds=lambda spec: spec.capture is None or spec.capture.columns is None or spec.capture.from_ == "Csv",
     ),
     Rule(
         cel="!has(self.split.groupBy) || self.split.policy == 'Grouped' || self.split.policy == 'GroupedTemporal'",
-        message="spec.split.groupBy goes with policy Grouped or GroupedTemporal alone",
+        message="spec.split.groupBy goes only with policy Grouped or GroupedTemporal",
         field="spec.split.groupBy",
         holds=lambda spec: spec.split.group_by is None or spec.split.policy in _GROUPED,
     ),
     Rule(
         cel="!has(self.split.gap) || self.split.policy == 'GroupedTemporal'",
-        message="spec.split.gap goes with policy GroupedTemporal alone",
+        message="spec.split.gap goes only with policy GroupedTemporal",
         field="spec.split.gap",
         holds=lambda spec: spec.split.gap is None or spec.split.policy == "GroupedTemporal",
     ),
     Rule(
         cel="!has(self.split.holdout) || self.split.policy != 'Provided'",
-        message="spec.split.holdout does not go with policy Provided, by which the source says what is in test",
+        message="spec.split.holdout does not go with policy Provided, where the source decides what is in test",
         field="spec.split.holdout",
         holds=lambda spec: spec.split.holdout is None or spec.split.policy != "Provided",
     ),
     Rule(
         cel="has(self.capture) || (!has(self.split.groupBy) && self.split.policy != 'GroupedTemporal' && "
         f"(!has(self.split.holdout) || !({_HOLDS_OUT_BY_CAPTURE})))",
-        message="spec.capture must say when and where images were taken, where spec.split divides by that "
-        "(policy GroupedTemporal, groupBy, holdout of anything but group)",
+        message="spec.capture must say when and where images were taken, since spec.split divides by that (policy "
+        "GroupedTemporal, groupBy, holdout of anything but group)",
         field="spec.capture",
         holds=lambda spec: (
             spec.capture is not None

@@ -43,11 +43,13 @@ from pelagos_contract.taxonomy import Taxonomy, ToldTaxonomy
 
 
 class PreparationResources(PlacementSpec):
-    """What the preparation asks for."""
+    """Resources that the preparation requests."""
 
-    cpu: Annotated[Cpu, Field(description='Processor cores, for example 2, "1.5" or 500m: request, and limit.')] = 2
+    cpu: Annotated[
+        Cpu, Field(description='Processor cores, for example 2, "1.5" or 500m: both the request and the limit.')
+    ] = 2
     queue: Annotated[
-        Name | None, Field(description="Kueue LocalQueue. Default: that which the platform gives the namespace.")
+        Name | None, Field(description="Kueue LocalQueue. Default: the one that the platform sets for the namespace.")
     ] = None
 
 
@@ -96,8 +98,8 @@ class FairGate(Strict):
         Field(
             ge=0,
             le=100,
-            description="Least score of the built-in evaluation, from 0 to 100. A version with less is trained on as any other, "
-            "and FairPassed is False: it is not to be published.",
+            description="Lowest score of the built-in evaluation, from 0 to 100, that is enough. A version with a lower "
+            "score can be trained on like any other, but FairPassed is False and the version is not published.",
         ),
     ]
 
@@ -107,7 +109,7 @@ def _taxonomy(spec: Recipe) -> Taxonomy | None:
 
 
 class DatasetSpec(Recipe, BaseSpec):
-    """An image collection and how to make versions of it that can be trained on."""
+    """An image collection, and how versions that can be trained on are made from it."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -129,15 +131,15 @@ class DatasetSpec(Recipe, BaseSpec):
         ),
         Rule(
             cel="!has(self.labels) || self.labels.include.all(name, !(name in self.labels.exclude))",
-            message="spec.labels.exclude must not name what spec.labels.include names",
+            message="spec.labels.exclude must not name a class that spec.labels.include names",
             field="spec.labels.exclude",
             holds=lambda spec: spec.labels is None or not {*spec.labels.include} & {*spec.labels.exclude},
         ),
         Rule(
             cel="!has(self.labels) || self.labels.rename.all(name, !(self.labels.rename[name] in self.labels.rename) && "
             "self.labels.rename.exists_one(other, self.labels.rename[other] == self.labels.rename[name]))",
-            message="spec.labels.rename must give every new name once, and none that is an old name; "
-            "spec.labels.merge makes one class of several",
+            message="spec.labels.rename must use each new name once, and none that is also an old name; spec.labels.merge "
+            "makes one class of several",
             field="spec.labels.rename",
             holds=lambda spec: (
                 spec.labels is None
@@ -160,14 +162,15 @@ class DatasetSpec(Recipe, BaseSpec):
         Rule(
             cel="!has(self.labels) || !has(self.labels.taxonomy) || !has(self.labels.taxonomy.table) || "
             "!has(self.labels.taxonomy.url)",
-            message="spec.labels.taxonomy.url must not be set beside table, which is read instead of asking anybody",
+            message="spec.labels.taxonomy.url must not be set together with table: the table is read instead of asking a "
+            "server",
             field="spec.labels.taxonomy.url",
             holds=lambda spec: (taxonomy := _taxonomy(spec)) is None or taxonomy.table is None or taxonomy.url is None,
         ),
         Rule(
             cel="!has(self.labels) || !has(self.labels.taxonomy) || !has(self.labels.taxonomy.above) || "
             "has(self.labels.taxonomy.rank)",
-            message="spec.labels.taxonomy.above says what becomes of classes above rank; set rank, too",
+            message="spec.labels.taxonomy.above says what happens to classes above rank; set rank as well",
             field="spec.labels.taxonomy.above",
             holds=lambda spec: (
                 (taxonomy := _taxonomy(spec)) is None or taxonomy.above is None or taxonomy.rank is not None
@@ -175,7 +178,7 @@ class DatasetSpec(Recipe, BaseSpec):
         ),
         Rule(
             cel="!has(self.classFolder) || !has(self.labels) || !has(self.labels.level)",
-            message="spec.labels.level says what spec.classFolder says; set one of them",
+            message="spec.labels.level and spec.classFolder mean the same; set only one of them",
             field="spec.labels.level",
             holds=lambda spec: spec.class_folder is None or spec.labels is None or spec.labels.level is None,
         ),
@@ -201,7 +204,7 @@ class DatasetSpec(Recipe, BaseSpec):
         ),
         Rule(
             cel="!has(self.preprocessing) || !has(self.preprocessing.tile) || !has(self.preprocessing.resize)",
-            message="spec.preprocessing.resize: an image that is made smaller is not cut; set resize or tile",
+            message="spec.preprocessing.resize: a resized image is not cut into tiles; set either resize or tile",
             field="spec.preprocessing.resize",
             holds=lambda spec: (
                 spec.preprocessing is None or spec.preprocessing.tile is None or spec.preprocessing.resize is None
@@ -209,8 +212,8 @@ class DatasetSpec(Recipe, BaseSpec):
         ),
         Rule(
             cel="!has(self.preprocessing) || !has(self.preprocessing.tile) || self.task != 'Classification'",
-            message="spec.preprocessing.tile is for tasks whose annotations have a place: the class of an image need not be that "
-            "of its parts",
+            message="spec.preprocessing.tile is for tasks whose annotations have positions: the class of a whole image "
+            "need not be that of its parts",
             field="spec.preprocessing.tile",
             holds=lambda spec: (
                 spec.preprocessing is None or spec.preprocessing.tile is None or spec.task is not Task.CLASSIFICATION
@@ -219,7 +222,7 @@ class DatasetSpec(Recipe, BaseSpec):
         Rule(
             cel="self.task != 'Classification' || !has(self.augmentation) || !has(self.augmentation.mosaic) || "
             "self.augmentation.mosaic == 0",
-            message="spec.augmentation.mosaic puts images of several classes together, which is not for Classification; "
+            message="spec.augmentation.mosaic combines images of several classes, which does not work for Classification; "
             "leave it out",
             field="spec.augmentation.mosaic",
             holds=lambda spec: (
@@ -238,42 +241,48 @@ class DatasetSpec(Recipe, BaseSpec):
     refresh: Annotated[
         Duration | None,
         Field(
-            description="How often to look at the source again; new content is a new version. Default: 10m; 24h for a source "
-            "that is fetched, where each look is a run."
+            description="How often to check the source again; new content becomes a new version. Default: 10m; 24h for a "
+            "source that is fetched, since each check is a run."
         ),
     ] = None
-    history: Annotated[History | None, Field(description="Which versions are kept; no part of a version's digest.")] = (
-        None
-    )
+    history: Annotated[
+        History | None, Field(description="Which versions are kept; not part of a version's digest.")
+    ] = None
     quality: Annotated[
         QualityGates | None,
         Field(
-            description="What a version must keep to be trained on. Default: that splits which the source made tear no groups."
+            description="Bounds that a version must meet before it is trained on. Default: only that the splits made by "
+            "the source do not divide groups."
         ),
     ] = None
     bias: Annotated[
         BiasBounds | None,
-        Field(description="What is expected of slices of the images, such as sites. Default: nothing is said of them."),
+        Field(
+            description="Expectations on slices of the images, such as sites. Default: none, so that there are no "
+            "warnings about them."
+        ),
     ] = None
     resources: Annotated[
-        PreparationResources, Field(description="What the preparation asks for; no part of a version's digest.")
+        PreparationResources,
+        Field(description="Resources that the preparation requests; not part of a version's digest."),
     ] = PreparationResources()
     priority: Priority = None
     metadata: Annotated[
         Metadata | None,
         Field(
-            description="What people say of it: creators, licence, coverage and so on; exports and publications tell it. No part "
-            "of a version's digest."
+            description="What people say about it: creators, licence, coverage and so on; exports and publications include "
+            "it. Not part of a version's digest."
         ),
     ] = None
     fair: Annotated[
-        FairGate | None, Field(description="How FAIR a version must be before it is published. Default: as it is.")
+        FairGate | None,
+        Field(description="How FAIR a version must be before it is published. Default: any score is enough."),
     ] = None
     publish: Annotated[
         Publish | None,
         Field(
-            description="Where the newest version is published, once QualityPassed does not block and FairPassed is True; no "
-            "part of a version's digest. Default: nowhere."
+            description="Where the newest version is published, once QualityPassed does not block and FairPassed is True; "
+            "not part of a version's digest. Default: nowhere."
         ),
     ] = None
 
@@ -290,8 +299,8 @@ class Truncated(Strict):
     """A list that is too long for a status."""
 
     field: Annotated[str, Field(description="Field of status.")]
-    shown: Annotated[int, Field(description="Entries that are shown, the first ones.")]
-    total: Annotated[int, Field(description="Entries that there are.")]
+    shown: Annotated[int, Field(description="Number of entries shown, from the first one on.")]
+    total: Annotated[int, Field(description="Number of entries in the whole list.")]
     full: Annotated[str, Field(description="Where the whole list is, in the member result.")]
 
 
@@ -323,37 +332,42 @@ class Removals(Strict):
         Field(description="Versions that are being removed. Nothing begins to use them any more."),
     ] = None
     since: Annotated[
-        str | None, Field(description="Since when these are.", json_schema_extra={"format": "date-time"})
+        str | None,
+        Field(description="When these versions began to be removed.", json_schema_extra={"format": "date-time"}),
     ] = None
     message: Annotated[
         str | None,
-        Field(description="How the removal stands, or which versions beyond spec.history.keep stay, and why."),
+        Field(description="State of the removal, or which versions beyond spec.history.keep stay, and why."),
     ] = None
-    runs: Annotated[int | None, Field(description="Removals that were done.")] = None
-    versions: Annotated[int | None, Field(description="Versions that they removed.")] = None
-    images: Annotated[int | None, Field(description="Image files that they removed.")] = None
-    freed_bytes: Annotated[int | None, Field(description="Bytes that they freed.")] = None
-    kept_versions: Annotated[int | None, Field(description="Versions in the store after the last one.")] = None
-    kept_images: Annotated[int | None, Field(description="Image files in the store after the last one.")] = None
-    kept_bytes: Annotated[int | None, Field(description="Bytes of these.")] = None
+    runs: Annotated[int | None, Field(description="Number of completed removals.")] = None
+    versions: Annotated[int | None, Field(description="Number of versions that they removed.")] = None
+    images: Annotated[int | None, Field(description="Number of image files that they removed.")] = None
+    freed_bytes: Annotated[int | None, Field(description="Number of bytes that they freed.")] = None
+    kept_versions: Annotated[
+        int | None, Field(description="Number of versions in the store after the last removal.")
+    ] = None
+    kept_images: Annotated[
+        int | None, Field(description="Number of image files in the store after the last removal.")
+    ] = None
+    kept_bytes: Annotated[int | None, Field(description="Size of these image files in bytes.")] = None
 
 
 class PipelineRunStatus(Strict):
     """The pipeline run that works, or worked, for this resource."""
 
     id: Annotated[str, Field(description="Name of the run in the pipeline engine.")]
-    url: Annotated[str, Field(description="Where to look at it: a page, or the path of its log.")]
-    state: Annotated[str | None, Field(description="How it ended; absent while it goes on.")] = None
+    url: Annotated[str, Field(description="Where to see it: a page, or the path of its log.")]
+    state: Annotated[str | None, Field(description="How it ended; absent while it is in progress.")] = None
     attempt: Annotated[int | None, Field(description="Its last attempt.")] = None
     attempts_with_key: Annotated[int | None, Field(description="Attempts since retryKey changed.")] = None
     retry_key: Annotated[
-        str | None, Field(description="What gave reason to try again, such as the annotation pelagos.dev/retry.")
+        str | None, Field(description="What last asked for another attempt, such as the annotation pelagos.dev/retry.")
     ] = None
-    message: Annotated[str | None, Field(description="What the pipeline engine said of its end.")] = None
+    message: Annotated[str | None, Field(description="What the pipeline engine said about its end.")] = None
 
 
 class MadeFrom(Strict):
-    """What a version is made from, beside the source's content, as it was when its run was started."""
+    """What a version is made from, in addition to the source's content, as it was when its run was started."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
@@ -361,33 +375,33 @@ class MadeFrom(Strict):
     recipe: Annotated[
         dict[str, object],
         Field(
-            description="The fields of spec that decide the content of a version, with their defaults then.",
+            description="The fields of spec that decide the content of a version, with the defaults of that time.",
             json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
         ),
     ]
     algorithms: Annotated[dict[str, int], Field(description="Versions of the algorithms that make it.")]
     reason: Annotated[
-        str | None, Field(description="Why it was made, where an upgrade of Pelagos had a part in that.")
+        str | None, Field(description="Why it was made, where an upgrade of Pelagos contributed to that.")
     ] = None
 
 
 class Progress(StageProgress):
     """How far the preparation is."""
 
-    images_done: Annotated[int | None, Field(description="Images that the stage is done with.")] = None
-    images_total: Annotated[int | None, Field(description="Images that it has to do with.")] = None
-    bytes_done: Annotated[int | None, Field(description="Bytes of the source that are here.")] = None
-    bytes_total: Annotated[int | None, Field(description="Bytes that there will be.")] = None
+    images_done: Annotated[int | None, Field(description="Images that the stage has finished.")] = None
+    images_total: Annotated[int | None, Field(description="Images that the stage has to process.")] = None
+    bytes_done: Annotated[int | None, Field(description="Bytes of the source that have been fetched.")] = None
+    bytes_total: Annotated[int | None, Field(description="Bytes of the source in total.")] = None
 
 
 class Fair(Strict):
     """How findable, accessible, interoperable and reusable the newest version is, by the built-in evaluation."""
 
     score: Annotated[int, Field(description="0 to 100: the mean of 41 indicators by their weights, rounded down.")]
-    findable: Annotated[int, Field(description="That of the indicators F1 to F4.")]
-    accessible: Annotated[int, Field(description="That of the indicators A1 to A2.")]
-    interoperable: Annotated[int, Field(description="That of the indicators I1 to I3.")]
-    reusable: Annotated[int, Field(description="That of the indicators R1 to R1.3.")]
+    findable: Annotated[int, Field(description="Score of the indicators F1 to F4.")]
+    accessible: Annotated[int, Field(description="Score of the indicators A1 to A2.")]
+    interoperable: Annotated[int, Field(description="Score of the indicators I1 to I3.")]
+    reusable: Annotated[int, Field(description="Score of the indicators R1 to R1.3.")]
     failed: Annotated[
         list[str],
         Field(description="Indicators of the RDA with at most 50 points; `pelagos fair` says what would give more."),
@@ -409,12 +423,13 @@ class Publication(Strict):
     at: Annotated[
         str | None, Field(description="When it was made there.", json_schema_extra={"format": "date-time"})
     ] = None
-    note: Annotated[str | None, Field(description="What a person should know of it.")] = None
+    note: Annotated[str | None, Field(description="What a person should know about it.")] = None
     run: Annotated[str | None, Field(description="Name of the run that publishes.")] = None
     stuck_since: Annotated[
         str | None,
         Field(
-            description="Since when what spec.publish asks for does not come about, and somebody must act or is waited for.",
+            description="Since when the publication that spec.publish asks for has been stuck: a person must act, or "
+            "something is awaited.",
             json_schema_extra={"format": "date-time"},
         ),
     ] = None
@@ -434,15 +449,16 @@ class DatasetStatus(BaseStatus):
     quality: Annotated[Quality | None, Field(description="What cleaning found.")] = None
     capture: Annotated[
         Captured | None,
-        Field(description="What is known of when and where its images were taken, where spec.capture is set."),
+        Field(description="What is known about when and where its images were taken, where spec.capture is set."),
     ] = None
-    leakage: Annotated[Leakage | None, Field(description="Images of its splits that belong together, and by what.")] = (
-        None
-    )
+    leakage: Annotated[
+        Leakage | None, Field(description="Images of different splits that belong together, and why.")
+    ] = None
     slices: Annotated[
         list[SliceFigures] | None,
         Field(
-            description="By what its images can be told apart, and how evenly they and the classes are spread over it."
+            description="Attributes by which its images can be told apart, and how evenly the images and the classes are "
+            "spread over each."
         ),
     ] = None
     report: Annotated[
@@ -450,81 +466,87 @@ class DatasetStatus(BaseStatus):
     ] = None
     fair: Annotated[Fair | None, Field(description="How FAIR it is, by the built-in evaluation.")] = None
     publication: Annotated[
-        Publication | None, Field(description="What is published of it, or was of an earlier version.")
+        Publication | None, Field(description="What is published of it, or of an earlier version.")
     ] = None
     source: Annotated[
-        Origin | None, Field(description="What of a source that is fetched the newest version is made from.")
+        Origin | None, Field(description="The content of a fetched source that the newest version is made from.")
     ] = None
-    files: Annotated[Files | None, Field(description="What became of the files of the source.")] = None
-    excluded: Annotated[list[Excluded] | None, Field(description="What is not in the version, by reason.")] = None
+    files: Annotated[Files | None, Field(description="What happened to the files of the source.")] = None
+    excluded: Annotated[list[Excluded] | None, Field(description="What the version leaves out, by reason.")] = None
     altered: Annotated[
         list[Alteration] | None,
-        Field(description="Annotations that it does not hold as they were drawn, by kind and reason."),
+        Field(description="Annotations that the version does not contain as they were drawn, by kind and reason."),
     ] = None
     corrections: Annotated[
         list[Corrections] | None,
         Field(
-            description="What people made of the suggestions of models, by model, at most 10: how good these are in the field."
+            description="What people did with the suggestions of models, by model, at most 10: how good the models are in "
+            "the field."
         ),
     ] = None
     taxonomy: Annotated[
         ToldTaxonomy | None,
         Field(
-            description="What a register of names said of its classes, where spec.labels.taxonomy asks for it; at most 50 names "
-            "of each kind."
+            description="What a register of names said about its classes, where spec.labels.taxonomy asks for it; at most "
+            "50 names of each kind."
         ),
     ] = None
     statistics: Annotated[
         ToldStatistics | None,
         Field(
-            description="Of the training images, by which inputs are normalised where spec.preprocessing declares it."
+            description="Statistics of the training images, by which inputs are normalised where spec.preprocessing asks "
+            "for it."
         ),
     ] = None
     balance: Annotated[
-        Balanced | None, Field(description="What spec.balance makes of its training split, before and after.")
+        Balanced | None, Field(description="What spec.balance does to its training split, before and after.")
     ] = None
     measured: Annotated[
         list[Measured] | None,
-        Field(description="What the images of the source measure: thresholds of spec.cleaning are chosen by it."),
+        Field(description="Measurements of the source's images, for choosing the thresholds of spec.cleaning."),
     ] = None
-    warnings: Annotated[list[str] | None, Field(description="What a careful reader should know of it.")] = None
+    warnings: Annotated[list[str] | None, Field(description="What a careful reader should know about it.")] = None
     truncated: Annotated[list[Truncated] | None, Field(description="Lists that are cut short here.")] = None
     versions: Annotated[
-        list[DatasetVersion] | None, Field(description="Those that are kept, the newest first, at most 50.")
+        list[DatasetVersion] | None, Field(description="The versions that are kept, newest first, at most 50.")
     ] = None
     removals: Annotated[
         Removals | None, Field(description="Versions that were removed, and those that are being removed.")
     ] = None
-    inputs_digest: Annotated[str | None, Field(description="Digest of source content and recipe last looked at.")] = (
-        None
-    )
+    inputs_digest: Annotated[
+        str | None, Field(description="Digest of the source's content and of the recipe, as last checked.")
+    ] = None
     made_from: Annotated[
-        MadeFrom | None, Field(description="What the run was made from: an upgrade leaves what was made so.")
+        MadeFrom | None,
+        Field(description="What the run was made from; an upgrade does not change what was already made that way."),
     ] = None
     pipeline_run: Annotated[PipelineRunStatus | None, Field(description="The preparation run.")] = None
-    queue: Annotated[QueueStatus | None, Field(description="How its step stands in its queue, while it goes on.")] = (
-        None
-    )
-    progress: Annotated[Progress | None, Field(description="How far the preparation is.")] = None
+    queue: Annotated[
+        QueueStatus | None, Field(description="State of its step in the queue, while the run is in progress.")
+    ] = None
+    progress: Annotated[Progress | None, Field(description="Progress of the preparation.")] = None
     store: Annotated[str | None, Field(description="Folder of all versions.")] = None
     record: Annotated[
         str | None,
-        Field(description="Where the newest version is on record, by which a rebuilt cluster finds it again."),
+        Field(description="Where the newest version is recorded, so that a rebuilt cluster finds it again."),
     ] = None
     metadata_digest: Annotated[
-        str | None, Field(description="Digest of the metadata that is on record with the newest version.")
+        str | None, Field(description="Digest of the metadata that is recorded with the newest version.")
     ] = None
     storage_prefix: Annotated[
         str | None,
         Field(
-            description="Folder below the roots of data and objects, as the platform gave it when work began; "
-            "it stays for life.",
+            description="Folder below the roots of data and objects, as the platform set it when work began; it never "
+            "changes.",
             # An API server of 1.20 takes an empty string for null.
             json_schema_extra={"nullable": True},
         ),
     ] = None
     storage_seal: Annotated[
-        str | None, Field(description="The operator's seal of storagePrefix: without it only the present one counts.")
+        str | None,
+        Field(
+            description="The operator's seal over storagePrefix; without it only the platform's present prefix counts."
+        ),
     ] = None
 
 
@@ -537,17 +559,20 @@ COLUMNS = (
         "Quality",
         ".status.conditions[?(@.type=='QualityPassed')].status",
         priority=1,
-        description="Whether the newest version keeps spec.quality.",
+        description="Whether the newest version meets spec.quality.",
     ),
-    Column("Stage", ".status.progress.stage", priority=1, description="What the preparation does now."),
-    Column("Source", ".status.source.version", priority=1, description="Of a source that is fetched, its version."),
+    Column("Stage", ".status.progress.stage", priority=1, description="What the preparation is doing."),
+    Column("Source", ".status.source.version", priority=1, description="Version of a source that is fetched."),
     Column("Excluded", ".status.files.excluded", "integer", priority=1),
     Column("FAIR", ".status.fair.score", "integer", priority=1, description="Score of the built-in evaluation."),
-    Column("DOI", ".status.publication.doi", priority=1, description="Of what is published, or reserved for a draft."),
-    Column("Version", ".status.version", priority=1),
     Column(
-        "Position", ".status.queue.position", "integer", priority=1, description="Place in the queue, the next one 1."
+        "DOI",
+        ".status.publication.doi",
+        priority=1,
+        description="DOI of the published version, or the one reserved for a draft.",
     ),
+    Column("Version", ".status.version", priority=1),
+    Column("Position", ".status.queue.position", "integer", priority=1, description="Place in the queue; 1 is next."),
     Column("Message", ".status.conditions[?(@.type=='Ready')].message", priority=1),
     Column("Age", ".metadata.creationTimestamp", "date"),
 )

@@ -21,7 +21,7 @@ def _judged() -> str:
         task.verb: ", ".join(of_test(metric) for metric in (*task.metrics, *task.overall, *task.calibrated))
         for task in TASKS.values()
     }
-    return "; ".join(f"of models that {verb} {names}" for verb, names in named.items())
+    return "; ".join(f"for models that {verb} {names}" for verb, names in named.items())
 
 
 class ChampionGate(Strict):
@@ -49,22 +49,23 @@ class ChampionGate(Strict):
     require: Annotated[
         Literal["NotWorse", "Better"] | None,
         Field(
-            description="NotWorse: it is not worse by more than tolerance. Better: it is better by more than chance. Default: "
-            "NotWorse."
+            description="NotWorse: the model is not worse by more than tolerance. Better: the model is better by more than "
+            "chance. Default: NotWorse."
         ),
     ] = None
     tolerance: Annotated[
         Decimal | None,
         Field(
-            description="By how much the metric may be worse, of NotWorse; to be chosen before looking. Default: 0.01."
+            description="By how much the metric may be worse with NotWorse; to be chosen before looking at results. "
+            "Default: 0.01."
         ),
     ] = None
     evidence: Annotated[
         str | None,
         Field(
             pattern=r"^[0-9a-f]{64}$",
-            description="SHA-256 of what pelagos evaluate kept of that version, for one of which nothing was kept when it was "
-            "trained, or that was tested on other images. Default: what its training kept.",
+            description="SHA-256 of the evidence that pelagos evaluate kept for that version, if its training kept none or "
+            "it was tested on other images. Default: the evidence that its training kept.",
         ),
     ] = None
 
@@ -75,7 +76,7 @@ class SliceGate(Strict):
     field: Annotated[SliceField, Field(description="A field of spec.evaluation.slices.")]
     value: Annotated[
         str | None,
-        Field(min_length=1, max_length=1024, description="Its value. Default: the worst of all values that are known."),
+        Field(min_length=1, max_length=1024, description="Its value. Default: the worst of all known values."),
     ] = None
 
 
@@ -87,10 +88,11 @@ class Gate(Strict):
         Field(
             pattern=r"^[^\s].*$",
             max_length=250,
-            description="A metric of the test split by its short name, as in F1, or by its whole one, as in status.metrics: "
-            f"{_judged()}; and of all models {', '.join(EXPORTED)}. A class may stand in the whole name, too, as in "
-            "test/recall/copepod, where characters other than letters, digits, spaces and _ - . are their UTF-8 bytes, each a "
-            "colon and two hexadecimal digits: test/recall/a:2Fb for the class a/b.",
+            description="A metric of the test split by its short name, as in F1, or by its full name, as in "
+            f"status.metrics: {_judged()}; and for all models {', '.join(EXPORTED)}. The full name may contain "
+            "a class, too, as in test/recall/copepod, where characters other than letters, digits, spaces and "
+            "_ - . are written as their UTF-8 bytes, each as a colon and two hexadecimal digits: "
+            "test/recall/a:2Fb for the class a/b.",
             examples=[next(iter(TASKS.values())).primary_metric],
         ),
     ]
@@ -100,7 +102,7 @@ class Gate(Strict):
             alias="class",
             min_length=1,
             max_length=1024,
-            description="The class whose figure is judged, named as in the Dataset. Default: the metric of all.",
+            description="The class whose figure is judged, named as in the Dataset. Default: the metric of all classes.",
         ),
     ] = None
     slice: Annotated[
@@ -109,26 +111,27 @@ class Gate(Strict):
     ] = None
     minimum: Annotated[
         Decimal | None,
-        Field(description="Smallest value that passes. Exactly one of minimum, maximum and champion is set."),
+        Field(description="Smallest value that passes. Set exactly one of minimum, maximum and champion."),
     ] = None
     maximum: Annotated[
         Decimal | None,
         Field(
-            description="Largest value that passes: of losses, calibration errors and differences, which are better small."
+            description="Largest value that passes: for losses, calibration errors and differences, where smaller is "
+            "better."
         ),
     ] = None
     champion: Annotated[
         ChampionGate | None,
         Field(
-            description="A registered model that is the bound, in the place of minimum and maximum. The first model of a name "
-            "has none, and passes."
+            description="A registered model that is the bound, instead of minimum or maximum. The first model of a name "
+            "has no champion, and passes."
         ),
     ] = None
     seeds: Annotated[
         Literal["Mean", "Worst"] | None,
         Field(
-            description="Of several seeds, what is judged: their mean, or the worst of them, which is the largest under a "
-            "maximum. Default: Mean."
+            description="What is judged when there are several seeds: their mean, or the worst of them, which with maximum "
+            "is the largest. Default: Mean."
         ),
     ] = None
 
@@ -166,23 +169,22 @@ def _of_whole_split(name: str, apart: Sequence[str], message: str) -> Rule:
 RULES = (
     Rule(
         cel="self.gates.all(gate, [has(gate.minimum), has(gate.maximum), has(gate.champion)].filter(is, is).size() == 1)",
-        message="spec.gates: set exactly one of minimum, maximum and champion in each; two bounds on one metric are two gates",
+        message="spec.gates: set exactly one of minimum, maximum and champion in each gate; two bounds on one metric are "
+        "two gates",
         field="spec.gates",
         holds=lambda spec: all([gate.minimum, gate.maximum, gate.champion].count(None) == 2 for gate in spec.gates),
     ),
-    _of_whole_split(
-        "class", (), "class goes with a metric of the test split alone, as in {metric: F1, class: copepod}"
-    ),
+    _of_whole_split("class", (), "class goes only with a metric of the test split, as in {metric: F1, class: copepod}"),
     _of_whole_split(
         "champion",
         ("class", "seeds"),
-        "champion goes with a metric of the whole test split, without class and seeds: the packaged model is compared",
+        "champion goes only with a metric of the whole test split, without class and seeds: the packaged model is compared",
     ),
     _of_whole_split(
         "slice",
         ("class", "champion"),
-        "slice goes with a metric of the test split and a bound, without class and champion, as in "
-        "{metric: F1, slice: {field: site}, minimum: '0.5'}",
+        "slice goes only with a metric of the test split and a bound, without class and champion, as in {metric: F1, "
+        "slice: {field: site}, minimum: '0.5'}",
     ),
     Rule(
         cel="self.gates.all(gate, !has(gate.champion) || has(gate.champion.model) || has(self.register))",
@@ -195,7 +197,7 @@ RULES = (
     ),
     Rule(
         cel="self.gates.all(gate, !has(gate.champion) || !has(gate.champion.alias) || !has(gate.champion.version))",
-        message="spec.gates: champion is named by alias or by version, and not by both",
+        message="spec.gates: champion is named by alias or by version, not by both",
         field="spec.gates",
         holds=lambda spec: all(
             gate.champion is None or None in {gate.champion.alias, gate.champion.version} for gate in spec.gates
@@ -204,7 +206,7 @@ RULES = (
     Rule(
         cel="self.gates.all(gate, !has(gate.champion) || !has(gate.champion.tolerance) || !has(gate.champion.require) || "
         "gate.champion.require != 'Better')",
-        message="spec.gates: champion.tolerance is of require NotWorse, and means nothing beside Better",
+        message="spec.gates: champion.tolerance goes only with require: NotWorse, and has no meaning with Better",
         field="spec.gates",
         holds=lambda spec: all(
             gate.champion is None or gate.champion.tolerance is None or gate.champion.require != "Better"
@@ -215,7 +217,7 @@ RULES = (
 
 
 class Interval(Strict):
-    """Between which values a figure lies, by bootstrap over groups of images."""
+    """Confidence interval of a figure, by bootstrap over groups of images."""
 
     low: Annotated[str, Field(description="Lower end.")]
     high: Annotated[str, Field(description="Upper end.")]
@@ -228,23 +230,27 @@ class ChampionStatus(Strict):
     model: Annotated[str, Field(description="Registered model.")]
     version: Annotated[str | None, Field(description="Its version; absent when there was none.")] = None
     value: Annotated[str | None, Field(description="Its value of the metric.")] = None
-    difference: Annotated[str | None, Field(description="Value of the trained model less that of the champion.")] = None
+    difference: Annotated[str | None, Field(description="Value of the trained model minus that of the champion.")] = (
+        None
+    )
     interval: Annotated[Interval | None, Field(description="Confidence interval of the difference.")] = None
 
 
 class GateStatus(Strict):
     """Outcome of one gate."""
 
-    metric: Annotated[str, Field(description="Whole name of the metric.")]
+    metric: Annotated[str, Field(description="Full name of the metric.")]
     class_: Annotated[str | None, Field(alias="class", description="The class, where the gate names one.")] = None
     slice: Annotated[
         SliceGate | None,
-        Field(description="The part of the test split, where the gate names one; of the worst part, which that is."),
+        Field(
+            description="The part of the test split, where the gate names one; for the worst part, which one it was."
+        ),
     ] = None
     value: Annotated[
         str | None, Field(description="Its value; absent when the run has no such metric, or it is undefined.")
     ] = None
-    interval: Annotated[Interval | None, Field(description="The value's confidence interval, where there is one.")] = (
+    interval: Annotated[Interval | None, Field(description="Confidence interval of the value, where there is one.")] = (
         None
     )
     minimum: Annotated[str | None, Field(description="Smallest value that passes.")] = None

@@ -40,8 +40,9 @@ Priority = Annotated[
     Name | None,
     Field(
         max_length=63,
-        description="Kueue WorkloadPriorityClass, of those that the platform allows the namespace. Default: that which it gives "
-        "it. Changing it moves a run that waits; one that runs goes on, and nothing is made again.",
+        description="Kueue WorkloadPriorityClass, one of those that the platform allows in the namespace. Default: the one "
+        "that the platform sets for it. A change moves a run that waits in its queue; one that is running "
+        "continues, and nothing is made again.",
     ),
 ]
 """Of the pods of a run, as a label takes it."""
@@ -67,27 +68,31 @@ LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z
 
 
 class TolerationSpec(Strict):
-    """A taint that pods may run beside, as in Kubernetes."""
+    """A taint that pods tolerate, as in Kubernetes."""
 
-    key: Annotated[str | None, Field(max_length=316, description="Key of the taint; none: every key.")] = None
+    key: Annotated[str | None, Field(max_length=316, description="Key of the taint. Default: every key.")] = None
     operator: Annotated[
         Literal["Equal", "Exists"], Field(description="Exists: any value of the taint is tolerated.")
     ] = "Equal"
     value: Annotated[LabelValue | None, Field(description="Value of the taint.")] = None
     effect: Annotated[
         Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None,
-        Field(description="Effect of the taint; none: every effect."),
+        Field(description="Effect of the taint. Default: every effect."),
     ] = None
 
 
 class LimitsSpec(Strict):
-    """How far pods may go beyond what they request."""
+    """How much pods may use beyond what they request."""
 
     cpu: Annotated[
-        Cpu | None, Field(description="Processor cores; threads are as many, rounded up. Default: what cpu says.")
+        Cpu | None,
+        Field(description="Processor cores; the number of threads is this, rounded up. Default: the value of cpu."),
     ] = None
     memory: Annotated[
-        Quantity | None, Field(description="Memory; goes with memory beside limits. Default: what that says.")
+        Quantity | None,
+        Field(
+            description="Memory; set it only together with resources.memory. Default: the value of resources.memory."
+        ),
     ] = None
 
 
@@ -96,17 +101,19 @@ class PlacementSpec(Strict):
 
     memory: Annotated[
         Quantity | None,
-        Field(description="Memory, for example 16Gi: request, and limit. Default: 16Gi to train, 4Gi otherwise."),
+        Field(
+            description="Memory, for example 16Gi: both the request and the limit. Default: 16Gi for training, 4Gi "
+            "otherwise."
+        ),
     ] = None
     limits: Annotated[
-        LimitsSpec | None, Field(description="Limits above what is requested; none: as cpu and memory say.")
+        LimitsSpec | None,
+        Field(description="Limits above what is requested. Default: cpu and memory are also the limits."),
     ] = None
     node_selector: Annotated[
         dict[str, LabelValue], Field(max_length=32, description="Labels that a node must have.")
     ] = {}
-    tolerations: Annotated[
-        list[TolerationSpec], Field(max_length=32, description="Taints that pods may run beside.")
-    ] = []
+    tolerations: Annotated[list[TolerationSpec], Field(max_length=32, description="Taints that pods tolerate.")] = []
 
 
 class GpuPlacementSpec(PlacementSpec):
@@ -142,13 +149,13 @@ RESOURCE_RULES = (
     Rule(
         cel="!has(self.resources.limits) || !has(self.resources.limits.cpu) || "
         f"{processors.cel('self.resources.cpu')} <= {processors.cel('self.resources.limits.cpu')}",
-        message="spec.resources.limits.cpu must not be below spec.resources.cpu, which is what is requested",
+        message="spec.resources.limits.cpu must not be below spec.resources.cpu, which is the request",
         field="spec.resources.limits.cpu",
         holds=lambda spec: processors.bounds(spec.resources)[0] <= processors.bounds(spec.resources)[1],
     ),
     Rule(
         cel="!has(self.resources.limits) || !has(self.resources.limits.memory) || has(self.resources.memory)",
-        message="spec.resources.limits.memory goes with spec.resources.memory, which is what is requested",
+        message="spec.resources.limits.memory needs spec.resources.memory, which is the request",
         field="spec.resources.limits.memory",
         holds=lambda spec: (
             spec.resources.limits is None or spec.resources.limits.memory is None or spec.resources.memory is not None
@@ -241,7 +248,7 @@ class BaseSpec(RuledSpec):
     ] = False
     deletion_policy: Annotated[
         Literal["Retain", "Delete"],
-        Field(description="What becomes of the data and records outside of Kubernetes when this resource is deleted."),
+        Field(description="What happens to the data and records outside Kubernetes when this resource is deleted."),
     ] = "Retain"
 
 

@@ -57,7 +57,8 @@ class ModelSource(Strict):
         str | None,
         Field(
             pattern=r"^[0-9a-f]{64}$",
-            description="Digest of its package.json: nothing else is served. Needed where no TrainingRun there tells it.",
+            description="Digest of its package.json: no other package is served. Required where no TrainingRun of the "
+            "namespace states it.",
         ),
     ] = None
 
@@ -70,22 +71,26 @@ class Runtime(Strict):
     max_queue_delay: Annotated[
         Duration,
         Field(
-            description="Longest wait for a batch to fill; 0ms batches only what waits already (measured as the best on a CPU)."
+            description="Longest wait for a batch to fill; 0ms batches only requests that already wait (measured to be "
+            "best on a CPU)."
         ),
     ] = "0ms"
     instances: Annotated[int, Field(ge=1, le=64, description="Copies of the model in the server.")] = 1
 
 
 class ServiceResources(GpuPlacementSpec):
-    """What one instance asks for."""
+    """Resources that one instance requests."""
 
     cpu: Annotated[
-        Cpu, Field(description='Processor cores of one instance, for example 2, "1.5" or 500m: request, and limit.')
+        Cpu,
+        Field(
+            description='Processor cores of one instance, for example 2, "1.5" or 500m: both the request and the limit.'
+        ),
     ] = 1
 
 
 class ScalingTarget(Strict):
-    """What a replica should bear; at most one field is set."""
+    """Load that a replica should carry; at most one field is set."""
 
     concurrency: Annotated[
         int | None, Field(ge=1, le=10000, description="Requests at once per replica (deploymentMode Knative).")
@@ -112,7 +117,7 @@ class ScalingSpec(Strict):
         Field(
             ge=0,
             le=1000,
-            description="Fewest replicas; 0 (deploymentMode Knative only) stops when idle. What kubectl scale sets.",
+            description="Fewest replicas; 0 (deploymentMode Knative only) stops when idle. kubectl scale sets this.",
         ),
     ] = 1
     max: Annotated[
@@ -120,13 +125,13 @@ class ScalingSpec(Strict):
         Field(
             ge=1,
             le=1000,
-            description="Most replicas, between which and min Pelagos scales by target. 1: exactly min, for who scales by "
-            "kubectl scale or an autoscaler of their own.",
+            description="Most replicas; Pelagos scales between min and this by target. 1: exactly min, for those who scale "
+            "with kubectl scale or with their own autoscaler.",
         ),
     ] = 1
-    target: Annotated[ScalingTarget, Field(description="What a replica should bear; at most one field is set.")] = (
-        ScalingTarget()
-    )
+    target: Annotated[
+        ScalingTarget, Field(description="Load that a replica should carry; at most one field is set.")
+    ] = ScalingTarget()
 
     @property
     def most(self) -> int:
@@ -158,9 +163,9 @@ class Thresholds(Strict):
     per_class: Annotated[
         bool | None,
         Field(
-            description="Whether classes have the confidences that were found for them on the validation split "
-            "(spec.evaluation.perClassThresholds of the TrainingRun), and confidence is for the others alone. Default: true "
-            "where confidence is 0.25, its default; false where it is another one."
+            description="Whether classes use the confidences that were found for them on the validation split "
+            "(spec.evaluation.perClassThresholds of the TrainingRun), so that confidence applies only to the "
+            "others. Default: true where confidence is 0.25, its default; otherwise false."
         ),
     ] = None
 
@@ -177,12 +182,12 @@ class Picture(Described):
             description="Its key in binaryData: a PNG, JPEG or WebP of at most 1 MiB, which is what a ConfigMap holds.",
         ),
     ]
-    description: Annotated[Line, Field(description="What it shows, for whoever does not see it.")]
+    description: Annotated[Line, Field(description="What it shows, for people who do not see it.")]
     credit: Annotated[Line | None, Field(description="Whose picture it is, and under which licence.")] = None
 
 
 class ServiceCard(Card):
-    """What people say of the model that is served."""
+    """What people say about the model that is served."""
 
     title: Annotated[Line | None, Field(description="Title in the catalogue.")] = None
     doi: Annotated[Doi | None, Field(description="DOI of the model.")] = None
@@ -192,14 +197,15 @@ class ServiceCard(Card):
             pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/]*@sha256:[0-9a-f]{64}$",
             max_length=400,
             description="Container image of the model with the DEEPaaS API, by its digest, as pelagos image build --push "
-            "prints it. With it the catalogue hands out a description for OSCAR.",
+            "prints it. With it the catalogue offers a description for OSCAR.",
         ),
     ] = None
     pictures: Annotated[
         list[Picture],
         Field(
             max_length=8,
-            description="Pictures of what the model is for. The first stands in the catalogue; whoever tries it is offered all.",
+            description="Pictures of what the model is for. The first is shown in the catalogue; all are offered to those "
+            "who try the model.",
         ),
     ] = []
 
@@ -217,13 +223,14 @@ class ServiceCard(Card):
 
 
 class PublishSpec(Strict):
-    """Who finds the service in the catalogue."""
+    """Who sees the service in the catalogue."""
 
     catalogue: Annotated[
         Literal["Private", "Namespace", "Public"],
         Field(
-            description="Private: nobody. Namespace: whoever has signed in and is admitted to the namespace. Public: whoever "
-            "sees the catalogue. Never before the card is complete and an answer of the service was proven right."
+            description="Private: nobody. Namespace: anyone who has signed in and is admitted to the namespace. Public: "
+            "anyone who sees the catalogue. The service is never listed before its card is complete and an "
+            "answer of it was proven right."
         ),
     ]
 
@@ -264,14 +271,16 @@ class ModelServiceSpec(BaseSpec):
         ),
         Rule(
             cel="self.scaling.min > 0 || self.scaling.deploymentMode == 'Knative'",
-            message="spec.scaling.min may be 0 with spec.scaling.deploymentMode Knative only; spec.suspend: true stops serving",
+            message="spec.scaling.min may be 0 only with spec.scaling.deploymentMode Knative; spec.suspend: true stops "
+            "serving",
             field="spec.scaling",
             holds=lambda spec: spec.scaling.min > 0 or spec.scaling.deployment_mode == "Knative",
         ),
         Rule(
             cel="!has(self.scaling.target.concurrency) || "
             "(self.scaling.deploymentMode == 'Knative' && !has(self.scaling.target.cpu))",
-            message="spec.scaling.target.concurrency goes with spec.scaling.deploymentMode Knative, and without target.cpu",
+            message="spec.scaling.target.concurrency goes only with spec.scaling.deploymentMode Knative, and without "
+            "target.cpu",
             field="spec.scaling",
             holds=lambda spec: (
                 spec.scaling.target.concurrency is None
@@ -283,7 +292,9 @@ class ModelServiceSpec(BaseSpec):
 
     model: Annotated[ModelSource, Field(description="Which model is served; exactly one of its sources is set.")]
     runtime: Annotated[Runtime, Field(description="How the model is run.")] = Runtime()
-    resources: Annotated[ServiceResources, Field(description="What one instance asks for.")] = ServiceResources()
+    resources: Annotated[ServiceResources, Field(description="Resources that one instance requests.")] = (
+        ServiceResources()
+    )
     scaling: Annotated[ScalingSpec, Field(description="Replicas on a cluster.")] = ScalingSpec()
     # Without a default in the definition: a server would add it to what is stored, which an operator before it refuses.
     rollout: Annotated[
@@ -295,19 +306,20 @@ class ModelServiceSpec(BaseSpec):
         Field(
             ge=1,
             le=MOST_DETECTIONS,
-            description="Most detections that are reported of one image, the best ones; an answer that leaves some out says so. "
-            "Nothing is inherited from the training, whose spec.evaluation.maxDetections has the same default.",
+            description="Most detections that are reported for one image, the best ones; an answer that leaves some out "
+            "says so. Nothing is inherited from the training, whose spec.evaluation.maxDetections has the same "
+            "default.",
         ),
     ] = MAX_DETECTIONS
     card: Annotated[
         ServiceCard | None,
         Field(
-            description="What people say of the model; what it leaves out is as spec.card of the TrainingRun says. No server is "
-            "replaced for a change of it (docs/marketplace.md)."
+            description="What people say about the model; fields that it leaves out are those of the TrainingRun's "
+            "spec.card. Changing it replaces no server (docs/marketplace.md)."
         ),
     ] = None
     publish: Annotated[
-        PublishSpec | None, Field(description="Who finds it in the catalogue of the hub; none: nobody.")
+        PublishSpec | None, Field(description="Who sees it in the hub's catalogue. Default: nobody.")
     ] = None
 
     @property
@@ -318,7 +330,7 @@ class ModelServiceSpec(BaseSpec):
 
 
 class ServedModel(Strict):
-    """The model behind the endpoint: what answers now, until another has taken over."""
+    """The model behind the endpoint: the one that answers now, until another has taken over."""
 
     name: Annotated[str, Field(description="Name that clients ask for.")]
     uri: Annotated[str, Field(description="Folder of the model package.")]
@@ -332,44 +344,48 @@ class ServedModel(Strict):
 
 
 class Endpoints(Strict):
-    """Addresses of the endpoint; one that is missing has no way to the servers."""
+    """Addresses of the endpoint; where one is missing, the servers cannot be reached that way."""
 
     grpc: Annotated[str | None, Field(description="host:port of the KServe v2 gRPC endpoint.")] = None
     http: Annotated[str | None, Field(description="URL of the KServe v2 HTTP endpoint.")] = None
     metrics: Annotated[str | None, Field(description="URL of the inference server's Prometheus metrics.")] = None
     gateway_http: Annotated[
-        str | None, Field(description="URL of the same through the gateway, for people; absent without one.")
+        str | None,
+        Field(description="URL of the same endpoint through the gateway, for people; absent without a gateway."),
     ] = None
     gateway_grpc: Annotated[
         str | None,
         Field(
-            description="host:port of the gateway for gRPC; callers name the service by the metadata pelagos-service, as "
+            description="host:port of the gateway for gRPC; callers name the service in the metadata pelagos-service, as "
             "namespace/name, unless the token of a trial does."
         ),
     ] = None
 
 
 class ModelServiceStatus(BaseStatus):
-    """Where the endpoint is and what stands behind it."""
+    """Where the endpoint is, and what is behind it."""
 
     url: Annotated[
         str | None,
-        Field(description="Address for pelagos predict and tritonclient: grpc://host:port, or a URL by HTTP alone."),
+        Field(
+            description="Address for pelagos predict and tritonclient: grpc://host:port, or a URL where only HTTP is "
+            "available."
+        ),
     ] = None
     endpoints: Annotated[Endpoints | None, Field(description="All addresses.")] = None
     model: Annotated[
         ServedModel | None,
-        Field(description="The model behind the endpoint: what answers now, until another has taken over."),
+        Field(description="The model behind the endpoint: the one that answers now, until another has taken over."),
     ] = None
     served_generation: Annotated[
         int | None,
         Field(
-            description="metadata.generation whose model and settings answer now. While a change is brought about it is older "
-            "than observedGeneration, and what it names goes on answering."
+            description="metadata.generation whose model and settings answer now. While a change is rolled out it is older "
+            "than observedGeneration, and the model and settings that it names continue to answer."
         ),
     ] = None
     restarts: Annotated[
-        int | None, Field(description="Deaths of the server since the model or its settings changed.")
+        int | None, Field(description="How often the server has died since the model or its settings changed.")
     ] = None
     replicas: Annotated[int | None, Field(description="Replicas that are ready.")] = None
     selector: Annotated[
@@ -387,7 +403,7 @@ COLUMNS = (
     Column("URL", ".status.url"),
     Column("Replicas", ".status.replicas", "integer", priority=1),
     Column("Source", ".status.model.source", priority=1),
-    Column("Catalogue", ".spec.publish.catalogue", priority=1, description="Who finds it in the catalogue."),
+    Column("Catalogue", ".spec.publish.catalogue", priority=1, description="Who sees it in the catalogue."),
     Column(
         "Card",
         ".status.conditions[?(@.type=='CardComplete')].status",

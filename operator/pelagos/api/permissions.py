@@ -54,14 +54,14 @@ PERMISSIONS = (
         meta.GROUP,
         _OURS,
         ("get", "list", "watch", "patch"),
-        "See resources, see right before a launch that they are still there, and set their finalizer.",
+        "Read resources, check right before a launch that they still exist, and set their finalizer.",
         where=Where.KINDS,
     ),
     Permission(
         meta.GROUP,
         tuple(f"{plural}/status" for plural in _OURS),
         ("patch",),
-        "Report what is true of resources.",
+        "Report the state of resources.",
         where=Where.KINDS,
     ),
     Permission(
@@ -74,20 +74,20 @@ PERMISSIONS = (
         meta.GROUP,
         (kinds.TRIAL.plural,),
         ("delete",),
-        "Delete a Trial a while after its end (trialsKeep).",
+        "Delete a Trial some time after its end (trialsKeep).",
     ),
     Permission(
         meta.GROUP,
         (kinds.MODEL_SERVICE.plural,),
         ("create", "delete"),
-        "Make the ModelService of a Trial that gets a server of its own, and remove it at its end.",
+        "Create the ModelService of a Trial that gets a server of its own, and remove it when the Trial ends.",
     ),
     Permission("", ("events",), ("create",), "Report transitions."),
     Permission(
         "",
         ("configmaps",),
         ("get",),
-        "See whether the namespace has one that is not read any more.",
+        "Check whether the namespace has one that is not read any more.",
         names=(tenant_settings.RETIRED,),
     ),
     Permission(
@@ -108,28 +108,35 @@ PERMISSIONS = (
         "argoproj.io",
         ("workflows",),
         ("list",),
-        "The same, of steps whose pod is gone or was refused.",
+        "The same, for steps whose pod no longer exists or was refused.",
         where=Where.STEPS,
     ),
-    Permission("", ("events",), ("list",), "Say what a node cannot mount or fetch for a step.", where=Where.STEPS),
+    Permission("", ("events",), ("list",), "Say what a node cannot mount or pull for a step.", where=Where.STEPS),
     Permission(
         "kueue.x-k8s.io", ("workloads",), ("list",), "Say what the queue of a step waits for.", where=Where.STEPS
     ),
-    Permission("", ("pods/log",), ("get",), "Keep the last lines of steps, whose pods go.", where=Where.STEPS),
-    Permission("", ("configmaps",), ("get", "create", "patch"), "Keep them in one for each resource."),
+    Permission(
+        "", ("pods/log",), ("get",), "Keep the last lines of steps, whose pods are deleted later.", where=Where.STEPS
+    ),
+    Permission("", ("configmaps",), ("get", "create", "patch"), "Keep these lines in one ConfigMap for each resource."),
     Permission(
         "",
         ("serviceaccounts",),
         ("get",),
-        "See before a run is made that the account of its steps is there.",
+        "Check before a run is made that the account of its steps exists.",
         where=Where.STEPS,
     ),
-    Permission("", ("resourcequotas",), ("list",), "See whether a step fits into the quotas.", where=Where.STEPS),
+    Permission("", ("resourcequotas",), ("list",), "Check whether a step fits into the quotas.", where=Where.STEPS),
     Permission(
-        "", ("configmaps",), ("get",), "See where steps keep artifacts.", where=Where.STEPS, names=("kfp-launcher",)
+        "",
+        ("configmaps",),
+        ("get",),
+        "Find out where steps keep artifacts.",
+        where=Where.STEPS,
+        names=("kfp-launcher",),
     ),
     Permission(
-        "kueue.x-k8s.io", ("localqueues",), ("get",), "See whether the queue of a run is there.", where=Where.STEPS
+        "kueue.x-k8s.io", ("localqueues",), ("get",), "Check whether the queue of a run exists.", where=Where.STEPS
     ),
     Permission(
         "visibility.kueue.x-k8s.io",
@@ -142,7 +149,7 @@ PERMISSIONS = (
         "kueue.x-k8s.io",
         ("workloadpriorityclasses",),
         ("list",),
-        "See whether the priority of a run is there, and name those that are.",
+        "Check whether the priority of a run exists, and name those that do.",
         where=Where.CLUSTER,
     ),
     Permission(
@@ -156,12 +163,12 @@ PERMISSIONS = (
         where=Where.OWN,
         names=("pelagos-operator",),
     ),
-    Permission("", ("configmaps",), ("list",), "Read what the platform says of tenants.", where=Where.OWN),
+    Permission("", ("configmaps",), ("list",), "Read the platform's settings for tenants.", where=Where.OWN),
     Permission(
         "apiextensions.k8s.io",
         ("customresourcedefinitions",),
         ("get",),
-        "See at start whether the definitions are those of this operator.",
+        "Check at start whether the definitions are those of this operator.",
         where=Where.CLUSTER,
         names=tuple(kind.crd for kind in kinds.KINDS),
     ),

@@ -10,18 +10,19 @@ from pelagos_contract.base import Strict
 
 
 class QueueStatus(Strict):
-    """Where the run waits, or waited; absent where nothing queues, or Kueue shows nothing."""
+    """Where the run waits, or waited; absent where there is no queue, or Kueue shows nothing."""
 
     name: Annotated[str, Field(description="Kueue LocalQueue.")]
     position: Annotated[
         int | None,
         Field(
-            description="Its place among all that wait for the same ClusterQueue, the next one 1; absent when not known."
+            description="Its place among all workloads that wait for the same ClusterQueue; 1 is next. Absent when not "
+            "known."
         ),
     ] = None
     reason: Annotated[str | None, Field(description="Why it waits, in Kueue's words.")] = None
     since: Annotated[
-        str | None, Field(description="When it came into the queue.", json_schema_extra={"format": "date-time"})
+        str | None, Field(description="When it entered the queue.", json_schema_extra={"format": "date-time"})
     ] = None
     admitted_at: Annotated[
         str | None,

@@ -108,7 +108,7 @@ RULES = (
     Rule(
         cel=f"{_NONE} || !has({_SPACE}.optimizer) || {_SPACE}.optimizer.values.all(one, "
         f"{_SPACE}.optimizer.values.exists_one(other, other == one))",
-        message="spec.search.space.optimizer.values must name each once",
+        message="spec.search.space.optimizer.values must name each optimizer once",
         field="spec.search.space.optimizer.values",
         holds=lambda spec: (
             (found := _space_of(spec, "optimizer")) is None or len(set(found.values)) == len(found.values)
@@ -116,13 +116,13 @@ RULES = (
     ),
     Rule(
         cel=f"{_NONE} || self.search.method != 'Grid' || {_LISTS}",
-        message="spec.search.space must have values, and no ranges, for the method Grid",
+        message="spec.search.space must have values, not ranges, for the method Grid",
         field="spec.search.space",
         holds=lambda spec: not _grid(spec) or _has_lists_alone(spec),
     ),
     Rule(
         cel=f"{_NONE} || self.search.method != 'Grid' || {_SIZE} <= self.search.trials",
-        message="spec.search.trials must be as many as the grid has combinations, or more",
+        message="spec.search.trials must be at least the number of combinations in the grid",
         field="spec.search.trials",
         holds=lambda spec: not _grid(spec) or _combinations(spec) <= spec.search.trials,
     ),
@@ -140,7 +140,8 @@ RULES = (
     Rule(
         cel=f"{_NONE} || !has(self.search.parallelism) || self.resources.gpus == 0 || "
         "self.search.parallelism <= self.resources.gpus",
-        message="spec.search.parallelism must not be above spec.resources.gpus where that is not 0: trials share no GPU",
+        message="spec.search.parallelism must not be above spec.resources.gpus where that is not 0: trials do not share "
+        "GPUs",
         field="spec.search.parallelism",
         holds=lambda spec: spec.search is None or not spec.resources.gpus or spec.search.width <= spec.resources.gpus,
     ),
@@ -152,7 +153,7 @@ RULES = (
     ),
     Rule(
         cel=f"{_NONE} || !has(self.search.then) || self.search.then != 'TakeBest' || size(self.seeds) == 1",
-        message="spec.search.then must be Retrain where spec.seeds has several: a trial is trained with one",
+        message="spec.search.then must be Retrain when spec.seeds has several: a trial is trained with one seed",
         field="spec.search.then",
         holds=lambda spec: spec.search is None or spec.search.then != "TakeBest" or len(spec.seeds) == 1,
     ),
@@ -162,19 +163,19 @@ RULES = (
 class TrialStatus(Strict):
     """One trial."""
 
-    number: Annotated[int, Field(description="Counted from 0.")]
+    number: Annotated[int, Field(description="Its number; the first is 0.")]
     state: Annotated[str, Field(description="Running, Completed, Pruned or Failed.")]
     parameters: Annotated[dict[str, str], Field(description="The hyperparameters that it tried.")]
     epochs: Annotated[int | None, Field(description="Epochs done.")] = None
     value: Annotated[str | None, Field(description="The metric of its best epoch so far, on the validation split.")] = (
         None
     )
-    reason: Annotated[str | None, Field(description="Why it failed, as reasons of conditions.")] = None
+    reason: Annotated[str | None, Field(description="Why it failed, as a reason of a condition.")] = None
     message: Annotated[str | None, Field(description="The same in words.")] = None
 
 
 class BestTrial(Strict):
-    """The best trial of those that were completed."""
+    """The best of the completed trials."""
 
     number: Annotated[int, Field(description="Its number.")]
     value: Annotated[str, Field(description="Its metric, on the validation split.")]
@@ -182,12 +183,12 @@ class BestTrial(Strict):
 
 
 class SearchStatus(Strict):
-    """How far a search is."""
+    """Progress of a search."""
 
-    metric: Annotated[str, Field(description="What trials are compared by.")]
-    trials: Annotated[int, Field(description="Trials that there are to be.")]
-    finished: Annotated[int, Field(description="Trials that have ended, however.")]
+    metric: Annotated[str, Field(description="Metric by which trials are compared.")]
+    trials: Annotated[int, Field(description="Planned number of trials.")]
+    finished: Annotated[int, Field(description="Trials that have ended, in any way.")]
     pruned: Annotated[int, Field(description="Of these, trials that were ended early.")]
     failed: Annotated[int, Field(description="Of these, trials that failed.")]
-    best: Annotated[BestTrial | None, Field(description="The best of those that were completed.")] = None
-    history: Annotated[list[TrialStatus] | None, Field(description="All trials, the first one first.")] = None
+    best: Annotated[BestTrial | None, Field(description="The best of the completed trials.")] = None
+    history: Annotated[list[TrialStatus] | None, Field(description="All trials, in order.")] = None

@@ -95,5 +95,6 @@ def _words(kind: _Kind, namespace: str, given: Mapping[str, Given], what: str) -
     default = "" if kind.key in own else " (the default)"
     return (
         f"{kind.key} is {value!r}{default}, which overlaps with {what}. A prefix belongs to one namespace: give this one "
-        f"another, or let both share by name (sharedWith in the ConfigMaps {tenant_settings.PREFIX}<namespace> of both)"
+        f"another prefix, or let both share it by name (sharedWith in the ConfigMaps {tenant_settings.PREFIX}<namespace> "
+        "of both)"
     )

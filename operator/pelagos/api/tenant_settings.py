@@ -71,15 +71,15 @@ TENANT_SETTINGS = (
         "Folder of the namespace below the roots of data and objects; default: the namespace.",
     ),
     _list("sharedWith", "namespaces", "Namespaces that may have the same prefixes; each must name the other."),
-    _named("queue", "Kueue LocalQueue", "Queue of pipelines that name none. Where it is given, no other may be named."),
-    _list("queues", "Kueue LocalQueues in the tenant's namespace", "Queues that pipelines may name besides."),
+    _named("queue", "Kueue LocalQueue", "Queue of pipelines that name none. Where it is set, no other may be named."),
+    _list("queues", "Kueue LocalQueues in the tenant's namespace", "Other queues that pipelines may name."),
     _priority("priority", _NAME, 63, "the name of a", "Priority of pipelines that name none; default: none."),
     _priority(
         "priorities",
         rf"{_NAME}([ ,]+{_NAME})*",
         1000,
         "names of",
-        "Those that pipelines may name besides; default: none.",
+        "Other priorities that pipelines may name; default: none.",
     ),
     _named("serviceAccount", "ServiceAccount", "Identity of model servers."),
     _named("pipelineServiceAccount", "ServiceAccount", "Identity of pipeline steps."),
@@ -94,7 +94,7 @@ TENANT_SETTINGS = (
         source_hosts.PATTERN,
         source_hosts.LONGEST,
         "hosts (https://host, http://host:port, https://*.domain) and networks (10.20.0.0/16), separated by commas",
-        "From where sources may be fetched beside public addresses over https; default: nowhere.",
+        "Where sources may be fetched from, in addition to public addresses over https; default: nowhere else.",
     ),
     TenantSetting(
         "maxGpus",
@@ -108,7 +108,8 @@ TENANT_SETTINGS = (
         "Nobody|Authenticated|Entitled",
         13,
         "Nobody, Authenticated or Entitled",
-        "Who may call models through the gateway, beside whoever has a trial; default: as the gateway's settings say.",
+        "Who may call models through the gateway, in addition to users with a trial; default: as the gateway's settings "
+        "say.",
     ),
     TenantSetting(
         "gatewayEntitlements",
@@ -123,14 +124,14 @@ TENANT_SETTINGS = (
         r"[0-9]{1,4}",
         4,
         "a whole number from 0 to 9999",
-        "Most trials that one user has at once, of those that the hub made; default: 3.",
+        "Most trials that one user may have at once, of those that the hub created; default: 3.",
     ),
     TenantSetting(
         "trialsAtOnce",
         r"[0-9]{1,4}",
         4,
         "a whole number from 0 to 9999",
-        "Most trials in the namespace at once, whoever made them; default: 5.",
+        "Most trials in the namespace at once, by any creator; default: 5.",
     ),
     TenantSetting(
         "trialsLongest",
@@ -144,14 +145,14 @@ TENANT_SETTINGS = (
         r"[!-+.-~-]+([ ,]+[!-+.-~-]+)*",
         2000,
         "entitlements without spaces, separated by commas",
-        "Who may try models: users of whom the hub attests one of these; default: anyone.",
+        "Who may try models: users for whom the hub attests one of these; default: anyone.",
     ),
     TenantSetting(
         "trialsKeep",
         r"[0-9]{1,4}(s|m|h)",
         5,
         "a duration, such as 90s, 10m or 1h",
-        "How long after its end a Trial is kept to be read; default: 10m.",
+        "How long after its end a Trial is kept so that it can be read; default: 10m.",
     ),
 )
 MAY_BE_EMPTY = frozenset({"experimentPrefix", "storagePrefix"})
@@ -185,7 +186,7 @@ def problem(data: Mapping[str, str]) -> str | None:
     known = {setting.key: setting for setting in TENANT_SETTINGS}
     for key, value in sorted(data.items()):
         if key not in known:
-            return f"{key} is not a key that is known; allowed are {', '.join(KEYS)}"
+            return f"{key} is not a known key; allowed are {', '.join(KEYS)}"
         if not known[key].accepts(value):
             return (
                 f"{key} is {value[:100]!r}; allowed is {known[key].allowed} (at most {known[key].longest} characters)"

@@ -50,24 +50,26 @@ class DatasetRef(Strict):
 
 
 class Resources(GpuPlacementSpec):
-    """What the training asks for."""
+    """Resources that the training requests."""
 
     gpus: Annotated[
         int,
         Field(
             ge=0,
             le=64,
-            description="GPUs (nvidia.com/gpu) that share the training; 1 at most for architectures that use one. On one machine "
-            "as many are used as there are.",
+            description="GPUs (nvidia.com/gpu) that share the training; at most 1 for architectures that use only one. On "
+            "one machine as many are used as exist.",
         ),
     ] = 0
-    cpu: Annotated[Cpu, Field(description='Processor cores, for example 2, "1.5" or 500m: request, and limit.')] = 2
+    cpu: Annotated[
+        Cpu, Field(description='Processor cores, for example 2, "1.5" or 500m: both the request and the limit.')
+    ] = 2
     shared_memory: Annotated[
         Quantity | None,
-        Field(description="Size of /dev/shm, through which data loaders hand over images. Default: 2Gi."),
+        Field(description="Size of /dev/shm, through which data loaders pass images. Default: 2Gi."),
     ] = None
     queue: Annotated[
-        Name | None, Field(description="Kueue LocalQueue. Default: that which the platform gives the namespace.")
+        Name | None, Field(description="Kueue LocalQueue. Default: the one that the platform sets for the namespace.")
     ] = None
 
 
@@ -79,7 +81,8 @@ class TrackingSpec(Strict):
         Field(min_length=1, max_length=250, description="MLflow experiment. Default: <namespace>/<dataset name>."),
     ] = None
     wandb: Annotated[
-        WandbSpec | None, Field(description="Weights & Biases, beside MLflow. None: it is not used (docs/tracking.md).")
+        WandbSpec | None,
+        Field(description="Weights & Biases, in addition to MLflow. Default: not used (docs/tracking.md)."),
     ] = None
 
 
@@ -129,7 +132,8 @@ class TrainingRunSpec(BaseSpec):
         ),
         Rule(
             cel="!has(self.model.weights) || !has(self.model.weights.uri) || has(self.model.weights.sha256)",
-            message="spec.model.weights.sha256 is needed with uri: what is there may change; `sha256sum FILE` prints it",
+            message="spec.model.weights.sha256 is needed with uri, since the file there may change; `sha256sum FILE` "
+            "prints it",
             field="spec.model.weights.sha256",
             holds=lambda spec: (
                 spec.model.weights is None or spec.model.weights.uri is None or spec.model.weights.sha256 is not None
@@ -139,7 +143,8 @@ class TrainingRunSpec(BaseSpec):
             cel="!has(self.model.weights) || !has(self.model.weights.uri) || !self.model.weights.uri.startsWith('file:') || "
             "(!self.model.weights.uri.startsWith('file:/') && "
             "!self.model.weights.uri.substring(5).split('/').exists(p, p == '..'))",
-            message="spec.model.weights.uri: file: is followed by a path that is relative to the data volume, without '..'",
+            message="spec.model.weights.uri: file: must be followed by a path that is relative to the data volume, without "
+            "'..'",
             field="spec.model.weights.uri",
             holds=lambda spec: (
                 spec.model.weights is None
@@ -181,8 +186,8 @@ class TrainingRunSpec(BaseSpec):
         ),
         Rule(
             cel="!has(self.evaluation.leaveOneOut) || !has(self.search)",
-            message="spec.evaluation.leaveOneOut and spec.search exclude each other: the trials would have seen what is left out;"
-            " search first, and name the hyperparameters",
+            message="spec.evaluation.leaveOneOut and spec.search exclude each other: the trials would have seen what is "
+            "left out; search first, then set the hyperparameters that were found",
             field="spec.evaluation.leaveOneOut",
             holds=lambda spec: spec.evaluation.leave_one_out is None or spec.search is None,
         ),
@@ -205,26 +210,27 @@ class TrainingRunSpec(BaseSpec):
     model: Annotated[Model, Field(description="What is trained.")]
     hyperparameters: Annotated[Hyperparameters, Field(description="How it is trained.")] = Hyperparameters()
     early_stopping: Annotated[
-        EarlyStopping | None, Field(description="When to stop before the last epoch; none: never.")
+        EarlyStopping | None, Field(description="When to stop before the last epoch. Default: never.")
     ] = None
     seeds: Annotated[
         list[Seed],
         Field(
             min_length=1,
             max_length=MOST_SEEDS,
-            description="Seeds of weights and data order. With several, as many models are trained, one after the other: metrics "
-            "are their means, and the model is that with the best fitness on the validation split, of equals that with the "
-            "lowest seed.",
+            description="Seeds of weights and data order. With several, one model is trained for each, one after the "
+            "other: metrics are their means, and the model is the one with the best fitness on the validation "
+            "split; of equal ones, the one with the lowest seed.",
         ),
     ] = [0]
     search: Annotated[
         Search | None,
         Field(
-            description="Hyperparameters are searched first, and the model is trained with the best; none: they are given."
+            description="Hyperparameters are searched first, and the model is trained with the best ones. Default: no "
+            "search."
         ),
     ] = None
     resources: Annotated[
-        Resources, Field(description="What the training asks for; changing it tries a failed run again.")
+        Resources, Field(description="Resources that the training requests; changing them tries a failed run again.")
     ] = Resources()
     priority: Priority = None
     deadline: Annotated[Duration, Field(description="The run is ended when it takes longer.")] = "24h"
@@ -233,8 +239,9 @@ class TrainingRunSpec(BaseSpec):
         Field(
             ge=0,
             le=2147483647,
-            description="Seconds after which a TrainingRun that is over, well or not, is deleted, as with a Job; deletionPolicy "
-            "says what becomes of its model. Not while a ModelService refers to it or serves its model. None: never.",
+            description="Seconds after which a finished TrainingRun, successful or not, is deleted, as with a Job; "
+            "deletionPolicy says what happens to its model. Not while a ModelService refers to it or serves "
+            "its model. Default: never.",
         ),
     ] = None
     tracking: Annotated[TrackingSpec, Field(description="Where the run is tracked.")] = TrackingSpec()
@@ -243,18 +250,18 @@ class TrainingRunSpec(BaseSpec):
     card: Annotated[
         Card | None,
         Field(
-            description="What people say of the model. Its documents have it as it is when an attempt starts: whoever changes it "
-            "trains nothing again (docs/reports-and-cards.md)."
+            description="What people say about the model. Its documents show the card as it is when an attempt starts: "
+            "changing it does not train anything again (docs/reports-and-cards.md)."
         ),
     ] = None
     register_: Annotated[
         Register | None,
-        Field(alias="register", description="Where the model is registered when all gates pass; none: nowhere."),
+        Field(alias="register", description="Where the model is registered when all gates pass. Default: nowhere."),
     ] = None
 
 
 class FrozenDataset(Strict):
-    """The version that was resolved once."""
+    """The version that was resolved once, and does not change."""
 
     name: Annotated[str, Field(description="Name of the Dataset.")]
     version: Annotated[str, Field(description="Digest of the version.")]
@@ -268,9 +275,9 @@ class TrackingStatus(Strict):
     experiment: Annotated[str, Field(description="MLflow experiment.")]
     run: Annotated[str, Field(description="MLflow run id.")]
     url: Annotated[str, Field(description="The run's page.")]
-    seal: Annotated[str | None, Field(description="The operator's seal of the run id and of what the run is for.")] = (
-        None
-    )
+    seal: Annotated[
+        str | None, Field(description="The operator's seal over the run id and the purpose of the run.")
+    ] = None
 
 
 class Progress(StageProgress):
@@ -285,17 +292,19 @@ class Progress(StageProgress):
             description="When the training should end, from the pace so far.", json_schema_extra={"format": "date-time"}
         ),
     ] = None
-    loss: Annotated[str | None, Field(description="Of the last epoch, on the training split.")] = None
+    loss: Annotated[str | None, Field(description="Loss of the last epoch, on the training split.")] = None
     metrics: Annotated[
         dict[str, str] | None,
-        Field(description="Of the last epoch, on the validation split: the loss, and the main metrics of the task."),
+        Field(
+            description="Figures of the last epoch, on the validation split: the loss, and the main metrics of the task."
+        ),
     ] = None
     images_per_second: Annotated[
         str | None,
-        Field(description="Training images that an epoch shows, by its time, which has its validation in it."),
+        Field(description="Training images of an epoch, divided by its time, which includes its validation."),
     ] = None
     gpu_memory: Annotated[
-        str | None, Field(description="Most that the training held of its GPUs; absent without GPUs.")
+        str | None, Field(description="Most GPU memory that the training held; absent without GPUs.")
     ] = None
 
 
@@ -308,15 +317,15 @@ class SeedStatus(Strict):
     fitness: Annotated[
         str | None,
         Field(
-            description="The metric of the validation split that chooses the best epoch and the model, of the best epoch."
+            description="Value, in its best epoch, of the validation metric that chooses the best epoch and the model."
         ),
     ] = None
     metrics: Annotated[dict[str, str] | None, Field(description="Its figures on the test split.")] = None
-    chosen: Annotated[bool | None, Field(description="True of the one whose model is packaged.")] = None
+    chosen: Annotated[bool | None, Field(description="True for the one whose model is packaged.")] = None
 
 
 class ResamplingStatus(Strict):
-    """How intervals were made: groups of images were drawn with replacement."""
+    """How intervals were computed: groups of images were drawn with replacement."""
 
     by: Annotated[
         str, Field(description="What makes a group: group, site, deployment, or image where none of them is known.")
@@ -331,7 +340,7 @@ class WorstSlice(Strict):
 
     value: Annotated[str, Field(description="The value of its images.")]
     metric: Annotated[str, Field(description="The main metric of the task.")]
-    figure: Annotated[str, Field(description="What it is on these images.")]
+    figure: Annotated[str, Field(description="Its value on these images.")]
     interval: Annotated[Interval | None, Field(description="Its interval; absent where there are too few groups.")] = (
         None
     )
@@ -345,7 +354,8 @@ class SliceStatus(Strict):
     field: Annotated[str, Field(description="The field.")]
     slices: Annotated[int, Field(description="Its values in the test split.")]
     unknown: Annotated[
-        int | None, Field(description="Images of which it is not known: a slice of their own, and never the worst one.")
+        int | None,
+        Field(description="Images whose value is not known: a separate slice, which is never the worst one."),
     ] = None
     worst: Annotated[
         WorstSlice | None, Field(description="The worst one; absent where none of them has the metric.")
@@ -359,27 +369,27 @@ class LeftOutStatus(Strict):
     state: Annotated[str, Field(description="Waiting, Training, Trained or Evaluated.")]
     epoch: Annotated[int | None, Field(description="Epochs done.")] = None
     images: Annotated[
-        int | None, Field(description="Images with the value, of all splits: what it is measured on.")
+        int | None, Field(description="Images with the value, in all splits: the model is measured on these.")
     ] = None
     metric: Annotated[
-        str | None, Field(description="The main metric on these images; absent when they say nothing about it.")
+        str | None, Field(description="The main metric on these images; absent when it is undefined there.")
     ] = None
 
 
 class LeaveOneOutStatus(Strict):
     """Models that are trained without one group of images each, and measured on it."""
 
-    field: Annotated[str, Field(description="By what images are told apart.")]
+    field: Annotated[str, Field(description="The field by which images are grouped.")]
     metric: Annotated[str | None, Field(description="The main metric of the task.")] = None
     mean: Annotated[
-        str | None, Field(description="Its mean over the groups that have it, each of which counts alike.")
+        str | None, Field(description="Its mean over the groups that have it, each with the same weight.")
     ] = None
     deviation: Annotated[str | None, Field(description="Its sample standard deviation (n - 1) over these groups.")] = (
         None
     )
     unknown: Annotated[
         int | None,
-        Field(description="Images of which the field is not known: they are in no group, and in no such model."),
+        Field(description="Images whose field is not known: they are in no group, and not used in these models."),
     ] = None
     groups: Annotated[list[LeftOutStatus], Field(description="The groups, by their values.")]
 
@@ -404,17 +414,19 @@ class DocumentStatus(Strict):
 
 
 class CostStatus(Strict):
-    """What the training took, all its attempts together. A figure has two digits, or says unknown."""
+    """What the training took, in all its attempts together. A figure has two digits, or says unknown."""
 
     duration_seconds: Annotated[str, Field(description="How long its steps computed, without waiting in queues.")]
     cpu_hours: Annotated[str, Field(description="Time of processor cores.")]
     gpu_hours: Annotated[str, Field(description="Time of GPUs that nobody else could use.")]
     energy: Annotated[str, Field(description="Kilowatt-hours of processors and GPUs.")]
     energy_method: Annotated[str, Field(description="How the energy was measured or estimated.")]
-    co2: Annotated[str, Field(description="Grams of CO2 equivalent: energy by intensity.")]
-    intensity: Annotated[str, Field(description="Grams of CO2 equivalent that count for a kilowatt-hour.")]
-    attempts: Annotated[int, Field(description="Attempts until now.")]
-    missing: Annotated[list[str] | None, Field(description="What is not in the figures, as nobody knows it.")] = None
+    co2: Annotated[str, Field(description="Grams of CO2 equivalent: energy times intensity.")]
+    intensity: Annotated[str, Field(description="Grams of CO2 equivalent per kilowatt-hour.")]
+    attempts: Annotated[int, Field(description="Number of attempts.")]
+    missing: Annotated[list[str] | None, Field(description="What the figures leave out because it is not known.")] = (
+        None
+    )
 
 
 class TrainingRunStatus(BaseStatus):
@@ -430,23 +442,26 @@ class TrainingRunStatus(BaseStatus):
     ] = None
     algorithms: Annotated[
         dict[str, int] | None,
-        Field(description="Versions of the algorithms of the last attempt: an upgrade leaves what was made by others."),
+        Field(
+            description="Versions of the algorithms that the last attempt used; an upgrade does not change what others "
+            "made."
+        ),
     ] = None
     dataset: Annotated[FrozenDataset | None, Field(description="The version that was resolved once.")] = None
     pipeline_run: Annotated[PipelineRunStatus | None, Field(description="The training run in the pipeline engine.")] = (
         None
     )
     tracking: Annotated[TrackingStatus | None, Field(description="The MLflow run.")] = None
-    queue: Annotated[QueueStatus | None, Field(description="How its step stands in its queue, while it goes on.")] = (
-        None
-    )
-    progress: Annotated[Progress | None, Field(description="How far the training is.")] = None
+    queue: Annotated[
+        QueueStatus | None, Field(description="State of its step in the queue, while the run is in progress.")
+    ] = None
+    progress: Annotated[Progress | None, Field(description="Progress of the training.")] = None
     metrics: Annotated[
         dict[str, str] | None,
         Field(
-            description="Figures on the test split, also of a run that failed after its evaluation; one that it says nothing "
-            "about is absent. Of several seeds their means. Of slices, worst/<field>/<metric> for the main metric; the others, "
-            "and those of single classes, are in MLflow."
+            description="Figures on the test split, also of a run that failed after its evaluation; an undefined one is "
+            "absent. With several seeds: their means. Of slices: worst/<field>/<metric> for the main metric; "
+            "the others, and those of single classes, are in MLflow."
         ),
     ] = None
     deviations: Annotated[
@@ -455,22 +470,29 @@ class TrainingRunStatus(BaseStatus):
     ] = None
     intervals: Annotated[
         dict[str, Interval] | None,
-        Field(description="Between which values figures lie, for other images of the same kind."),
+        Field(description="Confidence intervals of figures, for other images of the same kind."),
     ] = None
     resampling: Annotated[
-        ResamplingStatus | None, Field(description="How these intervals were made, or why there are none.")
+        ResamplingStatus | None, Field(description="How these intervals were computed, or why there are none.")
     ] = None
-    slices: Annotated[list[SliceStatus] | None, Field(description="By the fields of spec.evaluation.slices.")] = None
+    slices: Annotated[
+        list[SliceStatus] | None,
+        Field(description="Slices of the test split, by the fields of spec.evaluation.slices."),
+    ] = None
     worst_slice: Annotated[
         str | None, Field(description="The worst slice of the first field, in words: what kubectl get -o wide shows.")
     ] = None
-    seeds: Annotated[list[SeedStatus] | None, Field(description="The trainings, where spec.seeds has several.")] = None
-    search: Annotated[SearchStatus | None, Field(description="How far the search is, and what it found.")] = None
+    seeds: Annotated[
+        list[SeedStatus] | None, Field(description="The trainings, where spec.seeds names several seeds.")
+    ] = None
+    search: Annotated[SearchStatus | None, Field(description="Progress of the search, and what it found.")] = None
     leave_one_out: Annotated[
         LeaveOneOutStatus | None,
-        Field(description="The models without one group each, where spec.evaluation asks for them."),
+        Field(description="The models that are trained without one group each, where spec.evaluation asks for them."),
     ] = None
-    warnings: Annotated[list[str] | None, Field(description="What a careful reader should know of the figures.")] = None
+    warnings: Annotated[list[str] | None, Field(description="What a careful reader should know about the figures.")] = (
+        None
+    )
     cost: Annotated[CostStatus | None, Field(description="What the training took, once it has ended.")] = None
     gates: Annotated[list[GateStatus] | None, Field(description="Outcome of the gates.")] = None
     model: Annotated[ModelStatus | None, Field(description="The trained model.")] = None
@@ -478,7 +500,7 @@ class TrainingRunStatus(BaseStatus):
         list[DocumentStatus] | None, Field(description="Report and card of the model, and its entries for catalogues.")
     ] = None
     record: Annotated[
-        str | None, Field(description="Where the result is on record, by which a rebuilt cluster finds it again.")
+        str | None, Field(description="Where the result is recorded, so that a rebuilt cluster finds it again.")
     ] = None
     started_at: Annotated[
         str | None, Field(description="When the pipeline run started.", json_schema_extra={"format": "date-time"})
@@ -490,14 +512,17 @@ class TrainingRunStatus(BaseStatus):
     storage_prefix: Annotated[
         str | None,
         Field(
-            description="Folder below the roots of data and objects, as the platform gave it when work began; "
-            "it stays for life.",
+            description="Folder below the roots of data and objects, as the platform set it when work began; it never "
+            "changes.",
             # An API server of 1.20 takes an empty string for null.
             json_schema_extra={"nullable": True},
         ),
     ] = None
     storage_seal: Annotated[
-        str | None, Field(description="The operator's seal of storagePrefix: without it only the present one counts.")
+        str | None,
+        Field(
+            description="The operator's seal over storagePrefix; without it only the platform's present prefix counts."
+        ),
     ] = None
 
 
@@ -508,16 +533,14 @@ COLUMNS = (
     Column("Progress", ".status.progress.percent", "integer", description="Percent of the epochs done."),
     Column("Result", ".status.primaryMetric"),
     Column("Worst", ".status.worstSlice", priority=1, description="The worst slice of the test split."),
-    Column("Stage", ".status.progress.stage", priority=1, description="What the run does now."),
+    Column("Stage", ".status.progress.stage", priority=1, description="What the run is doing."),
     Column(
         "Trials", ".status.search.finished", "integer", priority=1, description="Trials of the search that have ended."
     ),
     Column("Registered", ".status.model.version", priority=1),
     Column("Energy", ".status.cost.energy", priority=1),
     Column("Tracking", ".status.tracking.url", priority=1),
-    Column(
-        "Position", ".status.queue.position", "integer", priority=1, description="Place in the queue, the next one 1."
-    ),
+    Column("Position", ".status.queue.position", "integer", priority=1, description="Place in the queue; 1 is next."),
     Column("Message", ".status.conditions[?(@.type=='Ready')].message", priority=1),
     Column("Age", ".metadata.creationTimestamp", "date"),
 )

@@ -39,7 +39,7 @@ def _is_within_bounds(duration: str | None) -> bool:
 
 
 class TrialSpec(RuledSpec):
-    """For some minutes, one person may send images to a model, by a token. Immutable: open another Trial for anything else."""
+    """Lets one person send images to a model for some minutes, with a token. Immutable: create another one for anything else."""
 
     # No field has a default in the definition: what the hub signs is what the API server stores.
     RULES: ClassVar[tuple[Rule, ...]] = (
@@ -78,20 +78,21 @@ class TrialSpec(RuledSpec):
     ] = None
     registry: Annotated[
         RegistryRef | None,
-        Field(description="A registered model, which gets a server of its own for the time; this or modelServiceRef."),
+        Field(description="A registered model, which gets a server of its own for that time; this or modelServiceRef."),
     ] = None
     user: Annotated[
         str | None,
         Field(
             pattern=r"^[A-Za-z0-9]([-A-Za-z0-9._@:+/ ]*[A-Za-z0-9])?$",
             max_length=128,
-            description="Who tries it, as a pseudonym: the limit of each user goes by it. Heeded where the hub made the Trial "
-            "(status.attested); of others it is what they say, and only the limit of the namespace holds for them.",
+            description="Who tries it, as a pseudonym, by which the limit per user is counted. Used only if the hub "
+            "created the Trial (status.attested); in other Trials it is an unverified claim, and only the "
+            "limit of the namespace applies.",
         ),
     ] = None
     display_name: Annotated[
         str | None,
-        Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200, description="Name of the same person, for people."),
+        Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200, description="The same person's name, for display."),
     ] = None
     duration: Annotated[
         str | None,
@@ -99,8 +100,9 @@ class TrialSpec(RuledSpec):
             pattern=DURATION,
             max_length=16,
             examples=["10m", "1h"],
-            description=f"How long it is open, from the moment when it opens: {SHORTEST} to {LONGEST}, and no longer than the "
-            f"platform allows (trialsLongest). Default: {USUAL_DURATION}, or what the platform allows where that is less.",
+            description=f"How long it is open, from the moment when it opens: {SHORTEST} to {LONGEST}, and no longer than "
+            f"the platform allows (trialsLongest). Default: {USUAL_DURATION}, or what the platform allows if "
+            "that is less.",
         ),
     ] = None
     isolation: Annotated[
@@ -113,16 +115,16 @@ class TrialSpec(RuledSpec):
     token_sha256: Annotated[
         Sha256 | None,
         Field(
-            description="SHA-256 of the token that opens it, of whoever made the Trial and keeps the token. Without it the "
-            "operator makes a token, and a Secret that holds it (status.tokenSecretRef)."
+            description="SHA-256 of the token that opens it, if the creator of the Trial keeps a token of their own. "
+            "Without it the operator creates a token, and a Secret that holds it (status.tokenSecretRef)."
         ),
     ] = None
     entitlements: Annotated[
         list[Entitlement] | None,
         Field(
             max_length=16,
-            description="What the hub attests of the user, of what the namespace asks for (trialsEntitlements). Heeded where the "
-            "hub made the Trial.",
+            description="Which of the entitlements that the namespace asks for (trialsEntitlements) the hub attests for "
+            "the user. Used only if the hub created the Trial.",
         ),
     ] = None
 
@@ -151,7 +153,7 @@ class TokenSecretRef(Strict):
 
 
 class TriedService(Strict):
-    """What the token opens, and nothing else."""
+    """The ModelService that the token opens; it opens nothing else."""
 
     name: Annotated[str, Field(description="Name of the ModelService.")]
     namespace: Annotated[str, Field(description="Its namespace: that of the Trial.")]
@@ -163,27 +165,28 @@ class TrialStatus(BaseStatus):
     phase: Annotated[
         Phase | None,
         Field(
-            description="Pending: not decided on. Starting: accepted, and a server is started for it. Open: the token is good "
-            "until expiresAt. Expired, Refused, Stopped: over for good."
+            description="Pending: not decided yet. Starting: accepted, and its server is being started. Open: the token is "
+            "valid until expiresAt. Expired, Refused, Stopped: over for good."
         ),
     ] = None
     model: Annotated[str | None, Field(description="What is tried: a ModelService, or a registered model.")] = None
-    url: Annotated[str | None, Field(description="What images are sent to over HTTP, with the token.")] = None
+    url: Annotated[str | None, Field(description="Where images are sent over HTTP, with the token.")] = None
     endpoints: Annotated[TrialEndpoints | None, Field(description="All addresses.")] = None
     token_sha256: Annotated[str | None, Field(description="SHA-256 of the token that opens it.")] = None
     token_secret_ref: Annotated[
         TokenSecretRef | None,
         Field(
-            description="Where the token is that the operator made; absent for tokens of others, and once it is over."
+            description="Where the token is that the operator created; absent if the creator of the Trial has the token, "
+            "and once the Trial is over."
         ),
     ] = None
     attested: Annotated[
         bool | None,
-        Field(description="Whether the hub made the Trial: only then spec.user and spec.entitlements are heeded."),
+        Field(description="Whether the hub created the Trial: only then spec.user and spec.entitlements are used."),
     ] = None
     duration: Annotated[
         str | None,
-        Field(description="How long it is open: the lesser of this and of what is left until expiresAt holds."),
+        Field(description="How long it is open; the shorter of this and the time left until expiresAt applies."),
     ] = None
     accepted_at: Annotated[
         str | None, Field(description="When it was accepted.", json_schema_extra={"format": "date-time"})
@@ -191,23 +194,24 @@ class TrialStatus(BaseStatus):
     expires_at: Annotated[
         str | None,
         Field(
-            description="Until when it is open: the moment when it opened, and its duration.",
+            description="Until when it is open: the moment when it opened, plus its duration.",
             json_schema_extra={"format": "date-time"},
         ),
     ] = None
     ended_at: Annotated[
         str | None,
         Field(
-            description="When it was over, or refused. The object is deleted a while after (trialsKeep).",
+            description="When it ended or was refused. The object is deleted some time later (trialsKeep).",
             json_schema_extra={"format": "date-time"},
         ),
     ] = None
     service: Annotated[
-        TriedService | None, Field(description="The ModelService that the token opens, and nothing else.")
+        TriedService | None, Field(description="The ModelService that the token opens; it opens nothing else.")
     ] = None
     onnx_sha256: Annotated[str | None, Field(description="Digest of the ONNX graph that answers.")] = None
     spec_digest: Annotated[
-        str | None, Field(description="Digest of the spec that was decided on: another one ends the Trial.")
+        str | None,
+        Field(description="Digest of the spec that was accepted or refused: a different one ends the Trial."),
     ] = None
 
 

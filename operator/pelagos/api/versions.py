@@ -20,8 +20,8 @@ class History(Strict):
         Field(
             ge=1,
             le=50,
-            description="How many versions are kept, the newest ones; the images of others that no version has any more are "
-            "removed from the store. A version that a TrainingRun, a ModelService or another Dataset names stays as long as it "
-            f"does. Default: {KEPT}.",
+            description="How many of the newest versions are kept; images that belong only to other versions are removed "
+            "from the store. A version that a TrainingRun, a ModelService or another Dataset names is kept as "
+            f"long as it is named. Default: {KEPT}.",
         ),
     ] = None

@@ -9,44 +9,46 @@ from pelagos_contract import failures
 
 _dataset = functools.partial(tabled, "Dataset")
 
-FOUND = _dataset("Found", "done", "The source is there.")
+FOUND = _dataset("Found", "done", "The source exists.")
 VERSION_READY = _dataset("VersionReady", "done", "The newest version can be trained on.")
 REMOVING_VERSIONS = _dataset(
     "RemovingVersions",
     "in progress",
-    "Versions beyond spec.history.keep are being removed from the store, where a preparation is due; it begins when that has ended.",
+    "Versions beyond spec.history.keep are being removed from the store while a preparation is due; it starts when the "
+    "removal has ended.",
 )
-QUALITY_PASSED = _dataset("QualityPassed", "done", "The newest version keeps all bounds of spec.quality.")
-NO_QUALITY_GATES = _dataset("NoQualityGates", "done", "spec.quality asks for nothing, so that nothing was judged.")
+QUALITY_PASSED = _dataset("QualityPassed", "done", "The newest version meets all bounds of spec.quality.")
+NO_QUALITY_GATES = _dataset("NoQualityGates", "done", "spec.quality sets no bounds, so nothing was judged.")
 QUALITY_FAILED = _dataset(
     "QualityFailed",
     "action required",
-    "The newest version does not keep a bound of spec.quality, or the splits of its source tear groups. With onFail Block no "
-    "TrainingRun starts on it.",
-    "Change the source, spec.split or spec.labels as the message says, or the bound: nothing is prepared again for that.",
+    "The newest version does not meet a bound of spec.quality, or the splits of its source divide groups. With onFail "
+    "Block no TrainingRun starts on it.",
+    "Change the source, spec.split or spec.labels as the message says, or change the bound: nothing is prepared again for "
+    "that.",
 )
 FAIR_ENOUGH = _dataset(
-    "FairEnough", "done", "The newest version is as FAIR as spec.fair.minScore asks, or nothing is asked."
+    "FairEnough", "done", "The newest version is as FAIR as spec.fair.minScore requires, or nothing is required."
 )
 FAIR_SCORE_TOO_LOW = _dataset(
     "FairScoreTooLow",
     "for information",
-    "The newest version is less FAIR than spec.fair.minScore asks. It can be trained on, and is not to be published.",
-    "See pelagos fair NAME for what would give more points, and set that in spec.metadata.",
+    "The newest version is less FAIR than spec.fair.minScore requires. It can be trained on, but is not published.",
+    "See pelagos fair NAME for what would raise the score, and set that in spec.metadata.",
 )
-NOT_ASKED_FOR = _dataset("NotAskedFor", "for information", "spec.publish is not set, so that nothing is published.")
+NOT_ASKED_FOR = _dataset("NotAskedFor", "for information", "spec.publish is not set, so nothing is published.")
 PUBLISHED = _dataset("Published", "done", "The version is published. status.publication says where.")
 DRAFT_MADE = _dataset(
     "DraftMade",
     "for information",
     "A draft of the version is in the repository, as spec.publish.zenodo.state asks. It is not published.",
-    "Look at it there; set spec.publish.zenodo.state to Published to have it published, which nobody can take back.",
+    "Check it there; set spec.publish.zenodo.state to Published to publish it, which cannot be undone.",
 )
 VERSION_NOT_LISTED = _dataset(
     "VersionNotListed",
     "action required",
     "spec.publish.version names a version that status.versions does not list, or one that spec.quality blocks.",
-    "Name one that is listed, or none, for the newest.",
+    "Name a version that is listed, or none for the newest.",
 )
 REPOSITORY_NOT_ALLOWED = of_steps("Dataset", failures.Reason.REPOSITORY_NOT_ALLOWED)
 REPOSITORY_ACCESS_DENIED = of_steps("Dataset", failures.Reason.REPOSITORY_ACCESS_DENIED)

@@ -8,7 +8,7 @@ from pelagos.api.reasons.tables import tabled
 
 _model_service = functools.partial(tabled, "ModelService")
 
-RESOLVED = _model_service("Resolved", "done", "It is clear which model is served.")
+RESOLVED = _model_service("Resolved", "done", "The model to serve is determined.")
 TRAINING_RUN_NOT_FOUND = _model_service(
     "TrainingRunNotFound",
     "waiting",
@@ -31,19 +31,20 @@ MODEL_PACKAGE_MISSING = _model_service(
     "ModelPackageMissing",
     "waiting",
     "There is no model package, or not all of it, where the reference points to yet.",
-    "Put it there, or correct the reference; train or export the model again when it was deleted.",
+    "Put it there, or correct the reference; if it was deleted, train or export the model again.",
 )
 MODEL_PACKAGE_INVALID = _model_service(
     "ModelPackageInvalid",
     "action required",
-    "The reference leads out of the object store, to a registered version without a package, or to what is no package.",
+    "The reference leads outside the object store, to a registered version without a package, or to something that is not "
+    "a package.",
     "Follow the message.",
 )
 MODEL_PACKAGE_UNPINNED = _model_service(
     "ModelPackageUnpinned",
     "action required",
-    "Nothing in Kubernetes says what the model package must be, or spec says another thing than its TrainingRun. A package "
-    "cannot vouch for itself.",
+    "Nothing in Kubernetes says what the model package must be, or spec says something else than its TrainingRun. A "
+    "package cannot vouch for itself.",
     "Name the TrainingRun that made it, or state spec.model.manifestSha256; train or export again what an earlier version made.",
 )
 MODEL_PACKAGE_ALTERED = _model_service(
@@ -55,20 +56,21 @@ MODEL_PACKAGE_ALTERED = _model_service(
 MODEL_OUTSIDE_NAMESPACE = _model_service(
     "ModelOutsideNamespace",
     "action required",
-    "spec.model leads to a package of another namespace. Only packages that runs of the same namespace made are served.",
+    "spec.model leads to a package of another namespace. Only packages made by runs of the same namespace are served.",
     "Train or register the model in this namespace, or name a package below the folder in the message.",
 )
 MODEL_NOT_SEALED = _model_service(
     "ModelNotSealed",
     "action required",
-    "The registered version carries no seal of this operator for this namespace: somebody else registered or altered it, or its key is gone.",
+    "The registered version carries no seal of this operator for this namespace: somebody else registered or altered it, "
+    "or the key of the seal no longer exists.",
     "Register it by a TrainingRun of this namespace, or say in spec.model.manifestSha256 what its package must be.",
 )
 REGISTRY_REJECTED = _model_service(
-    "RegistryRejected", "action required", "The registry refused the look-up.", "Follow the message."
+    "RegistryRejected", "action required", "The registry refused the request.", "Follow the message."
 )
 STARTING = _model_service(
-    "Starting", "in progress", "The server is being started; one that serves already goes on meanwhile."
+    "Starting", "in progress", "The server is being started; one that already serves continues until then."
 )
 LOADING = _model_service("Loading", "in progress", "The server loads the model.")
 LOADED = _model_service("Loaded", "done", "The server has loaded the model.")
@@ -78,42 +80,44 @@ LOAD_TIMEOUT = _model_service(
 MODEL_LOAD_FAILED = _model_service(
     "ModelLoadFailed",
     "action required",
-    "The server refuses the model, or answers its probe wrong. On one machine, the model before it goes on being served.",
-    "Correct spec.model; a new model is loaded by itself.",
+    "The server refuses the model, or answers its probe wrongly. On one machine, the previous model continues to be "
+    "served.",
+    "Correct spec.model; the new model is loaded automatically.",
 )
 SERVING_NOT_INSTALLED = _model_service(
     "ServingNotInstalled",
     "waiting",
-    "The cluster does not have yet what the chosen serving engine needs: KServe, or its runtime.",
-    "Have it installed, or another engine chosen (PELAGOS_SERVING_ENGINE).",
+    "The cluster does not yet have what the chosen serving engine needs: KServe, or its runtime.",
+    "Have it installed, or have another engine chosen (PELAGOS_SERVING_ENGINE).",
 )
 WAITING_FOR_CLUSTER = _model_service(
     "WaitingForCluster",
     "waiting",
     "The cluster cannot start the server yet: its image is missing, no node has room, or a quota is used up.",
-    "Follow the message: it is the cluster's own.",
+    "Follow the message, which is the cluster's own.",
 )
 SCALED_TO_ZERO = _model_service("ScaledToZero", "done", "Idle: no replica runs, and the next request starts one.")
 NOT_VERIFIED = _model_service(
     "NotVerified",
     "in progress",
     "Scaled to zero before an answer of this model with these settings was seen to be right. The next request starts a "
-    "server, which is proven then.",
+    "server, which is then verified.",
 )
 PACKAGE_NOT_FETCHED = _model_service(
     "PackageNotFetched",
     "recovering",
-    "What brings the model package to the server ended with an error: credentials, address or memory. The cluster tries again.",
-    "Follow the message: it names the container, its words, and what is missing.",
+    "The container that fetches the model package for the server ended with an error: credentials, address or memory. The "
+    "cluster tries again.",
+    "Follow the message: it names the container, quotes it, and says what is missing.",
 )
 SERVER_CRASHED = _model_service(
-    "ServerCrashed", "recovering", "The server's process is gone; it is started again with growing pauses."
+    "ServerCrashed", "recovering", "The server's process has died; it is started again at growing intervals."
 )
 PROBING = _model_service("Probing", "in progress", "The first synthetic inference is in progress.")
 PROBE_FAILED = _model_service(
     "ProbeFailed",
     "recovering",
-    "The synthetic inference gave a wrong answer or none. After three in a row the server is restarted.",
+    "The synthetic inference gave a wrong answer or none. After three failures in a row the server is restarted.",
 )
 PROBE_SUCCEEDED = _model_service(
     "ProbeSucceeded", "done", "A real inference gave the answer of the training framework."
@@ -122,7 +126,7 @@ CARD_FILLED_IN = _model_service("CardFilledIn", "done", "The card says what stra
 CARD_INCOMPLETE = _model_service(
     "CardIncomplete",
     "for information",
-    "The card leaves out what strangers need, and the model is in no catalogue. It is served all the same.",
+    "The card leaves out what strangers need, so the model is in no catalogue. It is served all the same.",
     "Fill in the fields that the message names, in spec.card of the ModelService or of the TrainingRun.",
 )
-SERVING = _model_service("Serving", "done", "The endpoint answers right.")
+SERVING = _model_service("Serving", "done", "The endpoint answers correctly.")

@@ -13,7 +13,7 @@ DATASET_NOT_FOUND = _training_run(
     "DatasetNotFound", "waiting", "The Dataset does not exist yet.", "Create it, or name another."
 )
 DATASET_NOT_READY = _training_run(
-    "DatasetNotReady", "in progress", "The Dataset is not Ready yet.", "See its own message."
+    "DatasetNotReady", "in progress", "The Dataset is not Ready yet.", "See the Dataset's own message."
 )
 VERSION_BLOCKED = _training_run(
     "VersionBlocked",
@@ -24,26 +24,26 @@ VERSION_BLOCKED = _training_run(
 DATASET_VERSION_UNKNOWN = _training_run(
     "DatasetVersionUnknown",
     "waiting",
-    "The Dataset has no such version: its source may come to have that content, or had it too long ago.",
-    "Bring the source to that content, or name one of its status.versions in a new TrainingRun.",
+    "The Dataset has no such version: its source may not have had that content yet, or had it too long ago.",
+    "Give the source that content, or name one of the versions in the Dataset's status.versions in a new TrainingRun.",
 )
 VERSION_FROZEN = _training_run("VersionFrozen", "done", "The dataset version is resolved and will not change.")
 SPEC_IMMUTABLE = _training_run(
     "SpecImmutable",
     "action required",
-    "A frozen field was changed after the run had been keyed. The run itself is not touched.",
+    "A frozen field was changed after the run had been keyed. The run itself is not affected.",
     "Set it back, or create a new TrainingRun.",
 )
 CREATING = _training_run("Creating", "in progress", "The MLflow run is being created.")
 DATASET_OUTSIDE_NAMESPACE = _training_run(
     "DatasetOutsideNamespace",
     "action required",
-    "The dataset version lies outside of the namespace's part of the store. Nothing is read there.",
+    "The dataset version is outside the namespace's part of the store. Nothing is read there.",
     "Create a new TrainingRun.",
 )
 RUN_CREATED = _training_run("RunCreated", "done", "The MLflow run exists.")
 TRACKING_UNAVAILABLE = _training_run(
-    "TrackingUnavailable", "unknown", "MLflow does not answer. A training that runs goes on."
+    "TrackingUnavailable", "unknown", "MLflow does not answer. A training that is running continues."
 )
 TRACKED_RUN_MISSING = _training_run(
     "TrackedRunMissing",
@@ -74,7 +74,7 @@ WORKSPACE_ALTERED = of_steps("TrainingRun", failures.Reason.WORKSPACE_ALTERED)
 CHECKPOINT_NOT_FOUND = _training_run(
     "CheckpointNotFound",
     "waiting",
-    "model.weights names a file that is not on the data volume yet. Nothing is started before it is there.",
+    "model.weights names a file that is not on the data volume yet. Nothing is started until it exists.",
     "Put the file there, or name another in a new TrainingRun.",
 )
 SLICES_IMPOSSIBLE = of_steps("TrainingRun", failures.Reason.SLICES_IMPOSSIBLE)
@@ -94,27 +94,27 @@ GATE_FAILED = _training_run(
 GATE_METRIC_UNKNOWN = _training_run(
     "GateMetricUnknown",
     "action required",
-    "A gate names a metric or a class that there is not, which is said before anything is trained where it is known; or one that "
-    "is undefined: the test split has nothing to compute it from.",
+    "A gate names a metric or a class that does not exist, which is reported before training where it is known; or one "
+    "that is undefined, because the test split has nothing to compute it from.",
     "Use one of those that the message lists, or train on a version whose test split shows the class.",
 )
 COMPARING = _training_run(
     "Comparing",
     "in progress",
-    "The model is compared again, as another version has become the champion since; nothing is trained.",
+    "The model is being compared again, because another version has become the champion since then; nothing is trained.",
 )
 CHAMPION_NOT_COMPARABLE = _training_run(
     "ChampionNotComparable",
     "action required",
-    "A gate compares with a registered model of which it is not known what it does with the images of this test split.",
-    "Do what the message says: have it judged by pelagos evaluate and state the evidence, train it on this dataset version and "
-    "register it, name another one, or judge without.",
+    "A gate compares with a registered model whose results on the images of this test split are not known.",
+    "Do what the message says: have it judged by pelagos evaluate and state the evidence, train it on this dataset version "
+    "and register it, name another one, or judge without a champion.",
 )
 CHAMPION_CHANGED = _training_run(
     "ChampionChanged",
     "action required",
-    "The model was compared with another version than the one that is the champion now, and cannot be compared again by itself.",
-    "Do what the message says: set pelagos.dev/retry, upon which it is compared again, or create a new TrainingRun.",
+    "The model was compared with a version that is no longer the champion, and cannot be compared again automatically.",
+    "Do what the message says: set pelagos.dev/retry, which makes it be compared again, or create a new TrainingRun.",
 )
 REGISTERING = _training_run("Registering", "in progress", "The model is being registered.")
 REGISTERED = _training_run("Registered", "done", "The model is registered.")
@@ -126,4 +126,4 @@ MODEL_OWNED_BY_OTHER_NAMESPACE = _training_run(
     "The registered model belongs to another namespace, whose TrainingRuns registered its versions.",
     "Choose another name in spec.register.model, or have it shared: tag pelagos.dev/shared = true on the model in MLflow.",
 )
-COMPLETED = _training_run("Completed", "done", "Trained, measured and, where asked for, registered.")
+COMPLETED = _training_run("Completed", "done", "Trained, measured and, where requested, registered.")
