@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from pelagos.api import crds, kinds
 from pelagos.engines.kubernetes import served_kinds
 from pelagos.engines.kubernetes.rest import Answer, KubernetesRest
@@ -71,3 +73,18 @@ def test_fields_deep_inside_are_compared_and_more_than_ours_is_no_fault() -> Non
         "spec.source.volume",
         "status.conditions[].observedGeneration",
     ]
+
+
+@pytest.mark.parametrize("kind", kinds.KINDS, ids=lambda kind: kind.kind)
+def test_the_fields_that_are_compared_are_those_of_the_definitions(kind: kinds.Kind) -> None:
+    rendered = crds.render(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+    assert fields(crds.outline(kind)) == fields(rendered)
+
+
+def fields(schema: Mapping[str, Any], path: str = "") -> set[str]:
+    """Paths of all fields in a schema."""
+    found = {f"{path}.{name}" for name in schema.get("properties", {})}
+    found |= {each for name, child in schema.get("properties", {}).items() for each in fields(child, f"{path}.{name}")}
+    below = [schema[name] for name in ("items", "additionalProperties") if isinstance(schema.get(name), dict)]
+    return found.union(*(fields(child, f"{path}[]") for child in below))

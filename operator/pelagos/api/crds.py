@@ -38,6 +38,12 @@ def render(kind: kinds.Kind) -> dict[str, Any]:
     }
 
 
+def outline(kind: kinds.Kind) -> dict[str, Any]:
+    """The fields of the schema that `render` has, without all that is said about them."""
+    above: dict[str, Any] = {name: {} for name in ("apiVersion", "kind", "metadata")}
+    return {"properties": {**above, "spec": schemas.outline(kind.spec), "status": schemas.outline(kind.status)}}
+
+
 def _schema(kind: kinds.Kind) -> dict[str, Any]:
     spec = schemas.structural(kind.spec)
     rules = [{"rule": rule.cel, "message": rule.message} for rule in kind.spec.rules()]

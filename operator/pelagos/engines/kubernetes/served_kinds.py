@@ -113,8 +113,9 @@ async def _look_for(api: KubernetesRest) -> tuple[frozenset[str], str | None]:
 async def outdated(api: KubernetesRest) -> dict[str, str]:
     """Per kind, a message naming the fields that the served schema lacks. Kinds that we may not read are left out."""
     found = {}
-    for kind in kinds.KINDS:
-        answer = await api.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.crd}")
+    collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    answers = await asyncio.gather(*(api.get(f"{collection}/{kind.crd}") for kind in kinds.KINDS))
+    for kind, answer in zip(kinds.KINDS, answers, strict=True):
         if answer.status != 200:
             continue  # A namespaced Role cannot grant reading CRDs; then it must be enough that the kind is served.
         lacking = lacking_fields(kind, answer.body)
@@ -130,8 +131,7 @@ def lacking_fields(kind: kinds.Kind, definition: Mapping[str, Any]) -> list[str]
     """Paths of fields in our schema that the served one lacks; of a missing branch only its outermost field."""
     versions = {version.get("name"): version for version in definition.get("spec", {}).get("versions", ())}
     served = versions.get(meta.VERSION, {}).get("schema", {}).get("openAPIV3Schema", {})
-    ours = crds.render(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    return list(_lacking(ours, served, ""))
+    return list(_lacking(crds.outline(kind), served, ""))
 
 
 def _lacking(ours: Mapping[str, Any], served: Mapping[str, Any], path: str) -> Iterator[str]:
