@@ -143,3 +143,21 @@ async def test_other_kinds_and_refusals_are_not_heard(
         assert refused.status == 401
 
     assert heard.all == []
+
+
+async def test_lists_are_not_compressed_however_long(bare: ControlPlane, session: aiohttp.ClientSession) -> None:
+    namespace = "long"
+    bare.create_namespace(namespace)
+    root = f"/apis/{meta.API_VERSION}/namespaces/{namespace}/datasets"
+    spec = {"source": {"volume": {"path": "plankton"}}, "task": "Detection"}
+    for number in range(4):
+        # Four of them are longer than the 128 KiB from which on an API server compresses for those who take it.
+        metadata = {"name": f"reef-{number}", "annotations": {"example.org/notes": "x" * 50_000}}
+        body = {"apiVersion": meta.API_VERSION, "kind": "Dataset", "metadata": metadata, "spec": spec}
+        bare.request("POST", root, body)
+
+    async with session.get(bare.url + root) as answer:
+        listed = await answer.json()
+
+    assert "Content-Encoding" not in answer.headers
+    assert {item["metadata"]["name"] for item in listed["items"]} == {f"reef-{number}" for number in range(4)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -97,3 +98,25 @@ async def test_every_other_refusal_of_a_write_is_tried_again(refusing: str, stat
     with pytest.raises(OutageError, match=f"PATCH .*datasets/reef/status.*: {status} no"):
         await KubernetesApi(rest).patch_status(DATASET, {})
     await rest.close()
+
+
+async def test_half_a_surrogate_pair_in_a_status_is_sent_as_an_escape() -> None:
+    bodies: list[bytes] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        bodies.append(await request.read())
+        return web.json_response({})
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    rest = KubernetesRest(f"http://127.0.0.1:{runner.addresses[0][1]}", tls=None)
+
+    for text in ("caf\u00e9", "\ud83d cut"):
+        await rest.ask("POST", "/api/v1/namespaces/lab/events", {"message": text})
+
+    await rest.close()
+    await runner.cleanup()
+    assert [json.loads(body) for body in bodies] == [{"message": "caf\u00e9"}, {"message": "\ud83d cut"}]

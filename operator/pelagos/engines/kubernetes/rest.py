@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pydantic_core
 
 from pelagos.ports.errors import OutageError, TooLargeError
 from pelagos.ports.leadership import Guard, unguarded
@@ -88,13 +89,14 @@ class KubernetesRest:
             self._session = aiohttp.ClientSession()
         limit = aiohttp.ClientTimeout(total=timeout)
         headers = self._headers() | ({"Content-Type": content} if body is not None else {})
+        sent = _encoded(body) if body is not None else None
         if method != "GET":
             self._guard(SYSTEM, f"{method} {_kind(path)}")
         try:
             async with self._session.request(
-                method, self.server + path, json=body, headers=headers, ssl=self._tls or True, timeout=limit
+                method, self.server + path, data=sent, headers=headers, ssl=self._tls or True, timeout=limit
             ) as answer:
-                status, found = answer.status, _parsed(await answer.text(), answer.status)
+                status, found = answer.status, _parsed(await answer.read(), answer.status)
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
             raise OutageError(SYSTEM, f"{method} {path}: {error or type(error).__name__}") from error
         told = Answer(status, found)
@@ -144,11 +146,11 @@ class KubernetesRest:
                 read_bufsize=_LONGEST_LINE,
             ) as answer:
                 if answer.status >= 400:
-                    told = _parsed(await answer.text(), answer.status)
+                    told = _parsed(await answer.read(), answer.status)
                     yield {"type": "ERROR", "object": {**told, "code": answer.status}}
                     return
                 async for line in answer.content:
-                    event = json.loads(line)
+                    event = pydantic_core.from_json(line)
                     if isinstance(event, dict):
                         yield event
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
@@ -171,12 +173,20 @@ def _kind(path: str) -> str:
     return parts[start] if start < len(parts) else parts[-1]
 
 
-def _parsed(text: str, status: int) -> dict[str, Any]:
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    """``body`` as JSON."""
+    try:
+        return pydantic_core.to_json(body)
+    except ValueError:
+        return json.dumps(body).encode()  # It writes halves of surrogate pairs, which text from users' files may have.
+
+
+def _parsed(text: bytes, status: int) -> dict[str, Any]:
     """The JSON object in ``text``. A refusal in plain text, as for paths that are not served, gives its start as ``message``."""
     try:
-        found = json.loads(text)
+        found = pydantic_core.from_json(text)
     except ValueError:
         if status < 400:
             raise
-        return {"message": text.strip()[:200]}
+        return {"message": text.decode(errors="replace").strip()[:200]}
     return found if isinstance(found, dict) else {}
