@@ -26,6 +26,8 @@ PROGRAMS = {OURS: "operator_with_fakes", FLOOR: "operator_of_kopf_alone"}
 EARLY = "early"
 """A Dataset that is there before the operator."""
 SETTLE_SECONDS = 1.5
+LEAST_PAUSE = 10
+"""Between two looks at an operator's metrics, in times of what the last one took."""
 _WITHOUT_CLIENT = (
     "import runpy, sys; sys.modules['kubernetes'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
 )
@@ -58,10 +60,19 @@ class Operator:
 
         Raises MeasurementError.
         """
-        tell = self.passes if passes else self.known
-        # The operator counts all its resources at each look: looking often would be a good part of what is measured.
-        measuring.wait_until(lambda: tell() >= number, f"{number} Datasets are seen", seconds, self.log, pause=0.25)
-        return time.monotonic()
+        tell, deadline = self.passes if passes else self.known, time.monotonic() + seconds
+        while True:
+            began = time.monotonic()
+            if tell() >= number:
+                return began
+            # The operator counts all its resources at each look. Looking as often as it can answer would be a good part of
+            # what is measured, and it is asked every 15 seconds or so where it works.
+            pause = max(0.25, LEAST_PAUSE * (time.monotonic() - began))
+            if time.monotonic() + pause > deadline:
+                raise measuring.MeasurementError(
+                    f"{number} Datasets are not seen after {seconds:.0f} s; see {self.log}"
+                )
+            time.sleep(pause)
 
     def figures(self) -> str:
         """All that it tells of itself now; empty while it does not answer."""

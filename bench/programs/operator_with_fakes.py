@@ -23,7 +23,7 @@ from typing import Any
 import kopf
 import uvloop
 
-from pelagos import engine_factory, wiring
+from pelagos import engine_factory, garbage, wiring
 from pelagos.api.meta import UID_LABEL
 from pelagos.engines.kubeflow import engine
 from pelagos.engines.kubeflow.step_secrets import StepSecrets
@@ -181,6 +181,7 @@ def main() -> None:
     settings = Settings()
     assert settings.namespace is not None
     logs.configure()
+    garbage.look_rarely()
     kopf.run(loop=uvloop.new_event_loop(), **resources.prepared(settings, functools.partial(start, settings)))
 
 
