@@ -37,6 +37,7 @@ from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
+from pelagos.ports.gateway import Gateway
 from pelagos.ports.pipelines import RunName
 from pelagos.ports.tenants import OneTenant, Tenants
 from pelagos.reconcilers.cache import Cache
@@ -58,6 +59,7 @@ class Fakes:
     objects: ObjectsFake = field(default_factory=ObjectsFake)
     volumes: VolumesFake = field(default_factory=VolumesFake)
     authority: Authority = field(default_factory=lambda: Authority(KeysFake()))
+    gateway: Gateway = field(default_factory=Gateway)
 
     def leave(self, run: RunName, result: Mapping[str, Any]) -> None:
         """Write the result of a run's steps."""
@@ -184,6 +186,7 @@ class Site:
             volumes=fakes.volumes,
             tenants=self.make_tenants(credentials),
             authority=fakes.authority,
+            gateway=fakes.gateway,
             clock=clock,
             cache=Cache(),
             probes=Probes(fakes.serving, clock, timedelta(seconds=settings.probe_interval)),

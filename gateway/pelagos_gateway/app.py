@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from pelagos.api import meta
+from pelagos.api.service_logins import SECRET
 from pelagos.api.tenant_settings import name_of
 from pelagos.engines.envoy import shared
 from pelagos.engines.envoy.config import MIB, Limits
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 SERVICES = Collection(meta.API_VERSION, "ModelService", "modelservices")
 TRIALS = Collection(meta.API_VERSION, "Trial", "trials")
 CONFIG_MAPS = Collection("v1", "ConfigMap", "configmaps")
+SECRETS = Collection("v1", "Secret", "secrets")
 _LOOK_SECONDS = 1.0
 _AGAIN_SECONDS = 2.0
 """Wait before another attempt to write Envoy's configuration, for example after a full disk."""
@@ -77,8 +79,8 @@ class Gateway:
         self._files = Files(settings.folder, front, self._limits, settings.services_ca_file)
         threads = max(1, min(_ENVOY_THREADS, (os.cpu_count() or 1) // 2))
         self.envoy = Process(settings.envoy, self._files, threads) if settings.envoy is not None else None
-        self._addresses: dict[str, str] = {}
-        self._converter = Converter(self._addresses.get, most, self._limits.answer_seconds, settings.services_ca_file)
+        self._places: dict[str, table.Place] = {}
+        self._converter = Converter(self._places.get, most, self._limits.answer_seconds, settings.services_ca_file)
         self._journal = Journal(sockets / shared.JOURNAL, self._callers)
         self._servers = (
             UnixServer(sockets / shared.AUTHORITY, Authority(self._judge).answer),
@@ -90,11 +92,18 @@ class Gateway:
         namespace, home = settings.namespace, settings.operator_namespace
         self._services = Watched(rest, SERVICES, namespace=namespace, changed=self._changed)
         self._open_trials = Watched(rest, TRIALS, namespace=namespace, changed=self._trials_changed)
+        # One Secret per namespace, by its name: the gateway may read no other.
+        self._logins = Watched(rest, SECRETS, namespace=f"{namespace}/{SECRET}", changed=self._changed)
         self._tenants = None
         if home:
             where = f"{home}/{name_of(namespace)}" if namespace else home
             self._tenants = Watched(rest, CONFIG_MAPS, namespace=where, changed=self._changed)
-        self._followed = {"ModelService": self._services, "Trial": self._open_trials, "ConfigMap": self._tenants}
+        self._followed = {
+            "ModelService": self._services,
+            "Trial": self._open_trials,
+            "ConfigMap": self._tenants,
+            "Secret": self._logins,
+        }
         self._pending = asyncio.Event()
 
     async def run(self, until: Awaitable[object]) -> None:
@@ -130,14 +139,14 @@ class Gateway:
 
     def _changed(self, names: set[Name]) -> None:
         del names
-        found = table.services(self._services.objects)
+        found, closed = table.services(self._services.objects, self._logins.objects)
         for name in self._judge.table.services.keys() - found.keys():
             METRICS.forget(name)
         tenants = self._tenants.objects if self._tenants is not None else {}
-        self._judge.table = Table(found, table.policies(tenants, self._usual), self._usual)
+        self._judge.table = Table(found, closed, table.policies(tenants, self._usual), self._usual)
         self._judge.is_known = all(each is None or each.heard is not None for each in (self._services, self._tenants))
-        self._addresses.clear()
-        self._addresses.update(table.addresses(found))
+        self._places.clear()
+        self._places.update(table.places(found))
         METRICS.services.set(len(found))
         self._pending.set()
 

@@ -23,8 +23,9 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from pelagos.engines.envoy import shared
+from pelagos.engines.envoy import elsewhere, shared
 from pelagos.engines.envoy.guards import JSON_BYTES
+from pelagos_gateway.table import Place
 
 logger = logging.getLogger(__name__)
 
@@ -112,11 +113,13 @@ def _no_number(name: str) -> object:
 class Converter:
     """Converts requests and forwards them to their service.
 
-    ``place`` maps an Envoy cluster to its ``http://host:port`` or ``https://host:port``; None when it no longer exists.
+    ``place`` maps an Envoy cluster to where its service is; None when it no longer exists.
     ``authorities`` is a file of trusted CA certificates.
     """
 
-    def __init__(self, place: Callable[[str], str | None], most_bytes: int, seconds: float, authorities: Path) -> None:
+    def __init__(
+        self, place: Callable[[str], Place | None], most_bytes: int, seconds: float, authorities: Path
+    ) -> None:
         self._place = place
         self._most = most_bytes
         self._seconds = seconds
@@ -143,9 +146,10 @@ class Converter:
             except RefusedError as error:
                 return _refused(HTTPStatus.BAD_REQUEST, f"{error}")
             del text
-        return await self._ask(request, f"{place}{request.raw_path}", body, length)
+        return await self._ask(request, place, body, length)
 
-    async def _ask(self, request: web.BaseRequest, url: str, body: bytes, length: int) -> web.StreamResponse:
+    async def _ask(self, request: web.BaseRequest, place: Place, body: bytes, length: int) -> web.StreamResponse:
+        url = f"{place.url}{request.raw_path}"
         if self._session is None:
             tls = ssl.create_default_context(cafile=str(self._authorities)) if self._authorities.exists() else True
             connector = aiohttp.TCPConnector(ssl=tls)
@@ -157,12 +161,16 @@ class Converter:
             "Content-Type": "application/octet-stream",
             "Accept-Encoding": "identity",
         }
+        if place.authorization:
+            headers["Authorization"] = place.authorization
         limit = aiohttp.ClientTimeout(total=self._seconds)
         response: web.StreamResponse | None = None
         try:
             async with self._session.post(
                 url, data=io.BytesIO(body), headers=headers, timeout=limit, allow_redirects=False
             ) as answer:
+                if place.authorization and (why := elsewhere.wrong(answer.status)):
+                    return _refused(HTTPStatus.BAD_GATEWAY, why)
                 told = {name: value for name, value in answer.headers.items() if name.lower() in _PASSED}
                 response = web.StreamResponse(status=answer.status, headers=told)
                 response.content_length = answer.content_length

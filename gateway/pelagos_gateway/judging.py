@@ -27,8 +27,8 @@ TOO_MUCH = "Too much"
 """First words of a refusal after which the caller may try again later; ``streaming`` recognizes it by them."""
 LONGEST_TOKEN = 12_288
 """Longest token in characters; Envoy accepts 16 KiB of headers in all."""
-_GRPC = {401: 16, 403: 7, 404: 5, 429: 8, 503: 14}
-"""gRPC codes by HTTP status: UNAUTHENTICATED, PERMISSION_DENIED, NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE."""
+_GRPC = {401: 16, 403: 7, 404: 5, 405: 12, 429: 8, 503: 14}
+"""gRPC codes by HTTP status: UNAUTHENTICATED, PERMISSION_DENIED, NOT_FOUND, UNIMPLEMENTED, RESOURCE_EXHAUSTED, UNAVAILABLE."""
 _WHERE = "Name a service: paths begin with /<namespace>/<service>/v2"
 _WHERE_GRPC = "Name a service by the metadata pelagos-service: <namespace>/<service>"
 _SIGN_IN = "Send 'Authorization: Bearer <token>', with the token of a trial or of your login"
@@ -141,10 +141,11 @@ class Judge:
         refused = await self._permitted(service, caller)
         if refused is not None:
             return refused
-        if service not in self.table.services:
-            return Refused(
-                404, f"{service} is not served: see `kubectl get modelservices`, or whether its name is right"
-            )
+        served = self.table.services.get(service)
+        if served is None:
+            return _not_served(service, is_closed=service in self.table.closed)
+        if asked.is_grpc and not served.grpc:
+            return Refused(405, f"{service} answers over HTTP alone: send requests to /{service}/v2 of the gateway")
         if not caller.key:
             return Allowed(service, caller.access)
         exceeded = await self._begun(caller.key, asked)
@@ -225,6 +226,13 @@ def _service(asked: Asked, caller: _Caller) -> str | Refused:
     if caller.access == "trial" and named != caller.service:
         return Refused(403, f"This trial is of {caller.service}, and opens nothing else: not {named}")
     return named
+
+
+def _not_served(service: str, *, is_closed: bool) -> Refused:
+    if is_closed:
+        why = "its server asks for a login that the gateway was not given"
+        return Refused(404, f"{service} cannot be reached from here: {why}. Whoever runs the platform can change that")
+    return Refused(404, f"{service} is not served: see `kubectl get modelservices`, or whether its name is right")
 
 
 def _unknown(message: str, error: str = "") -> Refused:

@@ -9,9 +9,10 @@ import pytest
 
 import builders
 from builders import NOW, make_service, make_service_observed
-from pelagos.decisions import model_service
+from pelagos.decisions import effects, model_service
 from pelagos.decisions.effects import ApplyService, RestartService
 from pelagos.decisions.verdicts import ConditionState, Decision, summary
+from pelagos.ports.gateway import Gateway
 from pelagos.ports.serving import ProbeResult, ServiceState
 
 
@@ -139,6 +140,26 @@ def test_the_addresses_are_published_as_soon_as_they_are_known() -> None:
         "http": "http://127.0.0.1:8000",
         "metrics": "http://127.0.0.1:8002/metrics",
     }
+
+
+def test_the_gateway_is_given_the_login_of_servers_by_http_alone_before_its_address_is_published() -> None:
+    url, login = "https://oscar.example/system/services/p-1-detector/exposed", "Basic c2VjcmV0"
+    servers: Any = {"grpc_url": "", "http_url": url, "metrics_url": "", "authorization": login}
+    told = {"gatewayHttp": "https://models.example.org/default/detector"}
+    cases: tuple[tuple[dict[str, Any], Gateway, dict[str, str]], ...] = (
+        (servers, Gateway("https://models.example.org", "models.example.org:8443"), told),
+        (servers, Gateway("", "models.example.org:8443"), {}),
+        (servers, Gateway(), {}),
+        ({**servers, "authorization": ""}, Gateway("https://models.example.org"), {}),
+        ({**servers, "http_url": "http://oscar.example"}, Gateway("https://models.example.org"), {}),
+    )
+    for state, gateway, published in cases:
+        seen = make_service_observed(service=make_service(ServiceState.STARTING, **state), gateway=gateway)
+        decision = model_service.decide(seen)
+        assert decision.status["endpoints"] == {"http": state["http_url"], **published}
+        found = [each for each in decision.effects if isinstance(each, effects.PublishLogin)]
+        assert [each.login.authorization for each in found] == ([login] if published else [])
+        assert login not in f"{decision} {seen.service}", "it would be in a log"
 
 
 def test_an_idle_endpoint_that_was_never_proven_is_not_ready() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-PLURALS = {"modelservices": "ModelService", "trials": "Trial", "configmaps": "ConfigMap"}
+PLURALS = {"modelservices": "ModelService", "trials": "Trial", "configmaps": "ConfigMap", "secrets": "Secret"}
 
 
 class ApiServer:

@@ -14,6 +14,7 @@ from tritonclient import utils
 from gateway.sites import Site, until
 from pelagos_gateway import converting
 from pelagos_gateway.converting import RefusedError
+from pelagos_gateway.table import Place
 
 INFER = "/reef/detector/v2/models/detector/infer"
 
@@ -126,7 +127,8 @@ async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(open_site:
     upstream = await open_site.serve("reef", "detector")
     endpoints = upstream.status()["endpoints"] | {"http": f"http://127.0.0.1:{port}"}
     await open_site.api.put("modelservices", "reef", "detector", status={"endpoints": endpoints})
-    await until(lambda: open_site.gateway._addresses.get("reef.detector-http") == f"http://127.0.0.1:{port}")
+    place = Place(f"http://127.0.0.1:{port}")
+    await until(lambda: open_site.gateway._places.get("reef.detector-http") == place)
     try:
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await open_site.ask("POST", INFER, json.dumps(request(b"x")).encode())

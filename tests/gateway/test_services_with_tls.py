@@ -73,7 +73,7 @@ async def test_without_authorities_the_others_are_called_all_the_same(
         await closed.start()
         site.upstreams["reef/closed"] = closed
         await site.api.put("modelservices", "reef", "closed", status=closed.status())
-        await until(lambda: "reef.closed-http" in site.gateway._addresses)
+        await until(lambda: "reef.closed-http" in site.gateway._places)
         await site.serve("reef", "later")
         for name, status in (("plain", 200), ("later", 200), ("closed", 503)):
             assert (await site.ask("GET", f"/reef/{name}/v2/health/ready")).status == status, name

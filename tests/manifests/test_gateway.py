@@ -13,8 +13,9 @@ import pytest
 import rendering
 from builders import changed
 from model_packages import MakeWant
+from pelagos.api.service_logins import SECRET
 from pelagos.engines.model_server import marks, pod_template
-from pelagos_gateway.app import CONFIG_MAPS, SERVICES, TRIALS
+from pelagos_gateway.app import CONFIG_MAPS, SECRETS, SERVICES, TRIALS
 from pelagos_gateway.settings import Settings
 from value_sets import DEFAULTS
 
@@ -93,7 +94,8 @@ def test_its_pods_may_do_no_more_than_they_must(objects: dict[str, dict[str, Any
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
-    (rule,) = objects["Role"]["rules"]
+    rule, logins = objects["Role"]["rules"]
+    assert (logins["resources"], logins["resourceNames"]) == ([SECRETS.plural], [SECRET])
     assert set(rule["resources"]) == {SERVICES.plural, TRIALS.plural}
     assert rule["apiGroups"] == [SERVICES.api_version.partition("/")[0]]
     assert rule["verbs"] == ["get", "list", "watch"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from pelagos.api import kinds
 from pelagos.ports.cluster import Key
 from pelagos.ports.gateway import Gateway
+from pelagos.ports.serving import ObservedService
 from simulation import SERVICE
 from trials.worlds import TOKEN, Trials, token_of
 
@@ -166,6 +168,44 @@ def test_without_a_gateway_nothing_could_be_tried_and_it_is_said_how_to_set_one_
 
     assert reason == "GatewayNotSetUp"
     assert "PELAGOS_GATEWAY_HTTP" in message
+
+
+OSCAR = "https://oscar.example/system/services/p-1-detector/exposed"
+
+
+def serve_by_http_alone(trials: Trials, authorization: str) -> None:
+    """From now on the servers are those of another platform."""
+    serving = trials.world.serving
+    observe = serving.observe
+
+    async def changed(uid: str) -> ObservedService | None:
+        seen = await observe(uid)
+        return seen and replace(seen, grpc_url="", http_url=OSCAR, metrics_url="", authorization=authorization)
+
+    serving.observe = changed  # type: ignore[method-assign]
+    trials.world.run(60)
+
+
+def test_a_model_that_only_answers_over_http_is_tried_over_http(trials: Trials) -> None:
+    serve_by_http_alone(trials, "Basic c2VjcmV0")
+    key = trials.create("t")
+    trials.world.run(5)
+
+    assert trials.phase(key) == "Open"
+    assert trials.status(key)["endpoints"] == {"http": "https://models.example.org/default/detector"}
+    assert trials.world.cluster.logins["default", "detector"].url == OSCAR
+    trials.world.cluster.delete(SERVICE)
+    trials.world.run(60)
+    assert trials.world.cluster.logins == {}
+
+
+def test_a_model_whose_login_the_gateway_does_not_have_is_refused_with_the_next_step(trials: Trials) -> None:
+    serve_by_http_alone(trials, "")
+    reason, message = refused(trials, trials.create("t"))
+
+    assert reason == "GatewayNotSetUp"
+    assert "ModelService detector answer over HTTP alone, and only with a login" in message
+    assert "docs/oscar.md" in message
 
 
 def test_a_platform_may_offer_no_trials(trials: Trials) -> None:

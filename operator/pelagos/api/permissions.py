@@ -94,7 +94,7 @@ PERMISSIONS = (
         "",
         ("secrets",),
         ("create",),
-        "Give pipeline steps the key that their reports are sealed with, and people the tokens of their Trials.",
+        "Give pipeline steps the key for seals of reports, people the tokens of Trials, and the gateway logins of servers.",
         where=Where.STEPS,
     ),
     Permission(

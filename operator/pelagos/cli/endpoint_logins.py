@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import aiohttp
 import typer
 
-from pelagos.engines.triton.http_inference import Endpoint, may_log_in
+from pelagos.api.service_logins import may_log_in
+from pelagos.engines.triton.http_inference import Endpoint
 
 if TYPE_CHECKING:
     from pelagos.settings import Settings

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pelagos.api.kinds import Kind
+from pelagos.api.service_logins import ServiceLogin
 from pelagos.ports import pipelines, registry, serving, tracking
 from pelagos.ports.cluster import Key
 
@@ -146,6 +147,15 @@ class RevokeToken:
 
 
 @dataclass(frozen=True)
+class PublishLogin:
+    """Give the gateway the login for the servers of the resource."""
+
+    key: Key
+    uid: str
+    login: ServiceLogin
+
+
+@dataclass(frozen=True)
 class PostEvent:
     """Post an event about something that the conditions do not say. After a crash it may be posted twice."""
 
@@ -173,5 +183,6 @@ Effect = (
     | RemoveOwned
     | IssueToken
     | RevokeToken
+    | PublishLogin
     | PostEvent
 )

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from pelagos.api.kinds import Kind
+from pelagos.api.service_logins import ServiceLogin
 from pelagos.ports.marks import mutating
 
 TOKEN_KEY = "token"  # noqa: S105  a name
@@ -106,6 +107,14 @@ class Cluster(Protocol):
     @mutating
     async def revoke_token(self, owner: Resource, name: str) -> None:
         """Delete such a Secret, if the cluster does not do so when its owner is deleted. No effect when there is none."""
+
+    @mutating
+    async def publish_login(self, owner: Resource, login: ServiceLogin) -> None:
+        """Put the login for the servers of ``owner`` into the namespace's Secret for the gateway, in place of an earlier one."""
+
+    @mutating
+    async def withdraw_login(self, owner: Resource) -> None:
+        """Remove it from there. No effect when there is none."""
 
     @mutating
     async def patch_status(self, resource: Resource, patch: Mapping[str, Any]) -> Resource | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Literal, Protocol
@@ -164,6 +164,8 @@ class ObservedService:
     """Whether the engine runs one server, regardless of the desired number."""
     is_stopped: bool = False
     """Whether it was stopped, but its parts are kept, so that ``apply`` starts it again."""
+    authorization: str = field(default="", repr=False)
+    """The header Authorization that servers at ``http_url`` ask for; empty: none. A secret, for the gateway alone."""
 
 
 @dataclass(frozen=True)

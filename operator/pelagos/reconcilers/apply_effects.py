@@ -40,7 +40,9 @@ async def act(effect: effects.Effect, dependencies: Dependencies) -> None:  # no
             await _delete(effect, dependencies)
         case effects.PostEvent():
             await _post(effect, dependencies)
-        case effects.CreateOwned() | effects.RemoveOwned() | effects.IssueToken() | effects.RevokeToken():
+        case effects.CreateOwned() | effects.RemoveOwned():
+            await owned.act(effect, dependencies)
+        case effects.IssueToken() | effects.RevokeToken() | effects.PublishLogin():
             await owned.act(effect, dependencies)
 
 

@@ -77,6 +77,8 @@ class ModelServiceReconciler(turns.AnyTime):
         """Stop the endpoint; its copy of the model stays unless deletionPolicy is Delete."""
         await dependencies.serving.remove(resource.uid, keep_files=resource.spec.get("deletionPolicy") != "Delete")
         dependencies.probes.forget(resource.uid)
+        if Recalled(resource).has_login:
+            await dependencies.cluster.withdraw_login(resource)
 
 
 def _now(uid: str, service: ObservedService | None, dependencies: Dependencies) -> datetime:

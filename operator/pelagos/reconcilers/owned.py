@@ -1,4 +1,4 @@
-"""What is created beside a resource and deleted with it: another resource, or a Secret with a token."""
+"""What is created beside a resource and removed with it: another resource, a Secret with a token, or a login in one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import UnfinishedError
 from pelagos.reconcilers.dependencies import Dependencies
 
-Effect = effects.CreateOwned | effects.RemoveOwned | effects.IssueToken | effects.RevokeToken
+Effect = effects.CreateOwned | effects.RemoveOwned | effects.IssueToken | effects.RevokeToken | effects.PublishLogin
 
 
 async def act(effect: Effect, dependencies: Dependencies) -> None:
@@ -25,6 +25,8 @@ async def act(effect: Effect, dependencies: Dependencies) -> None:
             await dependencies.cluster.issue_token(owner, effect.name, effect.token)
         case effects.RevokeToken():
             await dependencies.cluster.revoke_token(owner, effect.name)
+        case effects.PublishLogin():
+            await dependencies.cluster.publish_login(owner, effect.login)
 
 
 async def remove(owner: Resource, kind: Kind, name: str, dependencies: Dependencies) -> None:

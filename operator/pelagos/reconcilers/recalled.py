@@ -171,6 +171,12 @@ class Recalled:
         return self.resource.status.get("url")
 
     @property
+    def has_login(self) -> bool:
+        """ModelService: whether the gateway was given a login for its servers: it reaches them, and they have no gRPC."""
+        endpoints = self.resource.status.get("endpoints") or {}
+        return bool(endpoints.get("gatewayHttp")) and not endpoints.get("grpc")
+
+    @property
     def trial(self) -> TrialStatus:
         """Trial: the decision, which is final, and when it opened, which nothing else knows."""
         return TrialStatus.model_validate(self.resource.status, extra="ignore")

@@ -198,6 +198,7 @@ def _seen(found: Resource, uid: str) -> Service:
         condition.get("type") for condition in found.status.get("conditions") or () if condition.get("status") == "True"
     }
     model: Any = found.status.get("model") or {}
+    endpoints: Any = found.status.get("endpoints") or {}
     return Service(
         name=found.name,
         is_ready=ready.get("status") == "True",
@@ -209,4 +210,6 @@ def _seen(found: Resource, uid: str) -> Service:
         spec=found.spec,
         is_own=uid in found.owners,
         is_leaving=found.deleting,
+        has_grpc=bool(endpoints.get("grpc")) or not endpoints.get("http"),
+        is_behind_gateway=bool(endpoints.get("grpc") or endpoints.get("gatewayHttp")) or not endpoints.get("http"),
     )

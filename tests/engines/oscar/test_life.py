@@ -6,6 +6,8 @@ its resource.
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,12 @@ import pytest
 
 from control_plane import ControlPlane
 from engines.oscar.conftest import Site
+from oscar_fake_server.manager import basic
+from pelagos.api.service_logins import SECRET, ServiceLogin, read
 from pelagos.engines.s3.client import Service
 from pelagos.engines.s3.objects import S3Objects
 from pelagos.engines.triton.package import DESCRIPTION, FILES
+from pelagos.ports.gateway import Gateway
 from sites import Site as Operated
 from sites import condition, has_reason, is_ready
 
@@ -31,15 +36,22 @@ async def operated(site: Site, plane: ControlPlane, tmp_path: Path) -> AsyncIter
     made = Operated(plane, NAMESPACE, tmp_path)
     parts: Any = made.fakes
     parts.serving = site.engine
+    parts.gateway = Gateway("https://models.example.org", "models.example.org:8443")
     parts.objects = S3Objects(f"s3://{site.bucket}/objects", Service(site.storage.url))
     await made.start_operator()
     yield made
     await made.stop_operator()
 
 
+def logins(plane: ControlPlane) -> dict[str, ServiceLogin | None]:
+    """The logins that the gateway reads."""
+    data = plane.request("GET", f"/api/v1/namespaces/{NAMESPACE}/secrets/{SECRET}").get("data") or {}
+    return {key: read(base64.b64decode(value).decode()) for key, value in data.items()}
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_model_service_is_served_suspended_resumed_changed_and_gone(
-    operated: Operated, site: Site, packages: dict[str, tuple[str, str]]
+    operated: Operated, site: Site, plane: ControlPlane, packages: dict[str, tuple[str, str]]
 ) -> None:
     package = Path(packages["Detection"][0])
     folder = f"objects/models/{NAMESPACE}/{package.name}"
@@ -51,9 +63,13 @@ async def test_a_model_service_is_served_suspended_resumed_changed_and_gone(
     body = await operated.wait("ModelService", "detector", is_ready, seconds=90)
     (name,) = site.manager.services
     url = f"{site.manager.url}/system/services/{name}/exposed"
-    assert (body["status"]["url"], body["status"]["endpoints"]) == (url, {"http": url})
+    public = f"https://models.example.org/{NAMESPACE}/detector"
+    assert (body["status"]["url"], body["status"]["endpoints"]) == (url, {"http": url, "gatewayHttp": public})
     assert condition(body, "Probed")["reason"] == "ProbeSucceeded"
     token = site.manager.services[name].service["token"]
+    login = ServiceLogin(url, basic(name, token))
+    assert logins(plane) == {"detector.login": login}, "the gateway needs it, and nobody else is told"
+    assert token not in json.dumps(body)
 
     await operated.patch("ModelService", "detector", {"spec": {"suspend": True}})
     body = await operated.wait("ModelService", "detector", has_reason("Suspended"))
@@ -72,6 +88,7 @@ async def test_a_model_service_is_served_suspended_resumed_changed_and_gone(
     site.manager.faults.answers = {}
     await operated.wait_gone("ModelService", "detector", seconds=60)
     assert site.manager.services == {}
+    assert logins(plane) == {}
     called = [call.replace(name, "NAME") for call in site.changes()]
     assert called[0] == "POST /system/services"
     assert {*called[1:]} == {

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from local_triton import triton, uid
 from model_packages import MakeWant, environments, make_want, packages
+from pelagos.api.service_logins import may_log_in
 from pelagos.engines.triton import http_inference, inference, probe
 from pelagos.engines.triton.http_inference import Endpoint
 from pelagos.engines.triton.inference import InferenceError
@@ -138,7 +139,7 @@ def test_a_tensor_of_another_length_than_it_says_is_no_answer(size: int) -> None
     ],
 )
 def test_a_login_is_sent_where_nobody_reads_it(url: str, may: bool) -> None:
-    assert http_inference.may_log_in(url) is may
+    assert may_log_in(url) is may
 
 
 async def test_a_server_that_does_not_answer_in_time_is_said(answering: tuple[str, dict[str, web.Response]]) -> None:

@@ -27,7 +27,7 @@ GATEWAY_NOT_SET_UP = _trial(
     "GatewayNotSetUp",
     "action required",
     "Trials go through the gateway, and the operator has no gateway configured (PELAGOS_GATEWAY_HTTP, "
-    "PELAGOS_GATEWAY_GRPC).",
+    "PELAGOS_GATEWAY_GRPC), or the gateway cannot reach the servers of this model.",
     "Have the gateway set up as docs/trials.md says, then create another Trial.",
 )
 DURATION_NOT_ALLOWED = _trial(

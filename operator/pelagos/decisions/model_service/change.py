@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pelagos.api import reasons
+from pelagos.api import kinds, reasons
 from pelagos.api.model_service import Endpoints, ModelServiceStatus
+from pelagos.api.service_logins import ServiceLogin, may_log_in
 from pelagos.decisions.chains import Ended, Passed
-from pelagos.decisions.effects import ApplyService
+from pelagos.decisions.effects import ApplyService, PublishLogin
 from pelagos.decisions.model_service import endpoint, model, probing
 from pelagos.decisions.model_service.conditions import MODEL_LOADED, MODEL_POLL
 from pelagos.decisions.model_service.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict
+from pelagos.ports.cluster import Key
 from pelagos.ports.serving import ObservedService, ServiceState
 
 
@@ -26,15 +28,26 @@ def addresses_published(seen: Observed) -> Passed:
         return Passed()
     if service is None or not (service.grpc_url or service.http_url):
         return Passed(status=ModelServiceStatus(url=None, endpoints=None))
+    login = _login(seen, service)
     addresses = Endpoints(
         grpc=service.grpc_url or None,
         http=service.http_url or None,
         metrics=service.metrics_url or None,
-        # The gateway forwards both protocols, and only to servers that need no login.
-        gateway_http=seen.gateway.http_of(seen.namespace, seen.name) if service.grpc_url else None,
+        gateway_http=seen.gateway.http_of(seen.namespace, seen.name) if service.grpc_url or login else None,
         gateway_grpc=seen.gateway.grpc_of(seen.namespace) if service.grpc_url else None,
     )
-    return Passed(status=ModelServiceStatus(url=endpoint.address(service), endpoints=addresses))
+    # Before the addresses, which are published only if the gateway was given the login.
+    effects = (
+        (PublishLogin(Key(kinds.MODEL_SERVICE.kind, seen.namespace, seen.name), seen.uid, login),) if login else ()
+    )
+    return Passed(effects=effects, status=ModelServiceStatus(url=endpoint.address(service), endpoints=addresses))
+
+
+def _login(seen: Observed, service: ObservedService) -> ServiceLogin | None:
+    """The login that the gateway needs to reach servers by HTTP alone; None without such servers, or without a gateway."""
+    if service.grpc_url or not service.authorization or not seen.gateway.http or not may_log_in(service.http_url):
+        return None
+    return ServiceLogin(service.http_url, service.authorization)
 
 
 def limits_exceeded(seen: Observed) -> Ended | None:

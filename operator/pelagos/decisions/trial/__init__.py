@@ -23,6 +23,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     admission.token_taken,  # ends: TokenTaken
     admission.model_coming,  # ends: Pending, for half a minute at most; it has no place until then
     admission.model_not_ready,  # ends: ModelNotReady
+    admission.not_behind_gateway,  # ends: GatewayNotSetUp
     admission.name_taken,  # ends: ModelNotReady
     admission.user_limit,  # ends: UserLimit
     admission.capacity_exhausted,  # ends: CapacityExhausted

@@ -9,7 +9,7 @@ from pelagos.decisions import rules
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.moments import timestamp
 from pelagos.decisions.trial.conditions import ACCEPTED, PATIENCE
-from pelagos.decisions.trial.observed import Observed, Other, is_longer
+from pelagos.decisions.trial.observed import Observed, Other, Service, is_longer
 from pelagos.decisions.verdicts import ConditionState, Verdict
 
 
@@ -131,6 +131,21 @@ def model_not_ready(seen: Observed) -> Ended | None:
         "a dedicated server (spec.isolation: Dedicated)"
     )
     return refused(seen, reasons.MODEL_NOT_READY, message)
+
+
+def not_behind_gateway(seen: Observed) -> Ended | None:
+    """Refuses a model whose servers the gateway cannot reach: its token would open nothing."""
+    if seen.is_decided or seen.named is None or seen.spec.is_dedicated or seen.named.is_behind_gateway:
+        return None
+    return refused(seen, reasons.GATEWAY_NOT_SET_UP, out_of_reach(seen.named))
+
+
+def out_of_reach(service: Service) -> str:
+    """The message about a ModelService whose servers the gateway cannot reach."""
+    return (
+        f"the servers of ModelService {service.name} answer over HTTP alone, and only with a login that the gateway was not "
+        "given. Whoever runs the platform sets PELAGOS_GATEWAY_HTTP, and to serve by OSCAR an https address (docs/oscar.md)"
+    )
 
 
 def name_taken(seen: Observed) -> Ended | None:

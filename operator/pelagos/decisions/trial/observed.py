@@ -33,6 +33,10 @@ class Service:
     """Whether it was made for this Trial."""
     is_leaving: bool = False
     """It is being deleted."""
+    has_grpc: bool = True
+    """Whether its servers can be reached by gRPC."""
+    is_behind_gateway: bool = True
+    """Whether the gateway can reach its servers. It counts once it is Ready."""
 
 
 @dataclass(frozen=True)

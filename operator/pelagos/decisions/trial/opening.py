@@ -62,6 +62,8 @@ def opened(seen: Observed) -> Ended | None:
     if service is None or service.is_leaving:
         message = f"ModelService {seen.model} no longer exists. Name one that is served"
         return admission.refused(seen, reasons.MODEL_NOT_READY, message)
+    if not service.is_behind_gateway:
+        return admission.refused(seen, reasons.GATEWAY_NOT_SET_UP, admission.out_of_reach(service))
     until = seen.now.replace(microsecond=0) + durations.parse(seen.duration)
     digest, secret = seen.spec.token_sha256, None
     effects: tuple[IssueToken, ...] = ()
@@ -69,7 +71,8 @@ def opened(seen: Observed) -> Ended | None:
         digest = hashlib.sha256(seen.new_token.encode()).hexdigest()
         secret = trial.token_secret(seen.name, digest)
         effects = (IssueToken(Key(kinds.TRIAL.kind, seen.namespace, seen.name), seen.uid, secret, seen.new_token),)
-    http, grpc = seen.gateway.http_of(seen.namespace, service.name), seen.gateway.grpc_of(seen.namespace)
+    http = seen.gateway.http_of(seen.namespace, service.name)
+    grpc = seen.gateway.grpc_of(seen.namespace) if service.has_grpc else None
     status = TrialStatus(
         phase="Open",
         url=http or (f"grpc://{grpc}" if grpc else None),

@@ -121,11 +121,17 @@ def grpc_by(way: Way, timeout: float, stream: tuple[Way, float] | None = None) -
     return [
         _refuse({"prefix": "/", "headers": [_encoded("grpc-encoding")]}, 403, _NO_ENCODING),
         _refuse({"prefix": "/", "headers": [_encoded("content-encoding")]}, 403, _NO_ENCODING),
-        _to(way, {"path": f"{_GRPC}ModelInfer", **method}, timeout),
+        _until_deadline(_to(way, {"path": f"{_GRPC}ModelInfer", **method}, timeout), timeout),
         *([_streaming(*stream, {"path": STREAM, **method})] if stream is not None else []),
-        *(_to(way, {"path": path, **method}, timeout, most=FIELD_BYTES) for path in asking),
+        *(_until_deadline(_to(way, {"path": path, **method}, timeout, most=FIELD_BYTES), timeout) for path in asking),
         _refuse({"prefix": "/"}, 403, _CLOSED),
     ]
+
+
+def _until_deadline(route: dict[str, Any], most_seconds: float) -> dict[str, Any]:
+    """A route for calls until the deadline in the header grpc-timeout, which may be at most ``most_seconds`` away."""
+    route["route"]["max_stream_duration"] = {"grpc_timeout_header_max": seconds(most_seconds)}
+    return route
 
 
 def _streaming(way: Way, most_seconds: float, match: dict[str, Any]) -> dict[str, Any]:
@@ -166,8 +172,8 @@ def _to(
     """
     action: dict[str, Any] = {
         **({"cluster": way.cluster} if way.cluster else {"cluster_header": way.chosen, "auto_host_rewrite": True}),
+        # Counted from the last byte of the request. Envoy ignores it where max_stream_duration is set, so only gRPC has that.
         "timeout": seconds(timeout),
-        "max_stream_duration": {"grpc_timeout_header_max": seconds(timeout)},
         # Never retry a request that the server has seen: one that crashes it must not crash its successor.
         "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
     }

@@ -6,10 +6,10 @@ in a header: so the routes do not depend on the number of services. Behind it is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from pelagos.engines.envoy import config, routes
+from pelagos.engines.envoy import config, elsewhere, routes
 from pelagos.engines.envoy.config import MIB, Limits
 from pelagos.engines.envoy.routes import Way, typed
 
@@ -45,12 +45,18 @@ class Front:
 
 @dataclass(frozen=True)
 class Served:
-    """A service. ``http`` and ``grpc`` are ``host:port``, and that host is sent to it. ``tls``: whether both use TLS."""
+    """A service. ``http`` and ``grpc`` are ``host:port``, and that host is sent to it. ``tls``: whether both use TLS.
+
+    ``grpc`` is empty if it has HTTP alone. With ``authorization`` it belongs to another platform, whose ingress asks for this
+    login; its paths begin with ``path``.
+    """
 
     name: str
     http: str
     grpc: str
     tls: bool = False
+    path: str = ""
+    authorization: str = field(default="", repr=False)
 
 
 def cluster_name(service: str, kind: str) -> str:
@@ -74,17 +80,20 @@ def bootstrap(admin: str, front: Front, limits: Limits, dynamic: str) -> dict[st
 
 
 def clusters(services: tuple[Served, ...], authorities: str) -> list[dict[str, Any]]:
-    """An HTTP and a gRPC cluster for each service. ``authorities``: path of the trusted authorities, as Envoy sees it."""
+    """A cluster for each protocol of each service. ``authorities``: path of the trusted authorities, as Envoy sees it."""
     return [
         _cluster(each, kind, address, authorities)
         for each in services
         for kind, address in (("http", each.http), ("grpc", each.grpc))
+        if address
     ]
 
 
 def _cluster(service: Served, kind: str, address: str, authorities: str) -> dict[str, Any]:
     host, is_http2 = address.rpartition(":")[0], kind == "grpc"
     made = config.cluster(cluster_name(service.name, kind), address, is_http2=is_http2, host=host)
+    if service.authorization:
+        made = elsewhere.changed(made, service.path, service.authorization)
     if not service.tls:
         return made
     name = host.strip("[]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -9,9 +10,11 @@ from http import HTTPStatus
 from typing import Any, Literal
 from urllib.parse import urlencode
 
-from pelagos.api import meta
+from pelagos.api import meta, service_logins
 from pelagos.api.kinds import Kind
+from pelagos.api.service_logins import ServiceLogin
 from pelagos.engines.kubernetes.rest import SYSTEM, Answer, KubernetesRest
+from pelagos.ports.clock import monotonic
 from pelagos.ports.cluster import TOKEN_KEY, Resource, from_body
 from pelagos.ports.errors import OutageError, RejectedError, UnboundError
 from pelagos_contract.text import shown
@@ -19,6 +22,7 @@ from pelagos_contract.text import shown
 logger = logging.getLogger("pelagos.kubernetes")
 
 TIMEOUT = 15.0
+LOGIN_AGAIN = 60.0
 PAGE = 500
 """Resources per list request."""
 GONE = frozenset({404, 410})
@@ -37,6 +41,8 @@ class KubernetesApi:
     def __init__(self, rest: KubernetesRest, *, collects: bool = True) -> None:
         self._rest = rest
         self._collects = collects
+        self._logins: dict[tuple[str, str], tuple[str, float]] = {}
+        """By namespace and name, the last value written and when."""
 
     async def read(self, kind: Kind, namespace: str, name: str) -> Resource | None:
         """The resource as the API server has it now; None when it does not exist."""
@@ -90,6 +96,44 @@ class KubernetesApi:
         answer = await self._rest.ask("DELETE", path, timeout=TIMEOUT)
         if answer.status not in GONE:
             _granted(answer, "DELETE", path)
+
+    async def publish_login(self, owner: Resource, login: ServiceLogin) -> None:
+        """Write the login of ``owner`` into the Secret of its namespace; an unchanged one once in LOGIN_AGAIN seconds."""
+        value = base64.b64encode(service_logins.written(login).encode()).decode()
+        place, now = (owner.namespace, owner.name), monotonic()
+        known, since = self._logins.get(place, ("", 0.0))
+        # The Secret is never read. So it is written again from time to time, in case somebody removed it.
+        if known == value and now - since < LOGIN_AGAIN:
+            return
+        if not await self._patch_logins(owner, value):
+            path = f"/api/v1/namespaces/{owner.namespace}/secrets"
+            query = f"?fieldManager={meta.FIELD_MANAGER}"
+            metadata = {"name": service_logins.SECRET, "labels": {"app.kubernetes.io/managed-by": meta.FIELD_MANAGER}}
+            body = {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": metadata,
+                "data": {service_logins.key(owner.name): value},
+            }
+            # Another ModelService may be faster: a conflict is raised as an outage, and the next pass patches.
+            _granted(await self._rest.ask("POST", path + query, body, timeout=TIMEOUT), "POST", path)
+        self._logins[place] = (value, now)
+
+    async def withdraw_login(self, owner: Resource) -> None:
+        """Remove the login of ``owner`` from that Secret."""
+        await self._patch_logins(owner, None)
+        self._logins.pop((owner.namespace, owner.name), None)
+
+    async def _patch_logins(self, owner: Resource, value: str | None) -> bool:
+        """Set or remove a key of the Secret; returns False when there is no Secret."""
+        path = f"/api/v1/namespaces/{owner.namespace}/secrets/{service_logins.SECRET}"
+        query = f"?fieldManager={meta.FIELD_MANAGER}"
+        body = {"data": {service_logins.key(owner.name): value}}
+        answer = await self._rest.ask("PATCH", path + query, body, content=MERGE_PATCH, timeout=TIMEOUT)
+        if answer.status in GONE and (answer.body.get("details") or {}).get("name") == service_logins.SECRET:
+            return False
+        _granted(answer, "PATCH", path)
+        return True
 
     async def _make(self, path: str, body: Mapping[str, Any], name: str) -> None:
         answer = await self._rest.ask("POST", f"{path}?fieldManager={meta.FIELD_MANAGER}", body, timeout=TIMEOUT)

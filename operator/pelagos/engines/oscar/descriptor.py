@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pelagos.api.permissions import Permission
+from pelagos.api.service_logins import SECRET
 from pelagos.engines.descriptors import Descriptor, EngineContext
 
 if TYPE_CHECKING:
@@ -12,6 +14,16 @@ if TYPE_CHECKING:
     from pelagos.engines.diagnosis import DoctorContext, Finding
     from pelagos.engines.oscar.engine import Oscar
     from pelagos.settings import Settings
+
+RIGHTS = (
+    Permission(
+        "",
+        ("secrets",),
+        ("patch",),
+        "Give the gateway the logins of model servers, which it adds to requests.",
+        names=(SECRET,),
+    ),
+)
 
 
 def _make(context: EngineContext) -> Oscar:
@@ -37,6 +49,7 @@ DESCRIPTOR = Descriptor(
     system="oscar",
     summary="exposed services of an OSCAR cluster",
     make=_make,
+    rights=RIGHTS,
     contradiction=_contradiction,
     diagnose=_diagnose,
 )

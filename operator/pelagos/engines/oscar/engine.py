@@ -107,14 +107,14 @@ class Oscar:
         if view is None:
             return None
         state, message = await self._look(view)
-        url = self._endpoint(view).url
+        endpoint = self._endpoint(view)
         restarts = self._counted(view, state)
         return ObservedService(
             digest=await self._digest(view),
             state=state,
             message=message,
             grpc_url="",
-            http_url=url,
+            http_url=endpoint.url,
             metrics_url="",
             onnx_sha256=view.want.onnx_sha256,
             restarts=restarts,
@@ -123,6 +123,7 @@ class Oscar:
             pods_digest=view.want.pod_template_digest,
             lacks_room=state is ServiceState.WAITING and view.ready == 0,
             is_stopped=view.state == STOPPED,
+            authorization=endpoint.authorization if view.found.get("token") else "",
         )
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pelagos.api.service_logins import may_log_in
 from pelagos.engines.oscar.rest import SYSTEM, Access, secret
 from pelagos.engines.oscar.tokens import Provider
-from pelagos.engines.triton.http_inference import may_log_in
 from pelagos.ports.errors import RejectedError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 
@@ -38,14 +38,6 @@ class Endpoint:
     ca_file: Path | None = None
     most: int = LARGEST_ANSWER
     """Largest answer in bytes."""
-
-
-def may_log_in(url: str) -> bool:
-    """Whether a login may be sent to ``url``: over https, to this machine, or within a cluster."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    is_near = host in {"localhost", "127.0.0.1", "::1"} or host.endswith((".svc", ".svc.cluster.local"))
-    return parts.scheme == "https" or (parts.scheme == "http" and is_near)
 
 
 async def infer(

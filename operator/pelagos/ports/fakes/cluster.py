@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pelagos.api import kinds, merge_patches, schemas
 from pelagos.api.kinds import Kind
+from pelagos.api.service_logins import ServiceLogin
 from pelagos.ports.cluster import Key, Resource, from_body
 from pelagos.ports.errors import OutageError, TooLargeError, UnboundError
 from pelagos_contract.base import Strict
@@ -77,6 +78,8 @@ class ClusterFake:
         self.events: list[Event] = []
         self.tokens: dict[tuple[str, str], str] = {}
         """Tokens in Secrets, by namespace and name."""
+        self.logins: dict[tuple[str, str], ServiceLogin] = {}
+        """Logins for the gateway, by namespace and name of the ModelService."""
         self.refusal: str | None = None
         """Why resources and Secrets beside a resource are refused; None: they are not."""
         self.created: Callable[[], str] = lambda: "2026-01-01T00:00:00Z"
@@ -118,6 +121,16 @@ class ClusterFake:
         """Remove a token. No effect when there is none."""
         self._allow()
         self.tokens.pop((owner.namespace, name), None)
+
+    async def publish_login(self, owner: Resource, login: ServiceLogin) -> None:
+        """Keep a login, in place of an earlier one."""
+        self._allow()
+        self.logins[owner.namespace, owner.name] = login
+
+    async def withdraw_login(self, owner: Resource) -> None:
+        """Remove a login. No effect when there is none."""
+        self._allow()
+        self.logins.pop((owner.namespace, owner.name), None)
 
     def _allow(self) -> None:
         if self.outage:
