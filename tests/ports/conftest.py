@@ -13,6 +13,7 @@ import pytest
 
 import pipeline_worlds
 from model_packages import environments, make_want, packages
+from object_storage import bucket, object_storage
 from pelagos.engines.processes import groups
 from serving_clusters import plane
 
@@ -20,7 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-__all__ = ["compiled", "environments", "fork_server", "make_want", "packages", "plane", "world"]
+__all__ = [
+    "bucket",
+    "compiled",
+    "environments",
+    "fork_server",
+    "make_want",
+    "object_storage",
+    "packages",
+    "plane",
+    "world",
+]
 
 
 @pytest.fixture(scope="session")

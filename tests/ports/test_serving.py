@@ -1,6 +1,7 @@
 """What every implementation of Serving promises, shown on the fake and on real Triton servers.
 
-On a cluster the API server and Triton are real; nodes and KServe are the fake servers of tests/kserve_fake_server.
+On a cluster the API server and Triton are real; nodes and KServe are the fake servers of tests/kserve_fake_server. The manager of
+OSCAR is that of tests/oscar_fake_server.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 import model_packages
+from engines.oscar import conftest as oscar
 from kserve_fake_server.nodes import PODS
+from oscar_fake_server import containers
+from oscar_fake_server.manager import Manager
 from pelagos.api import meta
 from pelagos.engines.triton_local import records
 from pelagos.engines.triton_local.engine import TritonLocal
@@ -38,12 +42,19 @@ if TYPE_CHECKING:
 class World(Protocol):
     """An implementation, and what happens to its servers.
 
-    ``host`` is how addresses for clients begin, ``death`` the message about a server that was killed.
+    ``host`` is how addresses for clients begin, ``death`` the message about a server that was killed. ``has_grpc``: its servers
+    are reached by gRPC, and their metrics can be read. ``ends_first``: a restart ends a server before another one is there, and
+    is counted.
     """
 
     serving: Serving
     host: str
     death: str
+    has_grpc: bool
+    ends_first: bool
+
+    def place(self, want: DesiredService) -> DesiredService:
+        """The desired state with its package where servers fetch it."""
 
     async def kill(self, uid: str) -> None:
         """Kill the server."""
@@ -58,7 +69,17 @@ class World(Protocol):
         """A desired state whose package does not exist."""
 
 
-class FakeWorld:
+class OnThisMachine:
+    """Its servers read packages from folders."""
+
+    has_grpc = True
+    ends_first = True
+
+    def place(self, want: DesiredService) -> DesiredService:
+        return want
+
+
+class FakeWorld(OnThisMachine):
     host = "127.0.0.1"
     death = "the server's process is gone"
 
@@ -81,7 +102,7 @@ class FakeWorld:
         return want
 
 
-class TritonWorld:
+class TritonWorld(OnThisMachine):
     host = "127.0.0.1"
     death = "the server's process is gone"
 
@@ -109,7 +130,7 @@ class TritonWorld:
         return DesiredService(**{**vars(want), "package_uri": str(self.home / "nowhere")})
 
 
-class ClusterWorld:
+class ClusterWorld(OnThisMachine):
     host = "detector"
     death = "killed (signal 9)"
 
@@ -138,6 +159,56 @@ class ClusterWorld:
         return DesiredService(**{**vars(want), "package_uri": str(self.home / "nowhere")})
 
 
+class OscarWorld:
+    """Packages are on object storage. OSCAR replaces a container only when another one is ready."""
+
+    host = "127.0.0.1"
+    death = "killed (signal 9)"
+    has_grpc = False
+    ends_first = False
+
+    def __init__(self, site: oscar.Site, home: Path) -> None:
+        self.serving: Serving = site.engine
+        self.site = site
+        self.home = home
+        self.folders: dict[str, str] = {}
+
+    def place(self, want: DesiredService) -> DesiredService:
+        placed = self.site.put(want)
+        self.folders[placed.package_uri] = want.package_uri
+        return placed
+
+    def _triton(self, uid: str) -> int:
+        (deployed,) = (each for each in self.site.manager.services.values() if uid in str(each.service["annotations"]))
+        (container,) = deployed.containers
+        (pid,) = (pid for pid in below(container.pid) if is_triton(pid))
+        return pid
+
+    async def kill(self, uid: str) -> None:
+        os.kill(self._triton(uid), signal.SIGKILL)
+
+    async def break_answers(self, uid: str) -> None:
+        for stub in children(self._triton(uid)):
+            os.kill(stub, signal.SIGKILL)
+
+    def fail_load(self, want: DesiredService) -> DesiredService:
+        local = replace(want, package_uri=self.folders[want.package_uri])
+        return self.place(altered(local, self.home / "broken", {"model.onnx": b"no graph"}))
+
+    def missing(self, want: DesiredService) -> DesiredService:
+        return replace(want, package_uri=f"s3://{self.site.bucket}/objects/packages/nowhere")
+
+
+def below(pid: int) -> list[int]:
+    """The processes that descend from one."""
+    found = children(pid)
+    return [*found, *(each for child in found for each in below(child))]
+
+
+def is_triton(pid: int) -> bool:
+    return b"--model-repository=" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def altered(want: DesiredService, folder: Path, contents: dict[str, bytes]) -> DesiredService:
     """A consistent package with other contents, and the desired state for it."""
     manifest, onnx = model_packages.altered(Path(want.package_uri), folder, contents)
@@ -157,7 +228,7 @@ def uid() -> str:
     return str(uuid.uuid4())
 
 
-@pytest.fixture(params=["fake", "triton", "deployment", "kserve"])
+@pytest.fixture(params=["fake", "triton", "deployment", "kserve", "oscar"])
 async def world(request: pytest.FixtureRequest, tmp_path: Path, uid: str) -> AsyncIterator[World]:
     if request.param == "fake":
         yield FakeWorld()
@@ -171,11 +242,27 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path, uid: str) -> Asy
             for service in {uid, *SIDE_BY_SIDE}:
                 await site.serving.remove(service)
         return
+    if request.param == "oscar":
+        bucket, storage = request.getfixturevalue("bucket"), request.getfixturevalue("object_storage")
+        # Long enough for a test to see that a container has ended.
+        request.getfixturevalue("monkeypatch").setattr(containers, "PAUSES", (2.0,))
+        async with Manager() as manager:
+            engine = oscar.engine(manager, storage, bucket, tmp_path)
+            yield OscarWorld(oscar.Site(manager, engine, storage, bucket, tmp_path, []), tmp_path)
+            for service in {uid, *SIDE_BY_SIDE}:
+                await engine.remove(service)
+            await engine.close()
+        return
     triton = TritonLocal(tmp_path, request.getfixturevalue("environments"))
     yield TritonWorld(triton, tmp_path)
     for service in {uid, *SIDE_BY_SIDE}:
         await triton.remove(service)
     await triton.close()
+
+
+@pytest.fixture
+def make_want(world: World, make_want: MakeWant) -> MakeWant:
+    return lambda *arguments, **changes: world.place(make_want(*arguments, **changes))
 
 
 async def settled(serving: Serving, uid: str, seconds: float = 60) -> ObservedService:
@@ -187,7 +274,7 @@ async def settled(serving: Serving, uid: str, seconds: float = 60) -> ObservedSe
         with contextlib.suppress(OutageError):
             seen = await serving.observe(uid)
             assert seen is not None
-            if seen.state is not ServiceState.STARTING:
+            if seen.state not in {ServiceState.STARTING, ServiceState.WAITING}:
                 return seen
         assert monotonic() < deadline, seen
         await asyncio.sleep(0.1)
@@ -200,9 +287,9 @@ async def test_an_endpoint_loads_its_model_and_answers_right(world: World, uid: 
     seen = await settled(world.serving, uid)
     assert (seen.state, seen.digest, seen.restarts) == (ServiceState.LOADED, want.digest, 0)
     assert seen.onnx_sha256 == want.onnx_sha256
-    assert seen.grpc_url.startswith(world.host)
     assert seen.http_url.startswith(f"http://{world.host}")
-    assert seen.metrics_url.endswith("/metrics")
+    assert (seen.grpc_url.startswith(world.host), seen.metrics_url.endswith("/metrics")) == (world.has_grpc,) * 2
+    assert bool(seen.authorization) is not world.has_grpc, "what only answers over HTTP is behind a login"
     probe = await world.serving.probe(uid)
     assert (probe.correct, probe.message) == (True, "")
     assert 0 < probe.latency < 10
@@ -272,11 +359,16 @@ async def test_a_server_that_answers_wrong_is_noticed_and_cured(world: World, ui
     assert not probe.correct
     assert "not healthy" in probe.message
     await world.serving.restart(uid)
-    # Dead here; on a cluster, which replaces it by itself, possibly starting again.
-    await until(world.serving, uid, ServiceState.DEAD, ServiceState.STARTING, seconds=5)
+    if world.ends_first:
+        # Dead here; on a cluster, which replaces it by itself, possibly starting again.
+        await until(world.serving, uid, ServiceState.DEAD, ServiceState.STARTING, seconds=5)
     await world.serving.apply(want)
+    for _ in range(600):
+        if (await world.serving.probe(uid)).correct:
+            break
+        await asyncio.sleep(0.1)
     seen = await until(world.serving, uid, ServiceState.LOADED)
-    assert (seen.state, seen.restarts) == (ServiceState.LOADED, 1)
+    assert (seen.state, seen.restarts) == (ServiceState.LOADED, int(world.ends_first))
     assert (await world.serving.probe(uid)).correct
 
 
