@@ -19,7 +19,7 @@ class ColorAugmentation(Strict):
     """By how much colours are altered, at most and in both directions."""
 
     hue: Annotated[
-        int | None, Field(ge=0, le=50, description="Percent of the circle of hues, of which 50 is all of it.")
+        int | None, Field(ge=0, le=50, description="Percent of the circle of hues; 50 covers all of it.")
     ] = None
     saturation: Annotated[int | None, Field(ge=0, le=100, description="Percent.")] = None
     brightness: Annotated[int | None, Field(ge=0, le=100, description="Percent.")] = None
@@ -34,20 +34,21 @@ class Augmentation(Strict):
         None
     )
     flip_vertical: Annotated[
-        bool | None, Field(description="Half of the images are mirrored, up and down: where nothing is up.")
+        bool | None,
+        Field(description="Half of the images are mirrored, up and down: for images that have no upright direction."),
     ] = None
     rotate: Annotated[
-        int | None, Field(ge=0, le=180, description="Degrees by which images are turned at most, to both sides.")
+        int | None, Field(ge=0, le=180, description="Degrees by which images are turned at most, in either direction.")
     ] = None
     scale: Annotated[
-        int | None, Field(ge=0, le=90, description="Percent by which images are made smaller or larger at most.")
+        int | None, Field(ge=0, le=90, description="Percent by which images are reduced or enlarged at most.")
     ] = None
     translate: Annotated[
         int | None,
-        Field(ge=0, le=50, description="Percent of their sides by which images are moved at most, in all directions."),
+        Field(ge=0, le=50, description="Percent of their sides by which images are shifted at most, in any direction."),
     ] = None
     color: Annotated[
-        ColorAugmentation | None, Field(description="By how much colours are altered. Default: as the family has it.")
+        ColorAugmentation | None, Field(description="How much colours are altered. Default: as the family has it.")
     ] = None
     blur: Annotated[
         int | None,
@@ -62,8 +63,8 @@ class Augmentation(Strict):
         Field(
             ge=0,
             le=100,
-            description="Percent of the images in whose place four are shown, put together; to detect, and to segment, only. "
-            "hyperparameters.mosaic of a TrainingRun goes before it.",
+            description="Percent of the images that are replaced by four put together; for detection and segmentation only. "
+            "hyperparameters.mosaic of a TrainingRun takes precedence.",
         ),
     ] = None
 

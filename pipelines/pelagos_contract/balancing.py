@@ -46,18 +46,18 @@ class Balance(Strict):
     strategy: Annotated[
         Strategy,
         Field(
-            description="Oversample: images of classes below the target are shown several times in an epoch (of several classes: "
-            "repeat factor sampling). Undersample: images are left out that only show classes above the target. ClassWeights: "
-            "mistakes on classes below the target weigh more. None: nothing is done. Nothing is copied, and no other split is "
-            "touched."
+            description="Oversample: images of classes below the target are shown several times in an epoch (of several "
+            "classes: repeat factor sampling). Undersample: images that show only classes above the target are left out. "
+            "ClassWeights: mistakes on classes below the target weigh more. None: nothing is done. Nothing is copied, and no "
+            "other split is changed."
         ),
     ]
     target: Annotated[
         Target | None,
         Field(
-            description="How many images of a class are aimed at (with ClassWeights, to detect or to segment: annotations): the "
-            "Median of the classes, that of the Largest or the Smallest one, or a number. Default: Median; Largest with "
-            "ClassWeights, which is the inverse of their frequency."
+            description="The target number of images of a class (with ClassWeights, for detection or segmentation: "
+            "annotations): the Median of the classes, that of the Largest or the Smallest one, or a number. Default: Median; "
+            "Largest with ClassWeights, which is the inverse of their frequency."
         ),
     ] = None
 
@@ -86,32 +86,32 @@ class BalancedClass(Strict):
     name: Annotated[str, Field(description="Name of the class.")]
     before: Annotated[int, Field(description="Training images that show it, or its annotations on them.")]
     after: Annotated[
-        str, Field(description="For as many they count in an epoch, by repeats, by what is left out, or by weight.")
+        str, Field(description="As how many they count in an epoch, after repeats, images left out, or weights.")
     ]
     left_out: Annotated[int, Field(description="Images of it that are left out.")]
-    weight: Annotated[str | None, Field(description="Its weight in the loss, with ClassWeights; 1 in the mean.")] = None
+    weight: Annotated[str | None, Field(description="Its weight in the loss, with ClassWeights; the mean is 1.")] = None
 
 
 class Balanced(Strict):
     """What spec.balance makes of the training split of a version."""
 
     strategy: Annotated[str, Field(description="Oversample, Undersample or ClassWeights.")]
-    target: Annotated[int, Field(description="How many of each class were aimed at.")]
+    target: Annotated[int, Field(description="The target number of each class.")]
     counted: Annotated[str, Field(description="What before and after count: Images or Annotations.")]
     images: Annotated[int, Field(description="Images in the training split.")]
-    shown: Annotated[int, Field(description="Images that an epoch shows, repeats among them.")]
+    shown: Annotated[int, Field(description="Images that an epoch shows, including repeats.")]
     most_repeats: Annotated[int, Field(description="How often an epoch shows the image that it shows most often.")]
     effective_classes: Annotated[
         list[str],
         Field(
-            description="Before and after: so many equally frequent classes would be as uneven (Hill's number of order 2)."
+            description="Before and after: this many equally frequent classes would be as diverse (Hill's number of order 2)."
         ),
     ]
     effective: Annotated[
         str,
         Field(
-            description="So many different images, or annotations, that all count alike would say as much (Kish): what repeats "
-            "and weights cost."
+            description="This many different images, or annotations, of equal weight would say as much (Kish): what repeats and "
+            "weights cost."
         ),
     ]
     left_out: Annotated[LeftOut | None, Field(description="Training images that no epoch shows.")] = None

@@ -141,7 +141,7 @@ class Folder:
             with _above(self._descriptor, path) as (above, name):
                 opened = _open(above, name, path)
         except FileNotFoundError as error:
-            raise ChangedError(f"{path!r} is not there any more") from error
+            raise ChangedError(f"{path!r} no longer exists") from error
         try:
             yield opened
         finally:
@@ -462,7 +462,7 @@ def _missing(path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise ChangedError(f"{path!r} is not there any more") from error
+        raise ChangedError(f"{path!r} no longer exists") from error
 
 
 def _no_file(path: str) -> str:

@@ -45,20 +45,22 @@ def _pattern(text: str) -> str:
     """Validate a pattern. Raises ValueError that says what is allowed."""
     parts = text.split("/")
     if not text.isprintable() or not all(parts) or len(parts) > _MOST_PARTS or ".." in parts:
-        raise ValueError("write the names of folders and files, parted by single /, such as {site}/{deployment}/{*}")
+        raise ValueError("write the names of folders and files, separated by single /, such as {site}/{deployment}/{*}")
     names = [name for part in parts for name in fields_in(part)]
     known = ", ".join(f"{{{name}}}" for name in (*CAPTURE_FIELDS, REST))
     if unknown := [name for name in names if name not in {*CAPTURE_FIELDS, REST}]:
-        raise ValueError(f"{{{unknown[0]}}} is no field of capture; there are {known}")
+        raise ValueError(f"{{{unknown[0]}}} is not a field of capture; there are {known}")
     if re.search(r"[{}]", _PLACE.sub("", text)):
-        raise ValueError(f"a brace stands alone; fields are written as {known}")
+        raise ValueError(f"a brace is unbalanced; fields are written as {known}")
     said = [name for name in names if name != REST]
     if not said:
         raise ValueError(f"it names no field; there are {known}")
     if len({*said}) < len(said):
-        raise ValueError("a field stands there twice; write {*} for what is not looked at")
+        raise ValueError("a field is named twice; write {*} for what is to be ignored")
     if any(before.end() == after.start() for part in parts for before, after in pairwise(_PLACE.finditer(part))):
-        raise ValueError("two fields follow each other in one name: nobody can tell where the first one ends")
+        raise ValueError(
+            "two fields follow each other in one name: put text between them to show where the first one ends"
+        )
     return text
 
 
@@ -88,7 +90,7 @@ class Columns(Strict):
     site: Annotated[ColumnName | None, Field(description="The column with the site.")] = None
     deployment: Annotated[ColumnName | None, Field(description="The column with the deployment.")] = None
     platform: Annotated[ColumnName | None, Field(description="The column with the platform.")] = None
-    time: Annotated[ColumnName | None, Field(description="The column with date and time, as ISO 8601 has them.")] = None
+    time: Annotated[ColumnName | None, Field(description="The column with date and time, in ISO 8601.")] = None
     depth: Annotated[ColumnName | None, Field(description="The column with the depth in meters, downwards.")] = None
     altitude: Annotated[
         ColumnName | None, Field(description="The column with meters above the sea, which are negative below.")
@@ -128,9 +130,9 @@ class CaptureSource(Strict):
     pattern: Annotated[
         Pattern | None,
         Field(
-            description="What folders and files are called, from the folder of the source on, such as {site}/{deployment}/{*}. A "
-            "field takes as little as it can; {*} is anything and, at the end, whatever follows. Beside another from it says "
-            "what that does not."
+            description="The names of folders and files, starting from the folder of the source, such as "
+            "{site}/{deployment}/{*}. A field matches as little as possible; {*} matches anything and, at the end, everything "
+            "that follows. With another value of from, it supplies what that does not."
         ),
     ] = None
     utc_offset: Annotated[
@@ -138,8 +140,8 @@ class CaptureSource(Strict):
         Field(
             pattern=f"^{OFFSET}$",
             max_length=6,
-            description='The offset from UTC, such as "+02:00", of times that come without one. Default: they are taken for UTC, '
-            "and counted in a warning.",
+            description='The offset from UTC, such as "+02:00", of times that come without one. Default: they are assumed to be '
+            "in UTC, and counted in a warning.",
         ),
     ] = None
 
@@ -180,8 +182,8 @@ class CaptureCount(Strict):
     """Of how many images of the version a field is known."""
 
     field: Annotated[str, Field(description=f"{', '.join(CAPTURE_FIELDS[:-1])} or {CAPTURE_FIELDS[-1]}.")]
-    known: Annotated[int, Field(description="Images of which it is known.")]
-    unknown: Annotated[int, Field(description="Images of which it is not.")]
+    known: Annotated[int, Field(description="Images for which it is known.")]
+    unknown: Annotated[int, Field(description="Images for which it is unknown.")]
 
 
 _FAULTS = [fault.value for fault in CaptureFault]
@@ -192,7 +194,9 @@ class CaptureFinding(Strict):
 
     # Not the enumeration, so that older control planes, which know fewer reasons, can show it.
     reason: Annotated[str, Field(description=f"{', '.join(_FAULTS[:-1])} or {_FAULTS[-1]}.")]
-    field: Annotated[str | None, Field(description="The field that is unknown for it; absent where all are.")] = None
+    field: Annotated[
+        str | None, Field(description="The field that is unknown because of it; absent where all are.")
+    ] = None
     count: Annotated[int, Field(description="Images, or rows without one.")]
     first: Annotated[list[str], Field(description="The first ones; report/capture.jsonl in the version has all.")]
 
@@ -200,5 +204,5 @@ class CaptureFinding(Strict):
 class Captured(Strict):
     """What is known of when and where the images of a version were taken."""
 
-    fields: Annotated[list[CaptureCount], Field(description="Those of which anything is known.")]
-    findings: Annotated[list[CaptureFinding], Field(description="What is not known of the source, and why.")] = []
+    fields: Annotated[list[CaptureCount], Field(description="Images about which anything is known.")]
+    findings: Annotated[list[CaptureFinding], Field(description="What is unknown about the source, and why.")] = []

@@ -30,7 +30,7 @@ def _new_name(name: str) -> str:
     """Normalize a new name, which must also be usable as a folder name, since some views name folders by classes."""
     plain = _name(name)
     if _SEPARATORS.search(plain) or plain.startswith(".") or WILDCARD in plain:
-        raise ValueError(rf"a new name has no / and no \ and no {WILDCARD} in it, and does not begin with a dot")
+        raise ValueError(rf"a new name must have no / and no \ and no {WILDCARD} in it, and does not begin with a dot")
     return plain
 
 
@@ -47,7 +47,7 @@ def once(names: Any) -> Any:
     if isinstance(names, Mapping) and all(isinstance(name, str) for name in names):
         counts = Counter(unicodedata.normalize("NFC", name.strip()) for name in names)
         if twice := [name for name, count in counts.items() if count > 1]:
-            raise ValueError(f"{twice[0]} stands there more than once, in other spaces or another Unicode form")
+            raise ValueError(f"{twice[0]} is listed more than once, with different spaces or in another Unicode form")
     return names
 
 

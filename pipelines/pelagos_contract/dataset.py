@@ -37,9 +37,9 @@ class Duplicates(Strict):
         Field(
             ge=0,
             le=16,
-            description="Near duplicates within this distance are treated as duplicates are: copies that were saved again, "
-            "resized, cut by a few pixels, mirrored or turned. 4 finds nearly all of them and few others, more finds more of "
-            "both. 0: they are counted, within a distance of 4, and kept.",
+            description="Near duplicates within this distance are treated as duplicates: copies that were saved again, resized, "
+            "cut by a few pixels, mirrored or turned. 4 finds nearly all of them and few others; a larger distance finds more "
+            "of both. 0: those within a distance of 4 are counted and kept.",
         ),
     ] = 0
     action: Annotated[
@@ -61,34 +61,34 @@ class Cleaning(Strict):
 
     corrupt: Annotated[
         Literal["Drop", "Fail"],
-        Field(description="Unreadable or truncated images are dropped, or refuse the dataset."),
+        Field(description="Unreadable or truncated images are dropped, or cause the dataset to be refused."),
     ] = "Drop"
     unreadable_types: Annotated[
         Literal["Drop", "Fail"],
         Field(
             description="Images of kinds that neither training nor serving reads (TIFF, raw files of cameras, ...) are dropped, "
-            "or refuse the dataset."
+            "or cause the dataset to be refused."
         ),
     ] = "Fail"
     duplicates: Annotated[Duplicates, Field(description="Exact and near duplicates.")] = Duplicates()
     min_side: Annotated[
-        int, Field(ge=1, le=4096, description="Images with a shorter side, in pixels, are dropped.")
+        int, Field(ge=1, le=4096, description="Images with a side shorter than this, in pixels, are dropped.")
     ] = 16
     max_aspect: Annotated[
         int | None,
-        Field(
-            ge=1, le=1000, description="Images whose longer side is more times as long as the shorter one are dropped."
-        ),
+        Field(ge=1, le=1000, description="Images whose ratio of longer to shorter side is higher are dropped."),
     ] = None
     min_brightness: Annotated[
-        int | None, Field(ge=1, le=255, description="Images whose mean grey level, of 0 to 255, is lower are dropped.")
+        int | None,
+        Field(ge=1, le=255, description="Images whose mean grey level, from 0 to 255, is lower are dropped."),
     ] = None
     max_brightness: Annotated[
-        int | None, Field(ge=0, le=254, description="Images whose mean grey level, of 0 to 255, is higher are dropped.")
+        int | None,
+        Field(ge=0, le=254, description="Images whose mean grey level, from 0 to 255, is higher are dropped."),
     ] = None
     max_clipped: Annotated[
         int | None,
-        Field(ge=0, le=99, description="Images of which more percent of the pixels are black or white are dropped."),
+        Field(ge=0, le=99, description="Images with a higher percentage of black or white pixels are dropped."),
     ] = None
     min_contrast: Annotated[
         int | None,
@@ -100,15 +100,15 @@ class Cleaning(Strict):
             ge=1,
             le=1000000,
             description="Images are dropped, as blurred, when the Laplacian of their grey levels has a lower variance. "
-            "status.measured says what images have; none of these limits holds unless it is set.",
+            "status.measured shows what images have; none of these limits applies unless it is set.",
         ),
     ] = None
     outside: Annotated[
         Outside | None,
         Field(
-            description="Annotations that exceed their image by more than a pixel. Clip: they are cut at its edge, and those of "
-            "which less than a pixel is left are dropped. Drop: all of them are dropped. Fail: they refuse the dataset. Images "
-            "that lose all annotations so are left out, as OutsideImage. Default: Fail."
+            description="Annotations that exceed their image by more than a pixel. Clip: they are cut at its edge, and those "
+            "with less than a pixel left are dropped. Drop: all of them are dropped. Fail: the dataset is refused. Images that "
+            "lose all annotations this way are left out, as OutsideImage. Default: Fail."
         ),
     ] = None
 
@@ -134,7 +134,7 @@ HoldoutValues = Annotated[list[HoldoutValue], Field(min_length=1, max_length=100
 class Holdout(Strict):
     """What goes to the test split wholly, and makes up all of it."""
 
-    group: Annotated[HoldoutValues | None, Field(description="Groups, as the source has them.")] = None
+    group: Annotated[HoldoutValues | None, Field(description="Groups, as the source names them.")] = None
     site: Annotated[HoldoutValues | None, Field(description="Sites.")] = None
     deployment: Annotated[HoldoutValues | None, Field(description="Deployments.")] = None
     platform: Annotated[HoldoutValues | None, Field(description="Platforms.")] = None
@@ -148,14 +148,14 @@ class SplitPolicy(Strict):
         Literal["Random", "Stratified", "Grouped", "GroupedTemporal", "Provided"],
         Field(
             description="Stratified keeps the share of every class; Grouped keeps groups (for example organisms, hauls, sites) "
-            "whole, so that nothing leaks, and the share of every class as far as they allow: no split gets more than its share "
-            "and the largest group, but train shows every class; GroupedTemporal keeps groups whole, too, and has the earliest "
-            "in train and the latest in test; Provided takes the splits that the source comes with."
+            "whole, so that nothing leaks, and the share of every class as far as groups allow: no split gets more than its "
+            "share and the largest group, but train shows every class; GroupedTemporal also keeps groups whole, and puts the "
+            "earliest into train and the latest into test; Provided takes the splits that the source comes with."
         ),
     ] = "Stratified"
     ratios: Annotated[Ratios, Field(description="Percentages that add up to 100.")] = Ratios()
     seed: Annotated[
-        int, Field(ge=0, le=2147483647, description="Same seed and content, same split, on every machine.")
+        int, Field(ge=0, le=2147483647, description="The same seed and content give the same split on every machine.")
     ] = 0
     group_by: Annotated[
         list[GroupField] | None,
@@ -169,14 +169,14 @@ class SplitPolicy(Strict):
     gap: Annotated[
         Duration | None,
         Field(
-            description="For GroupedTemporal: images of different splits are at least so far apart in time; those that are not "
+            description="For GroupedTemporal: images of different splits are at least this far apart in time; images in between "
             "are left out, as WithinGap. Default: 0s."
         ),
     ] = None
     holdout: Annotated[
         Holdout | None,
         Field(
-            description="What goes to test wholly, and nothing else does: the rest is divided into train and validation in the "
+            description="What goes entirely to test, and nothing else does: the rest is divided into train and validation in the "
             "proportion of their ratios. Not for Provided."
         ),
     ] = None
@@ -202,15 +202,15 @@ class Recipe(Strict):
     class_folder: Annotated[
         ClassFolder | None,
         Field(
-            description="For ImageFolder with folders in folders. First: the upper folder is the class, those below it are "
-            "groups, such as stations. Last: the folder in which an image lies, splits apart, is its class, as in a tree of "
-            "taxa. Default: First, unless several classes have folders below that may be classes as well, or names like splits, "
-            "which is refused."
+            description="For ImageFolder with nested folders. First: the upper folder is the class, those below it are groups, "
+            "such as stations. Last: the folder that an image lies in, apart from folders of splits, is its class, as in a tree "
+            "of taxa. Default: First, unless several classes have subfolders that may be classes as well, or that are named "
+            "like splits, which is refused."
         ),
     ] = None
     task: Annotated[Task, Field(description="What models trained on it do.")]
     labels: Annotated[
-        Labels | None, Field(description="Which classes of the source a version has, and what they are called there.")
+        Labels | None, Field(description="Which classes of the source a version has, and their names there.")
     ] = None
     capture: Annotated[
         CaptureSource | None, Field(description="What says when and where images were taken, and by what.")
@@ -224,15 +224,13 @@ class Recipe(Strict):
     ] = SplitPolicy()
     balance: Annotated[
         Balance | None,
-        Field(
-            description="How trainings make up for classes that the training split shows unevenly. Default: they do nothing."
-        ),
+        Field(description="How trainings compensate for uneven classes in the training split. Default: not at all."),
     ] = None
     augmentation: Annotated[
         Augmentation | None,
         Field(
-            description="By how much trainings alter their images, at random and anew in each epoch. What is not set is as the "
-            "family of models has it."
+            description="How much trainings alter their images, at random and differently in each epoch. What is not set is as "
+            "the family of models has it."
         ),
     ] = None
 
@@ -291,11 +289,11 @@ class SplitCount(Strict):
 class Quality(Strict):
     """What cleaning found."""
 
-    found: Annotated[int, Field(description="Image files in the source, of whatever kind.")]
+    found: Annotated[int, Field(description="Image files in the source, of any kind.")]
     corrupt: Annotated[int, Field(description="Unreadable or truncated images.")]
     duplicates: Annotated[int, Field(description="Images with the same content as an earlier one.")]
     near_duplicates: Annotated[
-        int, Field(description="Images that look like an earlier one, though mirrored or turned.")
+        int, Field(description="Images that look like an earlier one, possibly mirrored or turned.")
     ]
     too_small: Annotated[int, Field(description="Images below cleaning.minSide.")]
     leakage: Annotated[int, Field(description="Groups, kept duplicates and near duplicates in more than one split.")]
@@ -307,19 +305,19 @@ class Tiles(Strict):
     images: Annotated[int, Field(description="Images of the source that were cut.")]
     tiles: Annotated[int, Field(description="Tiles of them in the version.")]
     empty: Annotated[int, Field(description="Tiles without annotations that were left out.")]
-    repeated: Annotated[int, Field(description="Annotations that stand in more than one tile.")]
+    repeated: Annotated[int, Field(description="Annotations in more than one tile.")]
     lost: Annotated[int, Field(description="Annotations of which no tile shows enough.")]
 
 
 class Files(Strict):
     """All files of the source: found is the sum of images, annotations and excluded."""
 
-    found: Annotated[int, Field(description="Files in the source, whatever they are.")]
+    found: Annotated[int, Field(description="Files in the source, of any kind.")]
     images: Annotated[int, Field(description="Images in the version, whole or as tiles.")]
-    annotations: Annotated[int, Field(description="Files that were read for what they say of images.")]
+    annotations: Annotated[int, Field(description="Files that were read for what they say about images.")]
     excluded: Annotated[int, Field(description="Files that are not in the version.")]
     tiles: Annotated[
-        Tiles | None, Field(description="Of the images that preprocessing.tile had cut, where it is set.")
+        Tiles | None, Field(description="For the images that preprocessing.tile cut, where it is set.")
     ] = None
 
 
@@ -367,13 +365,13 @@ class Alteration(Strict):
     reason: Annotated[
         str,
         Field(
-            description="BoxAround: the box around them was taken. BoxBeside: the box that stands beside them was taken. "
-            "Outline: their outline was taken, as a polygon. LeftOut: the task, or the format, has no place for them. Repeated: "
-            "they repeat another. WithoutExtras: what stands beside them was not kept. Cut: they exceeded the image. Outside: "
-            "they do not lie on their image. ExcludedClass: labels leaves out their class. Covered: others lie on top of a part "
-            "of them. Pixels: their pixels were taken, as a mask. TileEdge: they were cut at the edge of a tile. SeveralTiles: "
-            "they stand in more than one tile. NoTile: no tile shows enough of them. Crowd: they are regions of crowds, of whose "
-            "class there are no objects, or for which the format has no place."
+            description="BoxAround: the box around them was taken. BoxBeside: the box given with them was taken. Outline: their "
+            "outline was taken, as a polygon. LeftOut: the task, or the format, cannot hold them. Repeated: they repeat "
+            "another. WithoutExtras: additional data of theirs was not kept. Cut: they exceeded the image. Outside: they do not "
+            "lie on their image. ExcludedClass: labels leaves out their class. Covered: others cover a part of them. Pixels: "
+            "their pixels were taken, as a mask. TileEdge: they were cut at the edge of a tile. SeveralTiles: they are in more "
+            "than one tile. NoTile: no tile shows enough of them. Crowd: they are regions of crowds, and their class has no "
+            "objects, or the format cannot hold them."
         ),
     ]
     annotations: Annotated[int, Field(description="How many.")]
@@ -389,13 +387,13 @@ class Corrections(Strict):
     model: Annotated[
         str, Field(description="The model that made them, as it was pushed: its ModelService and version.")
     ]
-    images: Annotated[int, Field(description="Images with suggestions that a person went through.")]
+    images: Annotated[int, Field(description="Images with suggestions that a person reviewed.")]
     predicted: Annotated[int, Field(description="Suggestions.")]
-    accepted: Annotated[int, Field(description="Those that were left as they were.")]
-    moved: Annotated[int, Field(description="Those of the right class whose edges were moved.")]
-    relabelled: Annotated[int, Field(description="Those that got another class.")]
+    accepted: Annotated[int, Field(description="Suggestions that were left unchanged.")]
+    moved: Annotated[int, Field(description="Suggestions of the right class whose edges were moved.")]
+    relabelled: Annotated[int, Field(description="Suggestions that got another class.")]
     added: Annotated[int, Field(description="Annotations that the model had missed.")]
-    removed: Annotated[int, Field(description="Suggestions that were of nothing.")]
+    removed: Annotated[int, Field(description="Suggestions that showed nothing.")]
 
 
 class PreparationResult(Strict):

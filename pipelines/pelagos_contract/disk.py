@@ -131,9 +131,7 @@ def _remove(path: Path) -> None:
 def _explained(number: int, path: Path, wanted: int | None) -> str:
     place = volume(path)
     if number == errno.EDQUOT:
-        lead = (
-            f"the disk quota of user {os.geteuid()} on the volume {place} is used up, so that {path} cannot be written"
-        )
+        lead = f"the disk quota of user {os.geteuid()} on the volume {place} is used up, so {path} cannot be written"
         return f"{lead}; remove files of that user there, or have the quota raised"
     if number == errno.EFBIG:
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
@@ -152,7 +150,7 @@ def _room(place: Path, wanted: int | None) -> str:
     except OSError:
         return ""
     if found.f_files and not found.f_favail:
-        return f": all of the {found.f_files} files that it can hold are there"
+        return f": it already has all of the {found.f_files} files that it can hold"
     free = f": {_size(found.f_bavail * found.f_frsize)} of {_size(found.f_blocks * found.f_frsize)} are free"
     return free if wanted is None else f"{free}, {_size(wanted)} are needed"
 

@@ -44,29 +44,29 @@ class Reason(StrEnum):
     )
     SOURCE_NOT_ALLOWED = (
         "SourceNotAllowed",
-        "The source, or the register of names, is at an address that is not asked: not https, or not a public one, and the platform has not allowed it.",
+        "The source, or the register of names, is at an address that may not be contacted: it is not https, or not public, and the platform has not allowed it.",
         "Have the entry that the message prints added to sourceHosts of the namespace, or name another address.",
     )
     SOURCE_ACCESS_DENIED = (
         "SourceAccessDenied",
-        "The server that the source names refuses the credentials, or wants some.",
+        "The server that the source names refuses the credentials, or requires some.",
         "Correct the Secret that secretRef names; it is tried again with the next refresh, or when pelagos.dev/retry is set.",
     )
     SOURCE_SECRET_INCOMPLETE = (
         "SourceSecretIncomplete",
-        "The Secret that secretRef names is not there, or lacks a key that the source, or the tracking server, needs.",
-        "Put the keys that the message names into it; that alone is noticed within a minute.",
+        "The Secret that secretRef names does not exist, or lacks a key that the source, or the tracking server, needs.",
+        "Add the keys that the message names; this is noticed within a minute without further action.",
         "waiting",
     )
     SOURCE_INVALID = (
         "SourceInvalid",
-        "The server that the source names answers with something else than its API, or than a file of allowed size.",
+        "The server that the source names answers with something other than its API, or other than a file of an allowed size.",
         "Correct the address or the fields that the message names.",
     )
     SOURCE_CHANGED = (
         "SourceChanged",
-        "A file that was fetched does not have the digest or size that was announced, each time it is fetched.",
-        "Correct the digest in the source, or have the file put there anew.",
+        "A fetched file does not have the announced digest or size, however often it is fetched.",
+        "Correct the digest in the source, or have the file uploaded again.",
     )
     SOURCE_EMPTY = (
         "SourceEmpty",
@@ -81,7 +81,7 @@ class Reason(StrEnum):
     )
     FORMAT_INVALID = (
         "FormatInvalid",
-        "The files contradict the format: unreadable JSON, a label row that is not one.",
+        "The files contradict the format: for example unreadable JSON or an invalid label row.",
         "Correct the file and line that the message names.",
     )
     TASK_MISMATCH = (
@@ -96,7 +96,7 @@ class Reason(StrEnum):
     )
     DUPLICATE_IMAGES = (
         "DuplicateImages",
-        "There are duplicates, and cleaning.duplicates.action is Fail; or duplicates have different annotations, which would be lost.",
+        "There are duplicates, and cleaning.duplicates.action is Fail; or duplicates have different annotations, some of which would be lost.",
         "Remove or correct them, or choose KeepFirst or Keep.",
     )
     NO_IMAGES_LEFT = (
@@ -111,13 +111,13 @@ class Reason(StrEnum):
     )
     SLICES_IMPOSSIBLE = (
         "SlicesImpossible",
-        "spec.evaluation.slices names a field that no image of the test split has, or one with too many values.",
-        "Name fields that the message lists, or have spec.capture of the Dataset say them; then make a new TrainingRun.",
+        "spec.evaluation.slices names a field that no image of the test split has, or a field with too many values.",
+        "Name fields that the message lists, or provide them through spec.capture of the Dataset; then create a new TrainingRun.",
     )
     LEAVE_ONE_OUT_IMPOSSIBLE = (
         "LeaveOneOutImpossible",
         "spec.evaluation.leaveOneOut names a field that no image has, one with a single value, or one with too many.",
-        "Name a field that the message lists, or have spec.capture of the Dataset say it; then make a new TrainingRun.",
+        "Name a field that the message lists, or provide it through spec.capture of the Dataset; then create a new TrainingRun.",
     )
     UNKNOWN_CLASS = (
         "UnknownClass",
@@ -131,18 +131,18 @@ class Reason(StrEnum):
     )
     CAPTURE_INVALID = (
         "CaptureInvalid",
-        "spec.capture names a file or a column that the source does not have, or nothing that it names says anything of an image.",
+        "spec.capture names a file or a column that the source does not have, or nothing that it names says anything about an image.",
         "Correct the field that the message names; it lists what the source has.",
     )
     TAXA_UNKNOWN = (
         "TaxaUnknown",
-        "Classes are no taxa of the register of names, and labels.taxonomy.onUnknown is Fail.",
-        "Name their AphiaIDs in labels.taxonomy.ids, or the classes in keep; the message has names like theirs.",
+        "Some classes are not taxa in the register of names, and labels.taxonomy.onUnknown is Fail.",
+        "Name their AphiaIDs in labels.taxonomy.ids, or the classes in keep; the message suggests similar names.",
     )
     TAXONOMY_UNAVAILABLE = (
         "TaxonomyUnavailable",
-        "The register of names that labels.taxonomy asks does not answer, and did not say before what classes are.",
-        "It is asked again every 10 minutes. labels.taxonomy.table is read without asking anybody.",
+        "The register of names that labels.taxonomy queries does not answer, and no earlier answers of it say what the classes are.",
+        "It is queried again every 10 minutes. A table in labels.taxonomy.table needs no service.",
         "waiting",
     )
     LABEL_WITHOUT_IMAGE = (
@@ -157,8 +157,8 @@ class Reason(StrEnum):
     )
     SPLIT_IMPOSSIBLE = (
         "SplitImpossible",
-        "There are too few images or groups for the splits, the source has none, or of some images nobody knows what they are divided by.",
-        "Change spec.split, add images, or have spec.capture say what is unknown.",
+        "There are too few images or groups for the splits, the source has none, or the value that images are divided by is unknown for some of them.",
+        "Change spec.split, add images, or provide what is unknown through spec.capture.",
     )
     DATASET_NOT_READABLE = (
         "DatasetNotReadable",
@@ -167,13 +167,13 @@ class Reason(StrEnum):
     )
     CHECKPOINT_INVALID = (
         "CheckpointInvalid",
-        "model.weights is no checkpoint of this architecture, has another sha256, or has gone since the run was started.",
-        "Replace the file on the data volume; that alone starts another attempt. For a uri, set the annotation pelagos.dev/retry.",
+        "model.weights is not a checkpoint of this architecture, has another sha256, or was deleted after the run started.",
+        "Replace the file on the data volume; this starts another attempt without further action. For a uri, set the annotation pelagos.dev/retry.",
     )
     UNTRUSTED_CHECKPOINT = (
         "UntrustedCheckpoint",
-        "The checkpoint holds code. It was not executed.",
-        "Save the weights alone (a state_dict), and replace the file.",
+        "The checkpoint contains code. It was not executed.",
+        "Save only the weights (a state_dict), and replace the file.",
     )
     TRAINING_DIVERGED = (
         "TrainingDiverged",
@@ -187,8 +187,8 @@ class Reason(StrEnum):
     )
     SEARCH_FAILED = (
         "SearchFailed",
-        "No trial of spec.search was completed: each of them diverged, ran out of memory, or was interrupted again and again; or nothing can be compared by its metric.",
-        "Look at the message and `pelagos search` for why; narrow spec.search.space in a new TrainingRun. Giving this one more memory, or setting pelagos.dev/retry, tries all again.",
+        "No trial of spec.search was completed: each of them diverged, ran out of memory, or was interrupted repeatedly; or its metric could not be computed for any of them.",
+        "The message and `pelagos search` say why; narrow spec.search.space in a new TrainingRun. Giving this one more memory, or setting pelagos.dev/retry, tries all trials again.",
     )
     PARITY_FAILED = (
         "ParityFailed",
@@ -197,17 +197,17 @@ class Reason(StrEnum):
     )
     DISK_FULL = (
         "DiskFull",
-        "No space is left on the volume that the message names, or a quota or a limit for files is reached. Nothing half-written stays.",
-        "Free space there or make the volume larger. After a step that failed, set the annotation pelagos.dev/retry then; what the operator itself could not write is tried again every few seconds.",
+        "No space is left on the volume that the message names, or a quota or a file limit is reached. No half-written file remains.",
+        "Free space there or make the volume larger. If a step failed, then set the annotation pelagos.dev/retry; what the operator itself could not write is retried every few seconds.",
     )
     WORKSPACE_ALTERED = (
         "WorkspaceAltered",
-        "What one step left for the next in the workspace is not what is there now: somebody else writes to the storage of the namespace.",
-        "Find out who, then set the annotation pelagos.dev/retry to a new value; what was altered is made anew.",
+        "What one step left in the workspace for the next has been altered: somebody else writes to the storage of the namespace.",
+        "Find out who, then set the annotation pelagos.dev/retry to a new value; what was altered is created again.",
     )
     REQUEST_NOT_UNDERSTOOD = (
         "RequestNotUnderstood",
-        "A step does not know what it is asked for: its image is of another version than the operator, or lacks an extension of it.",
+        "A step does not understand its request: its image has another version than the operator, or lacks one of its extensions.",
         "Give the operator the trainer image of its own version (PELAGOS_TRAINER_IMAGE), then set the annotation pelagos.dev/retry.",
     )
     STORAGE_REFUSED = (
@@ -217,7 +217,7 @@ class Reason(StrEnum):
     )
     REPOSITORY_NOT_ALLOWED = (
         "RepositoryNotAllowed",
-        "spec.publish names a repository at an address that is not asked: not https, or not a public one, and the platform has not allowed it.",
+        "spec.publish names a repository at an address that may not be contacted: it is not https, or not public, and the platform has not allowed it.",
         "Have the entry that the message prints added to sourceHosts of the namespace, or name another address.",
     )
     REPOSITORY_ACCESS_DENIED = (
@@ -227,24 +227,24 @@ class Reason(StrEnum):
     )
     REPOSITORY_SECRET_INCOMPLETE = (
         "RepositorySecretIncomplete",
-        "The Secret that spec.publish.zenodo.secretRef names is not there, or lacks the key with the token.",
-        "Put the key that the message names into it; it is tried again within a minute, and less often once that lasts.",
+        "The Secret that spec.publish.zenodo.secretRef names does not exist, or lacks the key with the token.",
+        "Add the key that the message names; it is tried again within a minute, then less often.",
         "waiting",
     )
     REPOSITORY_AWAY = (
         "RepositoryAway",
-        "The repository does not answer, or asks for a longer pause than a run has. What was done there stays, and is gone on with.",
-        "Nothing, unless it lasts: it is tried again after ten minutes, and less often once that lasts.",
+        "The repository does not answer, or asks for a longer pause than a run may take. What was done there is kept and continued.",
+        "Nothing, unless it persists: it is tried again after ten minutes, then less often.",
         "waiting",
     )
     PUBLICATION_REFUSED = (
         "PublicationRefused",
-        "The repository does not take the record or a file of it, or somebody works on the draft there.",
-        "Correct what the message names, in spec.metadata, spec.publish or there; a change of the Dataset starts it again at once.",
+        "The repository rejects the record or one of its files, or somebody is editing the draft there.",
+        "Correct what the message names, in spec.metadata, spec.publish or the repository; a change of the Dataset starts it again at once.",
     )
     METADATA_INCOMPLETE = (
         "MetadataIncomplete",
-        "spec.publish.documents asks for a document that cannot be written without more of spec.metadata.",
+        "spec.publish.documents asks for a document that needs more fields of spec.metadata.",
         "Set the fields that the message names, or ask for fewer documents.",
     )
 

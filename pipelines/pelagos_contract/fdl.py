@@ -72,8 +72,8 @@ def service(wanted: Service) -> dict[str, Any]:
     """
     if not _NAME.fullmatch(wanted.name):
         raise ValueError(
-            f"{wanted.name!r} is no name of an OSCAR service: it begins with a letter and has up to {LONGEST_NAME} lower-case"
-            " letters, digits and '-'"
+            f"{wanted.name!r} is not a name for an OSCAR service: it must begin with a letter and have up "
+            f"to {LONGEST_NAME} lower-case letters, digits and '-'"
         )
     for name in ("image", "script"):
         if not getattr(wanted, name).strip():

@@ -43,7 +43,7 @@ def orcid(text: str) -> str:
     check = "0123456789X"[(12 - total) % 11]
     if found[1][-1] != check:
         raise ValueError(
-            f"{found[1]} is no ORCID iD: after these digits its check digit is {check}; look it up at orcid.org"
+            f"{found[1]} is not an ORCID iD: after these digits its check digit would be {check}; look it up at orcid.org"
         )
     return found[1]
 
@@ -60,7 +60,7 @@ def ror(text: str) -> str:
         number = number * 32 + _CROCKFORD.index(character)
     check = 98 - number * 100 % 97
     if int(found[1][-2:]) != check:
-        raise ValueError(f"{found[1]} is no ROR id: its last two digits would be {check:02d}; look it up at ror.org")
+        raise ValueError(f"{found[1]} is not a ROR id: its last two digits would be {check:02d}; look it up at ror.org")
     return f"https://ror.org/{found[1]}"
 
 
@@ -81,7 +81,7 @@ def license_id(text: str) -> str:
         found = ""
     if not found or " " in found or found.startswith("LicenseRef-") or found.endswith("+"):
         raise ValueError(
-            f"{plain!r} is no licence of the SPDX list; write its id (spdx.org/licenses), for example CC-BY-4.0 or CC0-1.0"
+            f"{plain!r} is not a licence of the SPDX list; write its id (spdx.org/licenses), for example CC-BY-4.0 or CC0-1.0"
         )
     return found
 
@@ -102,7 +102,9 @@ def day(text: str) -> str:
         assert found is not None
         date(int(found["year"]), int(found["month"] or 1), int(found["day"] or 1))
     except (AssertionError, ValueError) as error:
-        raise ValueError(f"{text!r} is no date; write a year, a month or a day: 2026, 2026-05 or 2026-05-14") from error
+        raise ValueError(
+            f"{text!r} is not a date; write a year, a month or a day: 2026, 2026-05 or 2026-05-14"
+        ) from error
     return text
 
 

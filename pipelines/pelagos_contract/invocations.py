@@ -82,10 +82,10 @@ def read_status(content: bytes | str, key: str) -> Status:
     found = _object(content)
     names = [field.name for field in fields(Status)]
     if found.get("schemaVersion") != _SCHEMA or not all(isinstance(found.get(name), str) for name in names):
-        raise ValueError("it is no status of an invocation")
+        raise ValueError("it is not a status of an invocation")
     made = Status(**{name: found[name][:_LONGEST] for name in names})
     if made.key != key or made.state not in (SUCCEEDED, FAILED):
-        raise ValueError(f"it is no status of {key}")
+        raise ValueError(f"it is not a status of {key}")
     return made
 
 
@@ -95,5 +95,5 @@ def _object(content: bytes | str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise ValueError("it is not JSON") from None
     if not isinstance(found, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return found

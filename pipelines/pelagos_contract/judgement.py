@@ -46,20 +46,21 @@ class ValueCount(Strict):
 class SliceFigures(Strict):
     """One way to tell images apart: by group, site, hour and so on."""
 
-    name: Annotated[str, Field(description="What the images are told apart by.")]
+    name: Annotated[str, Field(description="What divides the images.")]
     values: Annotated[int, Field(description="Different values.")]
-    images: Annotated[int, Field(description="Images of which the value is known.")]
-    unknown: Annotated[int, Field(description="Images of which it is not.")]
+    images: Annotated[int, Field(description="Images whose value is known.")]
+    unknown: Annotated[int, Field(description="Images for which it is unknown.")]
     effective: Annotated[
-        str, Field(description="So many equally large values would be as uneven (Hill's number of order 2, Simpson).")
+        str,
+        Field(description="This many equally large values would be as diverse (Hill's number of order 2, Simpson)."),
     ]
     missing: Annotated[int, Field(description="Combinations of class and value without an image.")]
-    combinations: Annotated[int, Field(description="Combinations that there are.")]
+    combinations: Annotated[int, Field(description="All combinations.")]
     association: Annotated[
         str | None, Field(description="How far classes depend on it, from 0 to 1 (Cramer's V, corrected for bias).")
     ] = None
     probability: Annotated[
-        str | None, Field(description="How often so strong a dependence comes about by chance (permutation test).")
+        str | None, Field(description="How often a dependence as strong arises by chance (permutation test).")
     ] = None
     smallest: Annotated[list[ValueCount], Field(description="The smallest values, at most 10.")] = []
 
@@ -85,15 +86,15 @@ class Leaked(Strict):
     kind: Annotated[
         str,
         Field(
-            description="SharedGroup: of one group. Duplicate: with the same pixels, or alike and kept by cleaning.duplicates. "
-            "NearDuplicate: alike, within a distance of 4. CloseInTime: taken within a minute at one site, by spec.capture. "
-            "AdjacentName: names differ only in a running number, next to each other."
+            description="SharedGroup: they belong to one group. Duplicate: they have the same pixels, or are alike and kept by "
+            "cleaning.duplicates. NearDuplicate: they are alike, within a distance of 4. CloseInTime: they were taken within a "
+            "minute at one site, by spec.capture. AdjacentName: their names differ only in consecutive numbers."
         ),
     ]
     split: Annotated[str, Field(description="The split whose images are counted.")]
     other: Annotated[str, Field(description="The split with the others.")]
     images: Annotated[int, Field(description="Images of split that have at least one in other.")]
-    groups: Annotated[int | None, Field(description="Of SharedGroup: groups that stand in both.")] = None
+    groups: Annotated[int | None, Field(description="For SharedGroup: groups that are in both.")] = None
 
 
 class Leakage(Strict):
@@ -106,12 +107,12 @@ class Leakage(Strict):
             description="Of these, images that share a group with, repeat, or look like one of train, or, in test, of validation."
         ),
     ]
-    shared_groups: Annotated[int, Field(description="Groups that stand in more than one split.")]
-    found: Annotated[list[Leaked], Field(description="What links images of two splits, and how many.")] = []
+    shared_groups: Annotated[int, Field(description="Groups that are in more than one split.")]
+    found: Annotated[list[Leaked], Field(description="What links images of two splits, and how many images.")] = []
     neighbors: Annotated[
         str | None,
         Field(
-            description="How often two images with adjacent names look more alike than two others do: 0.5 is chance, and near 1 "
-            "they are frames of recordings."
+            description="How often two images with adjacent names look more alike than two others: 0.5 is chance; near 1 they "
+            "are frames of recordings."
         ),
     ] = None

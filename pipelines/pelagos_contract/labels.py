@@ -53,7 +53,7 @@ Level = Annotated[
 
 
 class Labels(Strict):
-    """Which classes of the source a version has, and what they are called there."""
+    """Which classes of the source a version has, and their names there."""
 
     include: Annotated[
         Names,
@@ -65,7 +65,8 @@ class Labels(Strict):
     exclude: Annotated[
         Names,
         Field(
-            max_length=300, description="All but these, also of those that include names; * stands for any characters."
+            max_length=300,
+            description="All but these, also among those that include names; * stands for any characters.",
         ),
     ] = []
     rename: Annotated[
@@ -77,8 +78,8 @@ class Labels(Strict):
         dict[NewName, Annotated[Names, Field(min_length=1, max_length=500)]],
         Field(
             max_length=200,
-            description="Classes that are made of several: {flatfish: [plaice, dab]}, by their names in the source; * stands for "
-            "any characters. A name, here or in rename, goes before a pattern.",
+            description="Classes that are merged from several: {flatfish: [plaice, dab]}, by their names in the source; * "
+            "stands for any characters. A name, here or in rename, takes precedence over a pattern.",
         ),
         BeforeValidator(once),
     ] = {}
@@ -86,20 +87,20 @@ class Labels(Strict):
         Level | None,
         Field(
             description="Which level of a hierarchy is the class. ImageFolder: the number of the folder, counted from the root "
-            "of the source without those of splits, or First or Last, as classFolder has them. Coco: Supercategory. Others have "
-            "no levels."
+            "of the source without those of splits, or First or Last, as in classFolder. Coco: Supercategory. Other formats "
+            "have no levels."
         ),
     ] = None
     emptied: Annotated[
         Literal["Drop", "Background"],
         Field(
-            description="Images that show nothing but classes that are left out. Drop: they are left out, too, as "
-            "ExcludedClass. Background: they are images on which there is nothing to find; not for Classification."
+            description="Images that show only classes that are left out. Drop: they are also left out, as ExcludedClass. "
+            "Background: they are kept as images with nothing to find; not for Classification."
         ),
     ] = "Drop"
     taxonomy: Annotated[
         Taxonomy | None,
-        Field(description="Which taxa classes are, by a register of names; of which rank classes are made of them."),
+        Field(description="Matches classes with taxa of a register of names, and can combine them at a rank."),
     ] = None
 
     @model_validator(mode="after")
@@ -115,25 +116,28 @@ class Labels(Strict):
 def faults(labels: Labels) -> Iterator[tuple[str, str]]:
     """Contradictions in the spec that do not depend on the source: yields the field, and a message with what to do."""
     if both := _shared(labels.include, labels.exclude):
-        yield "labels.exclude", f"{both} stands in labels.include, too: take it out of one"
+        yield "labels.exclude", f"{both} is in labels.include, too: remove it from one of them"
     old, new = labels.rename.keys(), labels.rename.values()
     if chained := _shared(old, new):
         yield (
             "labels.rename",
-            f"{chained} is an old name and a new one: give each class the name that it is to have in the end",
+            f"{chained} is an old name and a new one: give each class its final name",
         )
     if same := [name for name, count in Counter(new).items() if count > 1]:
         yield "labels.rename", f"{same[0]} is the new name of several classes: write them in labels.merge"
     listed = [name for names in labels.merge.values() for name in names]
     if both := _shared(old, listed):
-        yield "labels.merge", f"{both} is renamed by labels.rename, too: take it out of one"
+        yield "labels.merge", f"{both} is also renamed by labels.rename: remove it from one of them"
     if twice := [name for name, count in Counter(listed).items() if count > 1]:
-        yield "labels.merge", f"{twice[0]} stands in the lists of several classes: take it out of all but one"
+        yield "labels.merge", f"{twice[0]} is in the lists of several classes: remove it from all but one"
     for name in labels.merge:
         if name in new:
-            yield "labels.merge", f"{name} is a new name in labels.rename, too: write that class in labels.merge.{name}"
+            yield "labels.merge", f"{name} is also a new name in labels.rename: list that class in labels.merge.{name}"
         elif name in old or (name in listed and name not in labels.merge[name]):
-            yield "labels.merge", f"{name} is a new name here, and an old one elsewhere: call one of them otherwise"
+            yield (
+                "labels.merge",
+                f"{name} is a new name here, and an old one elsewhere: choose another name for one of them",
+            )
     if labels.taxonomy is not None:
         yield from taxonomy.faults(labels.taxonomy)
 

@@ -56,7 +56,7 @@ def _line(text: str) -> str:
 def _within(limit: int) -> Callable[[str], str]:
     def check(text: str) -> str:
         if abs(float(text)) > limit:
-            raise ValueError(f"{text} is not from -{limit} to {limit} degrees")
+            raise ValueError(f"{text} must be from -{limit} to {limit} degrees")
         return text
 
     return check
@@ -65,7 +65,7 @@ def _within(limit: int) -> Callable[[str], str]:
 def _prose(text: str) -> str:
     """Validate a text of several lines without characters that XML forbids."""
     if not all(character.isprintable() or character in "\n\t" for character in text):
-        raise ValueError("write text without control characters; line feeds and tabs may be in it")
+        raise ValueError("write text without control characters; line feeds and tabs are allowed")
     return text
 
 
@@ -102,10 +102,10 @@ class Party(Described):
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if self.is_organization and (self.orcid or self.affiliations):
-            raise ValueError("an organisation has ror, and no orcid and no affiliations; or write kind: Person")
+            raise ValueError("an organisation has ror, and neither orcid nor affiliations; or write kind: Person")
         if not self.is_organization and self.ror:
             raise ValueError(
-                "a person has orcid, and the ror of where they work stands in affiliations; or write kind: Organization"
+                "a person has orcid, and the ror of their employer belongs in affiliations; or write kind: Organization"
             )
         return self
 
@@ -147,7 +147,7 @@ class Subject(Described):
 
 
 class Funding(Described):
-    """Who paid for it."""
+    """Who funded it."""
 
     funder: Annotated[Line, Field(description="Name of the funder.")]
     ror: Annotated[Ror | None, Field(description="Its id at ror.org.")] = None
@@ -160,7 +160,7 @@ class Related(Described):
     """Another work."""
 
     identifier: Annotated[Identifier, Field(description="Its DOI, address, handle or URN.")]
-    relation: Annotated[Relation, Field(description="What this dataset is to it, as DataCite calls it.")]
+    relation: Annotated[Relation, Field(description="The relation of this dataset to it, as DataCite calls it.")]
     kind: Annotated[
         Literal["Dataset", "Image", "JournalArticle", "Software", "Report", "Text", "Other"] | None,
         Field(description="What it is."),
@@ -195,9 +195,9 @@ class Area(Described):
             raise ValueError("north and east go together: set both for a box, none for a point")
         south, _, north, _ = self.box
         if north < south:
-            raise ValueError("north is south of south: exchange them")
+            raise ValueError("north is south of south: swap them")
         if self.min_depth is not None and self.max_depth is not None and float(self.max_depth) < float(self.min_depth):
-            raise ValueError("maxDepth is above minDepth: exchange them; depths are counted downward")
+            raise ValueError("maxDepth is above minDepth: swap them; depths are counted downward")
         return self
 
     @property
@@ -220,7 +220,7 @@ class Period(Described):
     @model_validator(mode="after")
     def _goes_forward(self) -> Self:
         if self.end is not None and self.end < self.start[: len(self.end)]:
-            raise ValueError("end is before start: exchange them")
+            raise ValueError("end is before start: swap them")
         return self
 
 
@@ -253,33 +253,33 @@ class Metadata(Described):
     """What people say of a dataset, and what catalogues and publications tell of it. No part of a version's digest."""
 
     title: Annotated[Line | None, Field(description="Title.")] = None
-    description: Annotated[Prose | None, Field(description="What it is, in as many sentences as it takes.")] = None
+    description: Annotated[Prose | None, Field(description="What it is, in as many sentences as needed.")] = None
     creators: Annotated[list[Party], Field(max_length=100, description="Who made it, in the order of a citation.")] = []
-    contributors: Annotated[list[Contributor], Field(max_length=100, description="Who else had a part in it.")] = []
+    contributors: Annotated[list[Contributor], Field(max_length=100, description="Who else contributed to it.")] = []
     contact: Annotated[Contact | None, Field(description="Whom to ask about it.")] = None
     publisher: Annotated[Party | None, Field(description="Who publishes it, such as the repository.")] = None
     license: Annotated[LicenseId | None, Field(description="Id of its licence in the SPDX list.")] = None
     access: Annotated[
         Literal["Open", "Restricted"] | None,
-        Field(description="Who may have the images. Metadata is open always. Default: Open."),
+        Field(description="Who may have the images. Metadata is always open. Default: Open."),
     ] = None
     issued: Annotated[Day | None, Field(description="When it was published. Default: when the version was made.")] = (
         None
     )
     language: Annotated[
-        Language | None, Field(description="Language of its texts and class names, as BCP 47 has it.")
+        Language | None, Field(description="Language of its texts and class names, as a tag of BCP 47.")
     ] = None
-    keywords: Annotated[list[Short], Field(max_length=100, description="Words by which people look for it.")] = []
+    keywords: Annotated[list[Short], Field(max_length=100, description="Words that people search for.")] = []
     subjects: Annotated[list[Subject], Field(max_length=100, description="Terms of vocabularies.")] = []
-    identifier: Annotated[Doi | None, Field(description="DOI that it has already.")] = None
-    funding: Annotated[list[Funding], Field(max_length=50, description="Who paid for it.")] = []
+    identifier: Annotated[Doi | None, Field(description="A DOI that it already has.")] = None
+    funding: Annotated[list[Funding], Field(max_length=50, description="Who funded it.")] = []
     related: Annotated[
         list[Related], Field(max_length=100, description="Other works, such as the paper about it.")
     ] = []
     coverage: Annotated[list[Area], Field(max_length=50, description="Where images were taken.")] = []
     period: Annotated[Period | None, Field(description="When images were taken.")] = None
     taxa: Annotated[list[Taxon], Field(max_length=300, description="Groups of organisms that are shown.")] = []
-    acquisition: Annotated[Acquisition | None, Field(description="By what images were taken.")] = None
+    acquisition: Annotated[Acquisition | None, Field(description="What took the images.")] = None
     methods: Annotated[
         Prose | None,
         Field(description="How images were taken and annotated: their provenance."),

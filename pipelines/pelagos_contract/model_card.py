@@ -32,13 +32,13 @@ class Card(Described):
     intended_use: Annotated[
         Prose | None, Field(description="What it is meant for, by whom, and what it is not meant for.")
     ] = None
-    limitations: Annotated[Prose | None, Field(description="Where it fails, or has not been tried.")] = None
+    limitations: Annotated[Prose | None, Field(description="Where it fails, or has not been tested.")] = None
     contact: Annotated[Contact | None, Field(description="Whom to ask about it.")] = None
     license: Annotated[LicenseId | None, Field(description="Id of the model's licence in the SPDX list.")] = None
     citation: Annotated[Prose | None, Field(description="How to cite it.")] = None
     source_code: Annotated[
         Address | None,
-        Field(description="Address of the code that it belongs to. ai4-metadata is written when there is one."),
+        Field(description="Address of the code that it belongs to. ai4-metadata is written only with one."),
     ] = None
 
 

@@ -25,7 +25,7 @@ class Statistics(Strict):
 class ToldStatistics(Strict):
     """The same in a status, which holds no floats."""
 
-    mean: Annotated[list[str], Field(description="Of red, green and blue, in 0 to 1.")]
+    mean: Annotated[list[str], Field(description="Of red, green and blue, from 0 to 1.")]
     deviation: Annotated[list[str], Field(description="Standard deviation, likewise.")]
 
     @classmethod
@@ -42,15 +42,15 @@ class Tile(Strict):
     """How images that are larger than a tile are cut into tiles, at preparation and by those who ask a model later."""
 
     size: Annotated[
-        int, Field(ge=128, le=4096, description="Pixels of a side of a tile. Images that fit in one stay whole.")
+        int, Field(ge=128, le=4096, description="Side of a tile in pixels. Images that fit in one stay whole.")
     ]
     overlap: Annotated[
         int,
         Field(
             ge=0,
             le=2048,
-            description="Pixels that neighbours have in common, at most half of size: as large as the objects that are to be "
-            "seen whole in one of them.",
+            description="Pixels that neighbours have in common, at most half of size: as many as the objects have that should "
+            "be whole in one of them.",
         ),
     ]
     min_share: Annotated[
@@ -58,8 +58,8 @@ class Tile(Strict):
         Field(
             ge=1,
             le=100,
-            description="Percent of an object that a tile must show to have it; it is cut at the edge there. Default: 50, and "
-            "any part for SemanticSegmentation and PanopticSegmentation.",
+            description="Percent of an object that a tile must show to include it; the object is cut at the tile's edge. "
+            "Default: 50, and any part for SemanticSegmentation and PanopticSegmentation.",
         ),
     ] = None
     empty: Annotated[
@@ -85,7 +85,7 @@ class Resize(Strict):
         Field(
             ge=64,
             le=16384,
-            description="Pixels that the longer side of an image has at most. Larger ones are reduced to it, none is enlarged.",
+            description="Longest side of an image in pixels. Larger images are reduced to it, none is enlarged.",
         ),
     ]
 
@@ -98,28 +98,28 @@ class Preprocessing(Strict):
     color: Annotated[
         Color | None,
         Field(
-            description="GrayWorld: the cast of water is taken out, by scaling red, green and blue to one mean. Clahe: contrast "
-            "is raised within parts of the image. Training, evaluation and serving do it alike. Default: neither."
+            description="GrayWorld: the colour cast of water is removed, by scaling red, green and blue to one mean. Clahe: "
+            "contrast is raised within parts of the image. Training, evaluation and serving do the same. Default: neither."
         ),
     ] = None
     normalization: Annotated[
         Normalization | None,
         Field(
-            description="DatasetStatistics: what networks are given has the mean 0 and the standard deviation 1 in the training "
+            description="DatasetStatistics: the input of networks has the mean 0 and the standard deviation 1 in the training "
             "split, channel by channel; version and model have both. Default: the usual scale of the family."
         ),
     ] = None
     resize: Annotated[
         Resize | None,
         Field(
-            description="Large images are made smaller, with their annotations, and are so in the version; a server does "
-            "likewise. Default: images keep their size."
+            description="Large images are reduced, with their annotations, and stored like that in the version; a server does "
+            "the same. Default: images keep their size."
         ),
     ] = None
     tile: Annotated[
         Tile | None,
         Field(
             description="Images larger than a tile are cut into tiles, which are the images of the version; all of one image are "
-            "in one split. Images of up to PELAGOS_MAX_SCAN_MEGAPIXELS are read then. Default: images stay whole."
+            "in one split. Images of up to PELAGOS_MAX_SCAN_MEGAPIXELS are then read. Default: images stay whole."
         ),
     ] = None

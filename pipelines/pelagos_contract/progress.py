@@ -50,9 +50,9 @@ class Stage(StrEnum):
     PREPARATION = "Preparation", "the dataset version is being read and the framework loaded"
     SEARCH = "Search", "hyperparameters are being searched"
     TRAINING = "Training", "epochs are being trained"
-    LEAVE_ONE_OUT = "LeaveOneOut", "models without one group each are being trained"
+    LEAVE_ONE_OUT = "LeaveOneOut", "models that each leave one group out are being trained"
     EVALUATION = "Evaluation", "the model is being measured on the test split"
-    EXPORT = "Export", "the model is being exported and proven"
+    EXPORT = "Export", "the model is being exported and verified"
     REGISTRATION = "Registration", "the model is being registered"
 
 

@@ -42,7 +42,7 @@ class TokenRef(SecretRef):
         Field(
             pattern=r"^([-._a-z0-9]+[-._])?token$",
             max_length=253,
-            description="Its key with the token: token, or a name that ends so, such as zenodo-token. Default: token.",
+            description="Its key with the token: token, or a name that ends with it, such as zenodo-token. Default: token.",
         ),
     ] = None
 
@@ -53,8 +53,8 @@ class ZenodoTarget(Strict):
     url: Annotated[
         SourceUrl | None,
         Field(
-            description="Address of the repository; https://zenodo.org publishes for good. Default: https://sandbox.zenodo.org, "
-            "where everything is a trial."
+            description="Address of the repository; https://zenodo.org publishes permanently. Default: "
+            "https://sandbox.zenodo.org, which is for trials."
         ),
     ] = None
     secret_ref: Annotated[
@@ -63,8 +63,8 @@ class ZenodoTarget(Strict):
     state: Annotated[
         State | None,
         Field(
-            description="Draft: a draft is made for people to look at, with a DOI that is reserved. Published: it is published, "
-            "which nobody can take back. Default: Draft."
+            description="Draft: a draft with a reserved DOI is created for people to look at. Published: it is published, which "
+            "cannot be undone. Default: Draft."
         ),
     ] = None
     community: Annotated[
@@ -89,7 +89,7 @@ class Publish(Strict):
         list[DocumentName] | None,
         Field(
             max_length=20,
-            description="Documents of spec.metadata beside them. Default: all that spec.metadata suffices for.",
+            description="Documents of spec.metadata published with them. Default: all that spec.metadata suffices for.",
         ),
     ] = None
     version: Annotated[

@@ -59,11 +59,11 @@ class Registry(Generic[Entry]):
         if not re.fullmatch(NAME, entry.name) or entry.name in self._reserved:
             raise ValueError(f"a {self.kind} cannot be called {entry.name!r}; another name of letters and digits can")
         if entry.name in self._entries:
-            raise ValueError(f"there is a {self.kind} {entry.name!r} already")
+            raise ValueError(f"a {self.kind} {entry.name!r} already exists")
         for known in self:
             if shared := {*self._others(entry)}.intersection(self._others(known)):
                 raise ValueError(
-                    f"{self.kind} {entry.name!r}: {min(shared)!r} is of the {self.kind} {known.name!r} already"
+                    f"{self.kind} {entry.name!r}: {min(shared)!r} already belongs to the {self.kind} {known.name!r}"
                 )
         self._entries[entry.name] = entry
 

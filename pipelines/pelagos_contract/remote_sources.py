@@ -39,21 +39,19 @@ class SecretRef(Strict):
 class Origin(Strict):
     """What of a place was fetched, as its server told. ``state`` changes when the content does; None when nobody can tell."""
 
-    url: Annotated[Text, Field(description="Where it was fetched from; without what stands in a query.")] = None
+    url: Annotated[Text, Field(description="Where it was fetched from, without the query.")] = None
     version: Annotated[Text, Field(description="Record, version, export or revision, by the service's own name.")] = (
         None
     )
     doi: Annotated[Text, Field(description="DOI of exactly this version.")] = None
     sha256: Annotated[Text, Field(description="Digest of the archive, where it is a single file.")] = None
-    modified: Annotated[Text, Field(description="When it was changed last, as the service says.")] = None
+    modified: Annotated[Text, Field(description="When it was last changed, according to the service.")] = None
     files: Annotated[int | None, Field(ge=0, le=10**9, description="Files that were fetched.")] = None
     bytes: Annotated[
         int | None,
-        Field(
-            ge=0, le=10**15, description="Bytes that were fetched; images that the store had already are none of it."
-        ),
+        Field(ge=0, le=10**15, description="Bytes that were fetched; without images that the store already had."),
     ] = None
-    state: Annotated[Text, Field(description="What is compared to see whether it has changed.")] = None
+    state: Annotated[Text, Field(description="What is compared to detect changes.")] = None
 
 
 def secret(keys: str) -> Any:
@@ -66,7 +64,7 @@ class HttpSource(Strict):
 
     url: Annotated[SourceUrl, Field(description="Address of an archive (zip, tar, tar.gz ...).")]
     sha256: Annotated[
-        Sha256 | None, Field(description="Digest of the archive. Without it, whatever stands there is taken.")
+        Sha256 | None, Field(description="Digest of the archive. Without it, whatever is there is taken.")
     ] = None
     secret_ref: Annotated[SecretRef | None, secret("token, or username and password, or header and value")] = None
 
@@ -79,7 +77,7 @@ class ZenodoSource(Strict):
         Field(
             pattern=r"^[0-9a-z]([-0-9a-z]{0,62}[0-9a-z])?$",
             max_length=64,
-            description="Number of the record: of one version, or of all, whose newest is taken.",
+            description="Number of the record: of one version, or of all versions, of which the newest is taken.",
         ),
     ] = None
     doi: Annotated[
@@ -87,13 +85,13 @@ class ZenodoSource(Strict):
         Field(
             pattern=r"^10\.[0-9]{4,9}/[-._;()/:A-Za-z0-9]+$",
             max_length=200,
-            description="DOI of the record: of one version, or of all, whose newest is taken.",
+            description="DOI of the record: of one version, or of all versions, of which the newest is taken.",
         ),
     ] = None
     url: Annotated[SourceUrl, Field(description="Address of the repository.")] = "https://zenodo.org"
     files: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=255)]],
-        Field(max_length=100, description="Patterns of names (*.zip); those that match one are taken. Default: all."),
+        Field(max_length=100, description="Patterns of names (*.zip); files that match any are taken. Default: all."),
     ] = []
     secret_ref: Annotated[SecretRef | None, secret("token")] = None
 

@@ -68,7 +68,7 @@ def runs_of(counts: str, size: tuple[int, int]) -> Any:
     height, width = size
     # Check each run before the sum: the sum of huge runs could overflow 64 bits and wrap around to the right value.
     if values.min() < 0 or values.max() > height * width or int(values.sum()) != height * width:
-        raise ValueError(f"a mask has runs that are not those of an image of {width} x {height} pixels")
+        raise ValueError(f"a mask has runs that do not fit an image of {width} x {height} pixels")
     return values
 
 

@@ -47,7 +47,7 @@ class Failing(Enum):
     """Kinds of failures, by what helps."""
 
     NO_BUCKET = "there is no such bucket"
-    NOT_NOW = "it passes by itself"
+    NOT_NOW = "it ends by itself"
     DENIED = "credentials, or what they allow"
     NO_CONDITIONS = "the service has no conditional writes"
     MISUNDERSTOOD = "endpoint or region"
@@ -148,7 +148,7 @@ def odd_name(error: Exception) -> str:
     """The message for an object whose name is not a valid path."""
     name = _find(r'Path "([^"]{1,200})', str(error))
     named = f" {name!r}" if name else ""
-    return f"the object{named} has a name that is no path (an empty part, '..' or a control character); rename or remove it"
+    return f"the object{named} has a name that is not a path (an empty part, '..' or a control character); rename or remove it"
 
 
 def _find(pattern: str, text: str) -> str:

@@ -25,9 +25,7 @@ LOSS = "validation/loss"
 
 Scale = Annotated[
     Literal["Linear", "Log"] | None,
-    Field(
-        description="How values between both are drawn; Log: each order of magnitude as often as another. Default: Linear."
-    ),
+    Field(description="How values in between are drawn; Log: every order of magnitude equally often. Default: Linear."),
 ]
 
 
@@ -109,7 +107,7 @@ class Pruning(Strict):
         Field(
             ge=1,
             le=MOST_TRIALS,
-            description=f"So many trials are completed before any is ended early. Default: {STARTUP_TRIALS}.",
+            description=f"This many trials are completed before any is ended early. Default: {STARTUP_TRIALS}.",
         ),
     ] = None
     warm_up_epochs: Annotated[
@@ -134,19 +132,19 @@ class Search(Strict):
     method: Annotated[
         Literal["Random", "Tpe", "Grid"],
         Field(
-            description="Random: drawn independently. Tpe: the first 10 at random, then where earlier ones were good (a "
+            description="Random: drawn independently. Tpe: the first 10 at random, then where earlier ones did well (a "
             "tree-structured Parzen estimator). Grid: each combination of values, in the order of the space."
         ),
     ]
     trials: Annotated[
-        int, Field(ge=1, le=MOST_TRIALS, description="Trainings that are tried; a grid ends with its last combination.")
+        int, Field(ge=1, le=MOST_TRIALS, description="Number of trials; a grid ends with its last combination.")
     ]
     parallelism: Annotated[
         int | None,
         Field(
             ge=1,
-            description="Trials at the same time, which share the cores and GPUs of spec.resources: as many are a round, whose "
-            "trials learn from earlier rounds alone. Default: 1, each learns from all before it.",
+            description="Trials at the same time, which share the cores and GPUs of spec.resources: that many form a round, "
+            "whose trials learn only from earlier rounds. Default: 1; each learns from all before it.",
         ),
     ] = None
     seed: Annotated[
@@ -164,7 +162,7 @@ class Search(Strict):
             max_length=64,
             description="What trials are compared by, of their best epoch: "
             + "; ".join(f"of models that {TASKS[task].verb} {', '.join(metrics_of(task))}" for task in TASKS)
-            + ". The smallest loss is the best, of others the largest. Default: that which chooses the best epoch.",
+            + ". The smallest loss is the best, for others the largest value. Default: the one that chooses the best epoch.",
         ),
     ] = None
     epochs: Annotated[
@@ -173,13 +171,14 @@ class Search(Strict):
     ] = None
     space: Annotated[Space, Field(description="Hyperparameters that trials differ in.")]
     pruning: Annotated[
-        Pruning | None, Field(description="When a trial is ended early; none: never. An empty object has the defaults.")
+        Pruning | None,
+        Field(description="When a trial is ended early. Without it: never. An empty object has the defaults."),
     ] = None
     then: Annotated[
         Literal["Retrain", "TakeBest"] | None,
         Field(
             description="Retrain: the best hyperparameters are trained with all of spec.seeds. TakeBest: the model is that of "
-            "the best trial, whose epochs it has. Default: Retrain."
+            "the best trial, with its number of epochs. Default: Retrain."
         ),
     ] = None
 

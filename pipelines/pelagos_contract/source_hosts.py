@@ -92,7 +92,7 @@ def literal(host: str) -> Address | None:
     if ":" in host:
         address = ipaddress.IPv6Address(host)
         if "%" in host or _embedded(address) is not None:
-            raise ValueError("it has a zone, or stands for an address of IPv4")
+            raise ValueError("it has a zone, or represents an IPv4 address")
         return address
     last = host.rsplit(".", 1)[-1]
     if last.isdigit() or re.fullmatch(r"0[xX][0-9a-fA-F]*", last):
@@ -154,23 +154,23 @@ def _network(entry: str) -> Network | None:
     try:
         return ipaddress.ip_network(entry)
     except ValueError as error:
-        raise ValueError(f"{entry!r} is no network ({error}); {_ALLOWED}") from None
+        raise ValueError(f"{entry!r} is not a network ({error}); {_ALLOWED}") from None
 
 
 def _host(entry: str) -> Host:
     found = re.fullmatch(r"(?:(https?)://)?(\*\.)?(\[[0-9a-f:.]+\]|[^\[\]:/*]+)(?::([0-9]{1,5}|\*))?/?", entry.lower())
     if found is None:
-        raise ValueError(f"{entry!r} is no host; {_ALLOWED}")
+        raise ValueError(f"{entry!r} is not a host; {_ALLOWED}")
     scheme, below, host, port = found[1] or "https", bool(found[2]), found[3].strip("[]"), found[4]
     try:
         address = literal(host)
     except ValueError:
-        raise ValueError(f"{entry!r} has an address that is not written in its usual form; {_ALLOWED}") from None
+        raise ValueError(f"{entry!r} has an address that is not in the usual form; {_ALLOWED}") from None
     if address is None and re.fullmatch(HOST, host) is None:
-        raise ValueError(f"{entry!r} is no host; {_ALLOWED}")
+        raise ValueError(f"{entry!r} is not a host; {_ALLOWED}")
     if below and (address is not None or "." not in host):
         raise ValueError(f"{entry!r} allows too much: name a domain with at least two parts; {_ALLOWED}")
     number = None if port == "*" else int(port) if port else PORTS[scheme]
     if number is not None and not 0 < number < 65536:
-        raise ValueError(f"{entry!r} has a port that is none; {_ALLOWED}")
+        raise ValueError(f"{entry!r} has an invalid port; {_ALLOWED}")
     return Host(scheme, str(address) if address is not None else host, number, below)

@@ -110,5 +110,5 @@ def read(content: bytes, digest: str) -> Suggested:
     """Parse a suggestion. Raises ValueError if it is invalid or its digest differs."""
     found = Suggested.model_validate_json(content)
     if found.digest != digest:
-        raise ValueError("the suggestion is another one than its name says")
+        raise ValueError("the suggestion is not the one that its name states")
     return found

@@ -37,46 +37,46 @@ class Taxonomy(Strict):
     ids: Annotated[
         Annotated[dict[OldName, AphiaId], Field(max_length=500), BeforeValidator(once)] | None,
         Field(
-            description="AphiaIDs of classes whose names say no taxon, or more than one: {cod: 126436}. Names are those that "
-            "classes have after rename and merge. Default: all classes are looked up by their names."
+            description="AphiaIDs of classes whose names denote no taxon, or more than one: {cod: 126436}. Names are those "
+            "after rename and merge. Default: all classes are looked up by their names."
         ),
     ] = None
     keep: Annotated[
         Annotated[Names, Field(max_length=300)] | None,
         Field(
-            description="Classes that are no taxa, such as detritus, and stay as they are; * stands for any characters."
+            description="Classes that are not taxa, such as detritus, and stay as they are; * stands for any characters."
         ),
     ] = None
     rank: Annotated[
         Rank | None,
         Field(
-            description="Classes below this rank become one class for each taxon of it, by its name: with Family, cod and "
-            "haddock become Gadidae. Default: classes stay."
+            description="Classes below this rank become one class for each taxon of the rank, with its name: with Family, cod "
+            "and haddock become Gadidae. Default: classes stay as they are."
         ),
     ] = None
     above: Annotated[
         Literal["Keep", "Exclude"] | None,
         Field(
-            description="Classes that no taxon of the rank is above of: they are of a higher rank, or the register places them "
-            "in none. Keep: they stay as they are. Exclude: they are left out, as labels.exclude does. Default: Keep."
+            description="Classes that have no taxon of the rank above them: they have a higher rank, or the register places "
+            "them in none. Keep: they stay as they are. Exclude: they are left out, as by labels.exclude. Default: Keep."
         ),
     ] = None
     on_unknown: Annotated[
         Literal["Warn", "Fail"] | None,
         Field(
-            description="Classes that are no taxon by their names, nor named in ids or keep. Warn: they stay as they are, and "
-            "status.taxonomy.unknown lists them. Fail: they refuse the dataset. Default: Warn."
+            description="Classes that are not a taxon by their names, and are not in ids or keep. Warn: they stay as they are, "
+            "and status.taxonomy.unknown lists them. Fail: the dataset is refused. Default: Warn."
         ),
     ] = None
     table: Annotated[
         RelativePath | None,
         Field(
-            description="A CSV file in the source that says what classes are, instead of the service: the columns label, "
-            "AphiaID, ScientificName, Rank, and Kingdom to Genus. AphiaID and one of label and ScientificName must be there."
+            description="A CSV file in the source that says what the classes are, used instead of the service: the columns "
+            "label, AphiaID, ScientificName, Rank, and Kingdom to Genus. AphiaID, and label or ScientificName, are required."
         ),
     ] = None
     url: Annotated[
-        SourceUrl | None, Field(description=f"Address of the service, or of a mirror of it. Default: {WORMS}.")
+        SourceUrl | None, Field(description=f"Address of the service, or of a mirror. Default: {WORMS}.")
     ] = None
 
     @field_validator("ids", "keep")
@@ -96,14 +96,14 @@ def faults(taxonomy: Taxonomy) -> Iterator[tuple[str, str]]:
     """Contradictions in the spec that do not depend on the source: yields the field, and a message with what to do."""
     ids, keep = taxonomy.ids or {}, taxonomy.keep or []
     if both := sorted({*ids} & {*keep}):
-        yield "labels.taxonomy.keep", f"{both[0]} stands in labels.taxonomy.ids, too: take it out of one"
+        yield "labels.taxonomy.keep", f"{both[0]} is in labels.taxonomy.ids, too: remove it from one of them"
     if taxonomy.above is not None and taxonomy.rank is None:
         yield (
             "labels.taxonomy.above",
-            "it says what is above labels.taxonomy.rank, which is not set: set it, or remove this",
+            "it applies to labels.taxonomy.rank, which is not set: set that, or remove this",
         )
     if taxonomy.table is not None and taxonomy.url is not None:
-        yield "labels.taxonomy.url", "labels.taxonomy.table is read instead of asking anybody: remove one of them"
+        yield "labels.taxonomy.url", "labels.taxonomy.table replaces the service: remove one of them"
 
 
 def lsid(aphia_id: int) -> str:
@@ -115,11 +115,11 @@ class Unknown(Strict):
     """A class that is no taxon."""
 
     name: Annotated[str, Field(description="Name of the class.")]
-    why: Annotated[str, Field(description="Why it is none.")]
+    why: Annotated[str, Field(description="Why it is not a taxon.")]
     suggestions: Annotated[
         list[str],
         Field(
-            description="Taxa with names like it, with their AphiaIDs. None is taken unless labels.taxonomy.ids says so."
+            description="Taxa with similar names, with their AphiaIDs. None is used unless labels.taxonomy.ids says so."
         ),
     ] = []
 
@@ -129,8 +129,8 @@ class Replaced(Strict):
 
     name: Annotated[str, Field(description="Name of the class.")]
     given: Annotated[int, Field(description="AphiaID of its name, or of labels.taxonomy.ids.")]
-    accepted: Annotated[int, Field(description="AphiaID of the accepted taxon, which is taken.")]
-    accepted_name: Annotated[str, Field(description="Name of that.")]
+    accepted: Annotated[int, Field(description="AphiaID of the accepted taxon, which is used.")]
+    accepted_name: Annotated[str, Field(description="Name of the accepted taxon.")]
 
 
 class Part(Strict):
@@ -154,24 +154,26 @@ class ToldTaxonomy(Strict):
 
     authority: Annotated[str, Field(description="The register.")]
     source: Annotated[
-        str, Field(description="Address of the service, or path of the table in the source, that was asked.")
+        str, Field(description="Address of the service, or path of the table in the source, that was used.")
     ]
     asked_at: Annotated[
         str | None,
         Field(
-            description="When the service gave the oldest of its answers: what it said before is kept for 30 days.",
+            description="When the service gave the oldest of its answers; they are kept for 30 days.",
             json_schema_extra={"format": "date-time"},
         ),
     ] = None
     taxa: Annotated[int, Field(description="Classes of the version that are taxa.")] = 0
     kept: Annotated[list[str], Field(description="Classes that labels.taxonomy.keep leaves as they are.")] = []
-    unknown: Annotated[list[Unknown], Field(description="Classes that are no taxa, and stay as they are.")] = []
+    unknown: Annotated[list[Unknown], Field(description="Classes that are not taxa, and stay as they are.")] = []
     replaced: Annotated[
-        list[Replaced], Field(description="Classes whose names are not accepted any more, with those that are.")
+        list[Replaced], Field(description="Classes whose names are no longer accepted, with the accepted names.")
     ] = []
     above: Annotated[
         list[str],
-        Field(description="Classes that no taxon of labels.taxonomy.rank is above of, by labels.taxonomy.above."),
+        Field(
+            description="Classes without a taxon of labels.taxonomy.rank above them, handled by labels.taxonomy.above."
+        ),
     ] = []
     rolled_up: Annotated[list[RolledUp], Field(description="Classes that were made of classes below the rank.")] = []
 

@@ -42,7 +42,9 @@ class Weights(Strict):
             " installation; models:/name/version, models:/name@alias or runs:/id/path of MLflow; file:path on the data volume.",
         ),
     ] = None
-    sha256: Annotated[Sha256 | None, Field(description="Refuse the file when its digest differs; uri needs it.")] = None
+    sha256: Annotated[Sha256 | None, Field(description="Refuse the file if its digest differs; required with uri.")] = (
+        None
+    )
 
     @property
     def on_volume(self) -> str | None:
@@ -66,7 +68,9 @@ class Model(Strict):
     """What is trained."""
 
     architecture: Annotated[Architecture, Field(description=families.described())]
-    weights: Annotated[Weights | None, Field(description="A checkpoint to start from; none: random weights.")] = None
+    weights: Annotated[Weights | None, Field(description="A checkpoint to start from. Without it: random weights.")] = (
+        None
+    )
 
 
 class Hyperparameters(Strict):
@@ -98,8 +102,8 @@ class Hyperparameters(Strict):
     learning_rate_schedule: Annotated[
         Literal["Cosine", "Linear", "Constant"] | None,
         Field(
-            description="How the learning rate falls after it has risen: to a hundredth, along a cosine or in a line, or not. "
-            "Default: Linear for YOLO, its classifiers left out, else Cosine.",
+            description="How the learning rate falls after it has risen: to a hundredth, along a cosine or linearly, or not at "
+            "all. Default: Linear for YOLO except its classifiers, else Cosine.",
         ),
     ] = None
     warmup_epochs: Annotated[
@@ -108,13 +112,14 @@ class Hyperparameters(Strict):
             ge=0,
             le=10000,
             description="Epochs in which the learning rate rises, fewer than epochs. Default: 3, or all but the last one, for "
-            "YOLO, its classifiers left out, else a tenth of all steps.",
+            "YOLO except its classifiers, else a tenth of all steps.",
         ),
     ] = None
     weight_decay: Annotated[Decimal, Field(description="Weight decay.")] = "0.0005"
     optimizer: Annotated[Literal["AdamW", "SGD"], Field(description="Optimiser.")] = "AdamW"
     mosaic: Annotated[
-        bool, Field(description="Mosaic augmentation (YOLO); true goes before augmentation.mosaic of the Dataset.")
+        bool,
+        Field(description="Mosaic augmentation (YOLO); true takes precedence over augmentation.mosaic of the Dataset."),
     ] = False
 
 
@@ -132,8 +137,8 @@ class Evaluation(Strict):
         Field(
             ge=1,
             le=MOST_DETECTIONS,
-            description="Most detections of one image, the best ones: on the validation split, on the test split, and in the "
-            "model package. Of images with more objects status.warnings tells.",
+            description="Most detections per image, the best ones: on the validation split, on the test split, and in the "
+            "model package. status.warnings reports images with more objects.",
         ),
     ] = MAX_DETECTIONS
     slices: Annotated[
@@ -141,34 +146,34 @@ class Evaluation(Strict):
         Field(
             min_length=1,
             max_length=len(SLICE_FIELDS),
-            description="What images of the test split are told apart by, as the Dataset's spec.capture has it: each value is "
-            f"measured by itself, and the worst one of each field is told. Of {', '.join(SLICE_FIELDS)}. Default: none.",
+            description="Fields that divide the images of the test split, from the Dataset's spec.capture: each value is "
+            f"measured by itself, and the worst one of each field is reported. Of {', '.join(SLICE_FIELDS)}. Default: none.",
         ),
     ] = None
     calibration: Annotated[
         bool | None,
         Field(
-            description="Calibrate scores, so that of those of 0.8 four in five are right: a temperature, and of detectors an "
-            "offset, are found on the validation split, and the model package has servers apply them. test/ECE says how far off "
-            "scores are, test/ECE-uncalibrated how far without it (docs/calibration.md). "
-            f"For models that {_CALIBRATED}. Default: false."
+            description="Calibrate scores, so that of those with 0.8 four in five are right: a temperature, and for detectors "
+            "an offset, are found on the validation split, and the model package has servers apply them. test/ECE shows how far "
+            "off scores are, test/ECE-uncalibrated how far off they are without it (docs/calibration.md). For models that "
+            f"{_CALIBRATED}. Default: false."
         ),
     ] = None
     per_class_thresholds: Annotated[
         bool | None,
         Field(
             description="Give each class the confidence at which its F1 is highest on the validation split. The model package "
-            "has them, servers heed them where nobody asks for another confidence, and precision, recall and F1 of the test "
-            "split hold at them. For the same models. Default: false."
+            "has them, servers apply them unless a caller asks for another confidence, and precision, recall and F1 of the test "
+            "split are computed at them. For the same models. Default: false."
         ),
     ] = None
     leave_one_out: Annotated[
         SliceField | None,
         Field(
-            description="Field of capture by which images are told apart, of "
+            description="Field of capture that divides the images, of "
             + ", ".join(SLICE_FIELDS)
             + f": for each of its values, {MOST_LEFT_OUT} at most, another model is trained without the images that have it, and "
-            "measured on these. The model itself stays that of the whole training split. Default: none."
+            "measured on them. The model itself is still trained on the whole training split. Default: none."
         ),
     ] = None
 

@@ -33,16 +33,17 @@ class Mode(StrEnum):
 class WandbSpec(Strict):
     """That the training is told to Weights & Biases, too."""
 
-    project: Annotated[str, Field(pattern=NAME, description="Project there; it is made when it is not there.")]
+    project: Annotated[str, Field(pattern=NAME, description="Project there; it is created if it does not exist.")]
     mode: Annotated[
         Mode,
         Field(
-            description="Offline: the run directory is kept with the run in MLflow, for `wandb sync`; nobody is asked. Online: "
-            "it is sent to the server, too."
+            description="Offline: the run directory is kept with the run in MLflow, for `wandb sync`; no server is contacted. "
+            "Online: it is also sent to the server."
         ),
     ]
     entity: Annotated[
-        str | None, Field(pattern=NAME, description="Team or user there. Default: that of the key, or of who syncs.")
+        str | None,
+        Field(pattern=NAME, description="Team or user there. Default: that of the key, or of the person who syncs."),
     ] = None
     url: Annotated[SourceUrl | None, Field(description=f"Address of the server's API. Default: {USUAL_URL}.")] = None
     secret_ref: Annotated[SecretRef | None, Field(description=f"Secret with the key {API_KEY}; for Online.")] = None

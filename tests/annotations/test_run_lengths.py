@@ -88,7 +88,7 @@ def test_runs_that_add_up_to_an_image_in_64_bits_alone_are_refused() -> None:
     runs += left // len(runs)
     runs[-1] += left % len(runs)
     assert runs.sum() == 100
-    with pytest.raises(ValueError, match="runs that are not those of an image"):
+    with pytest.raises(ValueError, match="runs that do not fit an image"):
         run_lengths.part_of(run_lengths.compressed(runs), (10, 10))
 
 

@@ -135,7 +135,7 @@ async def test_masks_are_strokes_of_the_brush_and_what_has_no_pixels_is_counted(
     assert left_out == {"masks without pixels": 1}
 
     wrong = {**found[0], "mask": {"size": [80, 100], "counts": "0"}}
-    with pytest.raises(ToolError, match="runs that are not those of an image"):
+    with pytest.raises(ToolError, match="runs that do not fit an image"):
         await push(
             label_studio, project, replace(of_task("InstanceSegmentation", "instances", wrong), identity="0" * 32)
         )

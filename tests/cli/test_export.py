@@ -140,7 +140,7 @@ def test_documents_have_the_doi_under_which_the_version_is_published(
     ("name", "words"),
     [
         ("Word", "no such document is written; allowed are Ifdo, Croissant"),
-        ("Croissant", "spec.metadata.license: Value error, 'ours' is no licence"),
+        ("Croissant", "spec.metadata.license: Value error, 'ours' is not a licence"),
     ],
     ids=["document", "licence"],
 )

@@ -128,7 +128,7 @@ def test_points_that_are_none_do_not_count(api: ApiServer, eva: FairEva, points:
     [
         ({}, (), "by their DOI; name it with --doi"),
         ({}, ("--doi", "8435696"), "by their DOI; name it with --doi"),
-        ({"license": "ours"}, (), "spec.metadata.license: Value error, 'ours' is no licence"),
+        ({"license": "ours"}, (), "spec.metadata.license: Value error, 'ours' is not a licence"),
         (FULL, ("--server", "http://127.0.0.1:9"), "there is no FAIR EVA server at http://127.0.0.1:9"),
         (FULL, ("--server", "nonsense"), "there is no FAIR EVA server at nonsense"),
     ],

@@ -88,9 +88,7 @@ def test_masks_are_of_the_whole_image() -> None:
 
     assert (moved["box"], moved["mask"]["size"], moved["area"]) == ([85, 10, 95, 20], [100, 180], 100)
     one["mask"]["counts"] = "04"
-    with pytest.raises(
-        MisfitError, match="does not fit it: a mask has runs that are not those of an image of 100 x 100"
-    ):
+    with pytest.raises(MisfitError, match="does not fit it: a mask has runs that do not fit an image of 100 x 100"):
         merging.merged(SIZE, answers)
     left, top, pixels = run_lengths.part_of(moved["mask"]["counts"], (100, 180))
     assert (left, top, pixels.shape, pixels.all()) == (85, 10, (10, 10), True)

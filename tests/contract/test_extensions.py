@@ -89,7 +89,7 @@ class Bare(Strict):
 @pytest.mark.parametrize(
     ("described", "words"),
     [
-        (SourceDescription("volume", Pinned, "A place."), "there is a source 'volume' already"),
+        (SourceDescription("volume", Pinned, "A place."), "a source 'volume' already exists"),
         (SourceDescription("zenodo", Pinned, ""), "the source 'zenodo' has no description; users see it"),
         (SourceDescription("zenodo", Bare, "A place."), "no description of 'record'"),
         (SourceDescription("zenodo", Pinned, "A place.", path="file"), "has no field 'file', which is to be its path"),

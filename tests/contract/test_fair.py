@@ -149,7 +149,7 @@ def test_a_resource_is_judged_by_what_the_server_has_of_it() -> None:
 
     assert of_resource({"metadata": FULL}, status) == facts(FULL, source_doi="10.5281/zenodo.7")
     assert of_resource({}, {}) == Facts()
-    with pytest.raises(InvalidMetadataError, match=r"spec\.metadata\.license: .*'ours' is no licence"):
+    with pytest.raises(InvalidMetadataError, match=r"spec\.metadata\.license: .*'ours' is not a licence"):
         of_resource({"metadata": {"license": "ours"}}, {})
 
 

@@ -62,7 +62,7 @@ def test_a_document_puts_each_service_under_its_cluster_and_keeps_the_texts_that
 
 @pytest.mark.parametrize("name", ["", "Urchins", "9-urchins", "urchins-", "u" * 40, "u_rchins", "u\nrchins"])
 def test_a_name_that_oscar_does_not_take_is_refused_before_it_is_asked(name: str) -> None:
-    with pytest.raises(ValueError, match="is no name of an OSCAR service"):
+    with pytest.raises(ValueError, match="is not a name for an OSCAR service"):
         fdl.service(replace(WANTED, name=name))
 
 

@@ -35,7 +35,7 @@ def test_identifiers_are_kept_in_one_form(parse: Any, written: str, kept: str) -
 @pytest.mark.parametrize(
     ("parse", "written", "says"),
     [
-        (identifiers.orcid, "0000-0002-1825-0098", "its check digit is 7"),
+        (identifiers.orcid, "0000-0002-1825-0098", "its check digit would be 7"),
         (identifiers.orcid, "0000-0002-1852-0097", "check digit"),  # two digits swapped
         (identifiers.ror, "05dxps056", "would be 55"),
         (identifiers.ror, "https://ror.org/05dxsp055", "would be"),

@@ -23,9 +23,9 @@ def test_a_family_whose_version_would_hide_that_of_something_else_is_refused(nam
 
 
 def test_the_architectures_and_views_of_others_are_theirs_too() -> None:
-    with pytest.raises(ValueError, match="family 'Mine': 'yolov8n' is of the family 'YOLOv8' already"):
+    with pytest.raises(ValueError, match="family 'Mine': 'yolov8n' already belongs to the family 'YOLOv8'"):
         families.FAMILIES.register(replace(families.YOLOV8, name="Mine", architectures=("mine", "yolov8n")))
-    with pytest.raises(ValueError, match="format 'Mine': 'coco' is of the format 'Coco' already"):
+    with pytest.raises(ValueError, match="format 'Mine': 'coco' already belongs to the format 'Coco'"):
         formats.FORMATS.register(replace(formats.COCO, name="Mine"))
     assert "Mine" not in (*families.FAMILIES.names, *formats.FORMATS.names)
 

@@ -41,7 +41,7 @@ def training(state: RunState = RunState.RUNNING, **changes: Any) -> Decision:
         (Stage.PREPARATION, "Running", "the dataset version is being read and the framework loaded"),
         (Stage.TRAINING, "Training", "epoch 10 of 10"),
         (Stage.EVALUATION, "Evaluating", "the model is being measured on the test split"),
-        (Stage.EXPORT, "Exporting", "the model is being exported and proven"),
+        (Stage.EXPORT, "Exporting", "the model is being exported and verified"),
         (None, "Training", "the stage Training has ended; the next has not started"),
     ],
 )

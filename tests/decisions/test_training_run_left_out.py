@@ -79,7 +79,7 @@ def test_status_tells_each_group_while_they_are_trained() -> None:
         ],
     }
     assert summary(decision).reason == "Training"
-    assert "models without one group each are being trained" in summary(decision).message
+    assert "models that each leave one group out are being trained" in summary(decision).message
 
 
 def test_what_was_told_last_stays_told() -> None:

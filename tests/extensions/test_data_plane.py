@@ -156,5 +156,5 @@ def test_exactly_one_source_is_named_and_no_name_is_taken_twice() -> None:
     for wrong in (both, both | {"source": {}}):
         with pytest.raises(ValidationError, match=f"exactly one of {', '.join(sources.SOURCES.names)} must be set"):
             PreparationRequest.model_validate(wrong)
-    with pytest.raises(ValueError, match="there is a format 'Table' already"):
+    with pytest.raises(ValueError, match="a format 'Table' already exists"):
         FORMATS.register(format.FORMAT)

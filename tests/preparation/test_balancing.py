@@ -1,4 +1,4 @@
-"""What spec.balance plans for the training split: what decides it, what it costs, and that no other split is touched."""
+"""What spec.balance plans for the training split: what decides it, what it costs, and that no other split is changed."""
 
 from __future__ import annotations
 

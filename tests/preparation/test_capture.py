@@ -392,13 +392,13 @@ def test_a_pattern_fits_whole_names(pattern: str, path: str, wanted: dict[str, s
 @pytest.mark.parametrize(
     ("pattern", "words"),
     [
-        ("{site}/../{*}", "parted by single /"),
-        ("/{site}/{*}", "parted by single /"),
-        ("{place}/{*}", "{place} is no field of capture; there are {site}, {deployment}"),
+        ("{site}/../{*}", "separated by single /"),
+        ("/{site}/{*}", "separated by single /"),
+        ("{place}/{*}", "{place} is not a field of capture; there are {site}, {deployment}"),
         ("{site}{depth}/{*}", "two fields follow each other"),
-        ("{site}/{site}", "stands there twice"),
+        ("{site}/{site}", "is named twice"),
         ("{*}/cod", "it names no field"),
-        ("{site}/{", "a brace stands alone"),
+        ("{site}/{", "a brace is unbalanced"),
     ],
 )
 def test_a_pattern_that_means_nothing_is_refused_in_words(pattern: str, words: str) -> None:

@@ -103,7 +103,7 @@ def test_a_volume_without_room_for_one_more_file_says_so(small: Path) -> None:
     with pytest.raises(OSError, match="No space left") as caught:
         fill()
 
-    assert "all of the 40 files that it can hold are there" in disk.explain(caught.value, small)
+    assert "it already has all of the 40 files that it can hold" in disk.explain(caught.value, small)
 
 
 def test_a_file_that_grows_above_its_ceiling_is_told_with_the_ceiling(short: Path) -> None:

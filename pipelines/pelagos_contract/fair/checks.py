@@ -12,9 +12,7 @@ from pelagos_contract import documents
 from pelagos_contract.documents import DocumentDescription
 from pelagos_contract.fair.facts import Facts
 
-_PUBLISH = (
-    "set spec.publish, or publish it in a repository that gives it a DOI and set spec.metadata.identifier to that"
-)
+_PUBLISH = "set spec.publish, or publish it in a repository that assigns a DOI, and set spec.metadata.identifier to it"
 _VERSION = "there is no version yet"
 
 
@@ -36,7 +34,7 @@ def _share(parts: Iterable[tuple[bool, str]]) -> Found:
     listed = list(parts)
     there, missing = ([name for is_there, name in listed if is_there is wanted] for wanted in (True, False))
     points = round(100 * len(there) / len(listed))
-    return Found(points, f"there: {', '.join(there) or 'nothing'}", f"set {', '.join(missing)}" if missing else "")
+    return Found(points, f"present: {', '.join(there) or 'nothing'}", f"set {', '.join(missing)}" if missing else "")
 
 
 def _document(facts: Facts, *kinds: DocumentDescription) -> Found:
@@ -55,7 +53,7 @@ def has_persistent_identifier(facts: Facts) -> Found:
     """Whether there is a DOI, or a repository that will assign one."""
     if facts.place:
         return _all(facts.place)
-    return Found(0, "no DOI, and nothing publishes it", _PUBLISH)
+    return Found(0, "no DOI, and it is not published", _PUBLISH)
 
 
 def has_unique_identifier(facts: Facts) -> Found:
@@ -103,7 +101,7 @@ def says_how_to_get_it(facts: Facts) -> Found:
     if facts.can_be_had:
         return _all(facts.place or "")
     if facts.answers:
-        return _all("whom to ask stands in spec.metadata.contact")
+        return _all("spec.metadata.contact says whom to ask")
     return Found(0, "neither a place nor anybody to ask", f"set spec.metadata.contact with email or url; {_PUBLISH}")
 
 
@@ -125,7 +123,7 @@ def data_is_had_by_machines(facts: Facts) -> Found:
     """Whether machines get the data without a person in between."""
     found = data_is_at_its_place(facts)
     if found.points and not facts.metadata.is_open:
-        return Found(50, "by machines of those who were given access", "open the images, where that is possible")
+        return Found(50, "by machines of those with access", "make the images open, where that is possible")
     return found
 
 
@@ -133,7 +131,7 @@ def metadata_stays(facts: Facts) -> Found:
     """Whether the metadata outlives the data: repositories keep the records of withdrawn data."""
     if facts.place:
         return _all("a repository that registers DOIs keeps the page of data that is withdrawn")
-    return Found(0, "it goes with the Dataset", _PUBLISH)
+    return Found(0, "it is deleted with the Dataset", _PUBLISH)
 
 
 def metadata_is_in_a_standard(facts: Facts) -> Found:
@@ -165,7 +163,7 @@ def metadata_uses_vocabularies(facts: Facts) -> Found:
     if terms:
         return _all(f"{len(terms)} terms with addresses, for example {terms[0]}")
     if facts.registered:
-        return _all(f"{len(facts.registered)} classes have an AphiaID, which documents tell as LSIDs")
+        return _all(f"{len(facts.registered)} classes have an AphiaID, which documents give as LSIDs")
     people = [each for each in (*said.creators, *said.contributors) if each.orcid or each.ror]
     advice = "set spec.metadata.subjects (with uri) or taxa (with aphiaId), or spec.labels.taxonomy"
     if people:
@@ -233,7 +231,7 @@ def has_licence(facts: Facts) -> Found:
         return _all(f"https://spdx.org/licenses/{facts.metadata.license}")
     return Found(
         0,
-        "nobody may use it: without a licence all rights are reserved",
+        "nobody may use it: without a licence, all rights are reserved",
         "set spec.metadata.license, for example CC-BY-4.0",
     )
 
@@ -264,5 +262,5 @@ def metadata_follows_its_community_for_machines(facts: Facts) -> Found:
     """The same for machines: full points for Darwin Core, whose terms have addresses, half for iFDO, whose terms have none."""
     found = _document(facts, documents.DARWIN_CORE)
     if not found.points and facts.writes(documents.IFDO):
-        return Found(50, "iFDO can be written, whose terms have no addresses", found.advice)
+        return Found(50, "iFDO can be written, but its terms have no addresses", found.advice)
     return found

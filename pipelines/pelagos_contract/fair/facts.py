@@ -55,7 +55,7 @@ class Facts:
         """Where people find it or will find it, in words; None when it is not published."""
         if self.identifier:
             return f"https://doi.org/{self.identifier}"
-        return f"{self.repository}, which gives it a DOI when it is published" if self.repository else None
+        return f"{self.repository}, which assigns a DOI on publication" if self.repository else None
 
     @property
     def can_be_had(self) -> bool:

@@ -180,7 +180,7 @@ async def test_what_cannot_be_started_is_refused(site: Site, service: str, uid: 
     [
         ("no", "it is not JSON"),
         ("[" * 100_000, "it is not JSON"),
-        ("[]", "no JSON object"),
+        ("[]", "not a JSON object"),
         ("{}", "the event must be an object with pelagos: 1"),
         (json.dumps({"pelagos": 1, "key": 5}), "the event must be an object"),
     ],
