@@ -123,7 +123,7 @@ def test_two_labels_of_an_annotation_count_twice_and_are_told(tmp_path: Path) ->
     found = read(make(tmp_path, row(*BOX), row(*BOX, label="eel"), same))
 
     assert [box.label for box in found.images[0].boxes] == ["cod", "eel"]
-    assert any(words.startswith("1 annotations have another label beside") for words in found.warnings)
+    assert any(words.startswith("1 annotations have more than one label,") for words in found.warnings)
     assert [each.annotations for each in found.altered if each.reason == Change.REPEATED] == [1]
 
 
@@ -203,20 +203,20 @@ def test_other_tables_are_passed_over_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
-        (row("Blob", [1, 2]), "of a shape that BIIGLE does not have"),
+        (row("Blob", [1, 2]), "has a shape that BIIGLE does not define"),
         (row("Circle", [1, 2]), "a circle has 2 numbers instead of 3"),
         (row("Rectangle", [1, 2, 3, 4]), "a rectangle has 4 numbers, not x and y of four corners"),
         (row("Ellipse", [0, 0, 1, 1, 50, 2, 3, 70]), "an ellipse has four points that are not the ends of two axes"),
-        (row("Ellipse", [1e308] * 8), "no number of pixels"),
-        (row("Point", [1, 2]) | {"points": "[NaN, 1]"}, "it has numbers that are no coordinates"),
+        (row("Ellipse", [1e308] * 8), "not a number of pixels"),
+        (row("Point", [1, 2]) | {"points": "[NaN, 1]"}, "it has numbers that are not coordinates"),
         (row("Point", [1, 2]) | {"points": "[1e999, 1]"}, "no"),
-        (row("Point", [True, 2]), "points that are no list of numbers"),
-        (row("Point", {"x": 1}), "points that are no list of numbers"),
-        (row("Polygon", [1, 2, 3, 4, 1, 2]), "a ring of less than three points"),
+        (row("Point", [True, 2]), "points that are not a list of numbers"),
+        (row("Point", {"x": 1}), "points that are not a list of numbers"),
+        (row("Polygon", [1, 2, 3, 4, 1, 2]), "a ring of fewer than three points"),
         (row("Circle", [1, 2, -3]), "a circle has a negative size"),
-        (row("Point", [1, 2], label="\x07"), "class is no class name"),
-        (row("Point", [1, 2], attributes="{"), "attributes is no JSON"),
-        (row("Point", [1, 2], attributes='{"width": -1, "height": 1}'), "no whole number of pixels"),
+        (row("Point", [1, 2], label="\x07"), "class is not a class name"),
+        (row("Point", [1, 2], attributes="{"), "attributes is not JSON"),
+        (row("Point", [1, 2], attributes='{"width": -1, "height": 1}'), "not a whole number of pixels"),
         (row("Point", [1, 2], name=""), "names no image"),
         (row("Point", [1, 2], name="../../etc/passwd"), r"have no image: 12-station\.csv: line 2"),
     ],

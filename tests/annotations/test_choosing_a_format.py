@@ -59,8 +59,8 @@ def test_several_fit(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"more than one format \(Coco, Yolo\)\. ") as caught:
         read(tmp_path)
     message = caught.value.failure.message
-    assert "Coco: annotations.json is called as Coco's files are; " in message
-    assert "Yolo: data.yaml may say what the classes of label files are called. Set format to" in message
+    assert "Coco: annotations.json is named like the files of Coco; " in message
+    assert "Yolo: data.yaml may name the classes of label files. Set format to" in message
     assert caught.value.failure.reason is Reason.FORMAT_NOT_RECOGNISED
     assert read(tmp_path, name="Coco").images[0].boxes
 
@@ -74,8 +74,8 @@ def test_several_fit_by_what_their_files_hold(tmp_path: Path) -> None:
         read(tmp_path)
     message = caught.value.failure.message
     assert "Voc: Annotations/a.xml is XML that begins with <annotation>; " in message
-    assert "LabelMe: JPEGImages/a.json is written as LabelMe's files are; " in message
-    assert "Cvat: annotations.xml is written as Cvat's files are. " in message
+    assert "LabelMe: JPEGImages/a.json is written like the files of LabelMe; " in message
+    assert "Cvat: annotations.xml is written like the files of Cvat. " in message
 
 
 def test_every_format_says_what_it_recognised(tmp_path: Path) -> None:
@@ -144,13 +144,13 @@ def test_any_other_yaml_is_not_of_yolo_without_label_files(tmp_path: Path, name:
         ("result.json", r"If result\.json is of Coco, set format to Coco\."),
         (
             "annotations.xml",
-            r"annotations\.xml is XML of another kind than Voc: export it as Coco, Yolo or Voc\.",
+            r"annotations\.xml is not XML of Voc: export it as Coco, Yolo or Voc\.",
         ),
-        ("fish/data.yaml", r"fish/data\.yaml may be of Yolo: let source\.volume\.path name its folder\."),
+        ("fish/data.yaml", r"fish/data\.yaml may be Yolo: let source\.volume\.path name its folder\."),
     ],
 )
 def test_what_the_files_look_like_to_a_person_is_said(tmp_path: Path, file: str, hint: str) -> None:
     photo(tmp_path / "images" / "a.png")
     text(tmp_path / file, "{}")
-    with pytest.raises(RefusedError, match=rf"{hint} What keeps them"):
+    with pytest.raises(RefusedError, match=rf"{hint} What prevents them"):
         read(tmp_path)

@@ -50,7 +50,7 @@ def test_a_file_that_obj_data_names_and_that_is_not_there_is_said(tmp_path: Path
     text(tmp_path / "train.txt", "".join(f"data/images/{number}.png\n" for number in range(4)))
     found = read(tmp_path)
     assert splits(found) == ["train"] * 4
-    assert "obj.data names files that are not there, or more than one: valid" in found.warnings
+    assert "obj.data names files that do not exist, or several at once: valid" in found.warnings
 
 
 def test_two_files_of_names_that_differ_are_refused(tmp_path: Path) -> None:
@@ -93,5 +93,5 @@ def test_the_labels_of_an_image_called_classes_are_no_class_names(tmp_path: Path
 def test_rows_are_no_class_names(tmp_path: Path) -> None:
     source(tmp_path)
     text(tmp_path / "classes.txt", "0 0.5 0.5 0.3 0.3\n1 0.5 0.5 0.3 0.3\n")
-    with pytest.raises(RefusedError, match=r"classes\.txt, line 1 is a row of a label file, no class name"):
+    with pytest.raises(RefusedError, match=r"classes\.txt, line 1 is a row of a label file, not a class name"):
         read(tmp_path)

@@ -93,14 +93,14 @@ def test_a_split_that_is_none_is_refused(tmp_path: Path) -> None:
     images[0]["split"] = "tomorrow"
     photo(tmp_path / "a.png")
     document(tmp_path / "annotations.json", content)
-    with pytest.raises(RefusedError, match=r"images\[0\]\.split is none of those that are allowed, train") as caught:
+    with pytest.raises(RefusedError, match=r"images\[0\]\.split must be one of train") as caught:
         read(tmp_path)
     assert caught.value.failure.reason is Reason.FORMAT_INVALID
 
 
 CROWDS = (
-    "annotations are of crowds (iscrowd): no objects, but regions in which nothing is judged that is found of their class; for"
-    " SemanticSegmentation, pixels of it"
+    "annotations mark crowds (iscrowd): regions in which detections of their class are not judged; for SemanticSegmentation, "
+    "pixels of the class"
 )
 
 
@@ -181,7 +181,7 @@ def test_annotations_that_are_all_left_out_are_counted_in_the_refusal(tmp_path: 
         read(tmp_path)
     message = caught.value.failure.message
     assert f"(2 {CROWDS}; 1 annotations without a bounding box are left out)" in message
-    assert "set iscrowd to 0 where an annotation is of one object" in message
+    assert "set iscrowd to 0 where an annotation shows one object" in message
 
 
 @pytest.mark.parametrize("name", ["val.json", "person_keypoints_val.json", "boxes.json"])
@@ -195,7 +195,7 @@ def test_a_file_of_another_name_with_boxes_of_images_that_no_file_lists_is_refus
     message = caught.value.failure.message
     assert message.startswith(f"annotations/{name} has boxes")
     assert "(val/b.png)" in message
-    assert f"call it instances_{Path(name).name} to have it read, or move it out of the source" in message
+    assert f"rename it to instances_{Path(name).name} to have it read, or move it out of the source" in message
 
 
 @pytest.mark.parametrize(

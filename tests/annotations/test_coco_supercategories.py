@@ -57,7 +57,7 @@ def test_a_box_of_two_categories_of_one_kind_is_one(tmp_path: Path) -> None:
     found = _read(tmp_path)
 
     assert [box.label for box in found.images[0].boxes] == ["fish"]
-    assert found.warnings[0].startswith("1 annotations repeat another of the same image, category and box")
+    assert found.warnings[0].startswith("1 annotations repeat another with the same image, category and box")
 
 
 @pytest.mark.parametrize("task", [Task.DETECTION, Task.INSTANCE_SEGMENTATION])
@@ -90,4 +90,4 @@ def test_a_category_that_is_of_no_kind_is_refused_when_it_is_used(
 def test_a_kind_that_is_no_name_is_refused_with_its_place(tmp_path: Path, kind: object) -> None:
     _source(tmp_path, [(7, [2, 2, 5, 5])], [{"id": 7, "name": "cod", "supercategory": kind}])
 
-    assert "categories[0].supercategory is no class name" in _refusal(tmp_path).message
+    assert "categories[0].supercategory is not a class name" in _refusal(tmp_path).message

@@ -50,7 +50,7 @@ def test_an_annotation_with_an_outline_alone_has_the_box_around_it(tmp_path: Pat
         (Box("cod", 1, 1, 1, 2),),
         (Box("cod", 2, 2, 2, 3),),
     ]
-    assert "4 annotations have no bbox; theirs is the box around their polygons or mask" in found.warnings
+    assert "4 annotations have no bbox; the box around their polygons or mask is used" in found.warnings
 
 
 def test_an_image_of_which_all_annotations_are_left_out_is_no_background(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_an_image_of_which_all_annotations_are_left_out_is_no_background(tmp_pat
         ("b.png", ExclusionReason.UNLABELLED),
         ("c.png", ExclusionReason.UNLABELLED),
     ]
-    assert any(warning.startswith("2 images have no other annotations") for warning in found.warnings)
+    assert any(warning.startswith("2 images have only those annotations") for warning in found.warnings)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_an_id_that_no_image_has_is_named_when_it_is_a_number(tmp_path: Path, li
     if type(named) is not float:
         told = f"from {listed} to {listed}" if type(listed) is int else "1 of which are text, or"
         assert (
-            "1 annotations with an image_id that no entry of images[] has as its id (annotations[0].image_id" in message
+            "1 annotations with an image_id that is the id of no entry of images[] (annotations[0].image_id" in message
         )
-        assert f"; the ids that are declared are 1, {told}" in message
+        assert f"; the declared ids are 1, {told}" in message
     assert (f"image_id {named}" in message) is (type(named) is int)
 
 
@@ -117,7 +117,7 @@ def test_ids_that_are_found_in_another_writing_are_counted(tmp_path: Path) -> No
         content["images"][0]["id"] = "0010"
 
     found = read(source(tmp_path, {"a.png": [[1, 1, 9, 9], [2, 3, 9, 9]]}, change))
-    assert any(one.startswith("2 annotations name their image by an id in another writing") for one in found.warnings)
+    assert any(one.startswith("2 annotations write the id of their image differently from") for one in found.warnings)
 
 
 def test_a_file_name_in_the_place_of_an_id_is_called_so(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_ids_that_differ_in_type_alone_are_refused(tmp_path: Path) -> None:
         content["images"][1]["id"] = "10"
 
     message = refusal(source(tmp_path, {"a.png": [[1, 1, 9, 9]], "b.png": []}, change))
-    assert "images[1].id 10 is the id of images[0], too" in message
+    assert "images[1].id 10 is the id of images[0] as well" in message
 
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
@@ -232,7 +232,7 @@ def test_such_numbers_are_found_where_two_pieces_meet(tmp_path: Path, piece: int
         ("annotations", "category_id", float("nan"), r"annotations\[0\]\.category_id must be"),
         ("images", "id", float("nan"), r"images\[0\]\.id must be"),
         ("images", "file_name", float("nan"), r"images\[0\]\.file_name is missing"),
-        ("categories", "name", float("nan"), r"categories\[0\]\.name is no class name"),
+        ("categories", "name", float("nan"), r"categories\[0\]\.name is not a class name"),
         ("annotations", "bbox", [0.1, 0.1, 0.25, 0.25], r"height are 0\.1, 0\.1, 0\.25, 0\.25: .* fractions"),
         ("annotations", "bbox", [0, 0, 1, 1], "fractions of the image"),
         ("annotations", "bbox", [0.5, 0.5, 0.5004, 0.5], "fractions of the image"),
@@ -309,8 +309,8 @@ def rectangle(x: int, y: int, w: int, h: int) -> Content:
     ("meant", "words"),
     [
         (lambda x, y, w, h: [x + w / 2, y + h / 2, w, h], "they are centre, width and height"),
-        (lambda x, y, w, h: [x / 2, y / 2, w / 2, h / 2], "as of an image of another size"),
-        (lambda x, y, w, h: [0.85 * x, 0.85 * y, 0.85 * w, 0.85 * h], "as of an image of another size"),
+        (lambda x, y, w, h: [x / 2, y / 2, w / 2, h / 2], "as if for an image of another size"),
+        (lambda x, y, w, h: [0.85 * x, 0.85 * y, 0.85 * w, 0.85 * h], "as if for an image of another size"),
         (lambda x, y, w, h: [y, x, h, w], "or in another order"),
         (lambda x, y, w, h: [x, y, x + w, y + h], "3 of 3 boxes are left, top, right and bottom"),
         (lambda x, y, w, h: [x, y, x + w - 1, y + h - 1], "3 of 3 boxes are left, top, right and bottom"),
@@ -348,7 +348,7 @@ def test_single_boxes_that_their_outlines_contradict_are_counted(tmp_path: Path)
     around: list[list[float]] = [[16, 8, 14, 10], [20, 10, 12, 14], [18, 12, 16, 12]]
     found = read(outlined([*around[:2], [2, 2, 9, 9]], around, tmp_path))
     assert len(found.images[0].boxes) == 3
-    assert any(one.startswith("1 boxes are not around the polygon or mask") for one in found.warnings)
+    assert any(one.startswith("1 boxes do not surround the polygon or mask") for one in found.warnings)
 
 
 def test_one_outline_among_boxes_does_not_tell_of_all(tmp_path: Path) -> None:
@@ -377,8 +377,8 @@ def test_what_a_box_cannot_hold_is_said(tmp_path: Path) -> None:
 
     found = read(source(tmp_path, {"a.png": [[1.0, 1, 9, 9], [2, 1, 9, 9], [3, 1, 9, 9]]}, change))
     assert found.warnings == (
-        "2 annotations have key points or outlines beside their box; the box alone is read",
-        "1 boxes are rotated (attributes.rotation); they are read as they lay before they were turned",
+        "2 annotations have key points or outlines in addition to their box; only the box is read",
+        "1 boxes are rotated (attributes.rotation); they are read without their rotation",
     )
 
 
@@ -393,8 +393,8 @@ def test_an_annotation_that_is_given_twice_counts_once(tmp_path: Path) -> None:
         [("cod", 1), ("cod", 2), ("eel", 1)],
         [("cod", 1)],
     ]
-    assert "1 annotations repeat another of the same image, category and box; one of each is kept" in found.warnings
-    assert "1 boxes are given for two classes, or more; all are kept: check them" in found.warnings
+    assert "1 annotations repeat another with the same image, category and box; one of each is kept" in found.warnings
+    assert "1 boxes are given for two or more classes; all are kept: check them" in found.warnings
 
 
 def test_an_annotation_that_is_given_again_with_other_digits_counts_once(tmp_path: Path) -> None:
@@ -412,7 +412,7 @@ def test_an_annotation_that_is_given_again_with_other_digits_counts_once(tmp_pat
 
     kept = [[tuple(round(side, 2) for side in (one.x, one.width)) for one in image.boxes] for image in found.images]
     assert kept == [[(5.25, 20.5), (8, 9), (9, 9), (5, 22)], [(5.25, 20.5)]]
-    assert "3 annotations repeat another of the same image, category and box; one of each is kept" in found.warnings
+    assert "3 annotations repeat another with the same image, category and box; one of each is kept" in found.warnings
 
 
 def test_boxes_of_a_row_that_moves_on_by_little_are_not_all_taken_for_one(tmp_path: Path) -> None:
@@ -427,7 +427,7 @@ def test_names_that_are_none_are_no_further_fault_of_being_equal(tmp_path: Path)
         content["annotations"][1]["category_id"] = 8
 
     message = refusal(source(tmp_path, {"a.png": [[1, 1, 9, 9], [2, 2, 9, 9]]}, change))
-    assert message.startswith("2 faults: (1) annotations.json: categories[0].name is no class name")
+    assert message.startswith("2 faults: (1) annotations.json: categories[0].name is not a class name")
 
 
 @pytest.mark.parametrize("name", ["cod", " cod "], ids=repr)
@@ -483,7 +483,7 @@ def test_all_faults_of_all_files_are_told_at_once(tmp_path: Path) -> None:
         for place in ("[1]: x, y, width", "[2]: x, y, width", "[4].category_id"):
             assert f"{where}: annotations{place}" in message
         assert (
-            f"{where} has 1 annotations with an image_id that no entry of images[] has as its id (annotations[3]"
+            f"{where} has 1 annotations with an image_id that is the id of no entry of images[] (annotations[3]"
             in message
         )
 

@@ -174,7 +174,7 @@ def test_two_images_of_one_name_are_never_taken_for_one_file(tmp_path: Path) -> 
     body = "".join(image(BOX, more=f'subset="{subset}"') for subset in ("Train", "Test"))
     text(tmp_path / "annotations.xml", document(body))
 
-    with pytest.raises(RefusedError, match=r"images/Test/a\.png is named by two images of annotations") as refused:
+    with pytest.raises(RefusedError, match=r"images/Test/a\.png is named by two annotated images") as refused:
         read(tmp_path)
     assert "annotations.xml: image 0 (counted from 0), and annotations.xml: image 1" in str(refused.value)
 
@@ -207,7 +207,7 @@ def test_an_image_without_shapes_is_a_background_and_one_with_a_cuboid_alone_is_
         Exclusion("images/c.png", ExclusionReason.UNLABELLED),
         Exclusion("images/deleted.png", ExclusionReason.UNLISTED),
     }
-    assert any(warning.startswith("1 annotations are each a cuboid") for warning in found.warnings)
+    assert any(warning.startswith("1 annotations are cuboids") for warning in found.warnings)
 
 
 def test_what_detection_cannot_hold_is_counted_by_kind(tmp_path: Path) -> None:
@@ -234,24 +234,24 @@ def test_tags_are_the_classes_of_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mark", "words"),
     [
-        (BOX.replace('xtl="10"', 'xtl="nan"'), "a rectangle has a coordinate that is no number of pixels"),
-        (BOX.replace('xtl="10"', 'xtl="1_0"'), "numbers that are no coordinates"),
-        (BOX.replace('xtl="10"', ""), "numbers that are no coordinates"),
+        (BOX.replace('xtl="10"', 'xtl="nan"'), "a rectangle has a coordinate that is not a number of pixels"),
+        (BOX.replace('xtl="10"', 'xtl="1_0"'), "numbers that are not coordinates"),
+        (BOX.replace('xtl="10"', ""), "numbers that are not coordinates"),
         (BOX.replace('xtl="10"', 'xtl="40"'), "a rectangle has a negative size"),
-        (BOX.replace("cod", " "), "is no class name"),
-        ('<polygon label="cod" points="1,2"/>', "a ring of less than three points"),
-        ('<polygon label="cod" points="1,2;3"/>', "numbers that are no coordinates"),
+        (BOX.replace("cod", " "), "is not a class name"),
+        ('<polygon label="cod" points="1,2"/>', "a ring of fewer than three points"),
+        ('<polygon label="cod" points="1,2;3"/>', "numbers that are not coordinates"),
         ('<mask label="cod" rle="1,2" left="0" top="0" width="9" height="9"/>', "runs of 3 pixels, but 9 x 9 are 81"),
         (
             f'<mask label="cod" rle="1,{10**10}" left="0" top="0" width="100000" height="100000"/>',
             "more pixels than any camera",
         ),
-        (f'<mask label="cod" rle="{"9" * 5000}" left="0" top="0" width="9" height="9"/>', "that are no coordinates"),
+        (f'<mask label="cod" rle="{"9" * 5000}" left="0" top="0" width="9" height="9"/>', "that are not coordinates"),
         (
             '<mask label="cod" rle="1,2" left="0.5" top="0" width="3" height="1"/>',
-            "numbers that are no coordinates",
+            "numbers that are not coordinates",
         ),
-        ('<mask label="cod" rle="" left="0" top="0" width="9" height="9"/>', "numbers that are no coordinates"),
+        ('<mask label="cod" rle="" left="0" top="0" width="9" height="9"/>', "numbers that are not coordinates"),
         ('<skeleton label="cod"/>', "key points have 0 numbers"),
         ("<a>" * 40 + "</a>" * 40, "more than 32 levels deep"),
     ],
@@ -267,7 +267,7 @@ def test_cvat_for_video_is_refused_with_the_export_to_choose(tmp_path: Path) -> 
     photo(tmp_path / "a.png")
     text(tmp_path / "annotations.xml", document('<track id="0" label="cod"><box frame="0"/></track>'))
 
-    with pytest.raises(RefusedError, match=r"is of CVAT for video.*export it as CVAT for images 1\.1"):
+    with pytest.raises(RefusedError, match=r"is CVAT for video.*export it as CVAT for images 1\.1"):
         read(tmp_path)
 
 
@@ -285,7 +285,7 @@ def test_a_size_that_is_none_is_refused(tmp_path: Path) -> None:
     photo(tmp_path / "images/a.png", 100, 80)
     text(tmp_path / "annotations.xml", document(image(BOX).replace('width="100"', 'width="wide"')))
 
-    with pytest.raises(RefusedError, match="width or height that is no whole number of pixels"):
+    with pytest.raises(RefusedError, match="width or height that is not a whole number of pixels"):
         read(tmp_path)
 
 

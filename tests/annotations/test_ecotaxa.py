@@ -110,14 +110,14 @@ def test_what_nobody_has_validated_is_left_out_by_name(tmp_path: Path) -> None:
     assert found.excluded == tuple(Exclusion(f"{name}.png", ExclusionReason.UNLABELLED) for name in "bcd")
     told = [words for words in found.warnings if "objects" in words]
     assert [words.split(",")[0] for words in told] == [
-        "1 objects are predicted and were validated by nobody",
+        "1 objects are predicted but were not validated",
         "1 objects are dubious",
         "1 objects have neither been predicted nor validated",
     ]
 
 
 def test_a_table_of_predictions_alone_is_refused_with_their_number(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="2 objects are predicted and were validated by nobody"):
+    with pytest.raises(RefusedError, match="2 objects are predicted but were not validated"):
         classified(make(tmp_path, row("a.png", status="predicted"), row("b.png", status="P")))
 
 
@@ -126,7 +126,7 @@ def test_further_images_of_an_object_have_its_class_and_are_told(tmp_path: Path)
     found = classified(make(tmp_path, row("a.png", sample_id=""), again, row("c.png", "Oithona")))
 
     assert [(image.label, image.group) for image in found.images][:2] == [("Copepoda", "a"), ("Copepoda", "a")]
-    assert any(words.startswith("1 images are further ones of their object") for words in found.warnings)
+    assert any(words.startswith("1 images are additional ones of their object") for words in found.warnings)
 
 
 def test_a_table_of_each_sample_names_the_images_of_its_folder(tmp_path: Path) -> None:
@@ -150,8 +150,8 @@ def test_an_image_of_two_classes_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"object_annotation_status": "sure"}, "object_annotation_status that is none of validated"),
-        ({"object_annotation_category": ""}, "class is no class name"),
+        ({"object_annotation_status": "sure"}, "object_annotation_status other than validated"),
+        ({"object_annotation_category": ""}, "class is not a class name"),
         ({"img_file_name": ""}, "names no image"),
         ({"img_file_name": "../../etc/passwd"}, "have no image"),
     ],

@@ -111,7 +111,7 @@ def test_several_labels_of_an_annotation_count_once_each(tmp_path: Path) -> None
     found = read(make(tmp_path, annotation("rectangle", RECTANGLE, "l1", 2), {"coordinates": [1, 2], "labels": []}))
 
     assert [box.label for box in found.images[0].boxes] == ["cod", "eel"]
-    assert any(words.startswith("1 annotations have another label") for words in found.warnings)
+    assert any(words.startswith("1 annotations have more than one label,") for words in found.warnings)
     assert any(words.startswith("1 annotations have no label") for words in found.warnings)
 
 
@@ -151,16 +151,16 @@ def test_the_header_may_stand_behind_the_items(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("drawn", "words"),
     [
-        (annotation("blob", [1, 2]), "of a shape that iFDO does not have"),
+        (annotation("blob", [1, 2]), "has a shape that iFDO does not define"),
         (annotation("single-pixel", [[1, 2], [3, 4]]), "coordinates of several frames"),
         (annotation("circle", [1, 2]), "a circle has 2 numbers instead of 3"),
         (annotation("rectangle", [1, 2, 3, 4]), "a rectangle has 4 numbers"),
-        (annotation("polygon", [1, 2, 3, 4, 1, 2]), "a ring of less than three points"),
-        (annotation("single-pixel", ["1", True]), "coordinates that are no list of numbers"),
+        (annotation("polygon", [1, 2, 3, 4, 1, 2]), "a ring of fewer than three points"),
+        (annotation("single-pixel", ["1", True]), "coordinates that are not a list of numbers"),
         (annotation("single-pixel", {"x": 1}), "coordinates"),
-        (annotation("single-pixel", [1, 2], confidence=7), "confidence that is no number from 0 to 1"),
-        (annotation("single-pixel", [1, 2], confidence=True), "confidence that is no number from 0 to 1"),
-        (annotation("single-pixel", [1, 2], ""), "class is no class name"),
+        (annotation("single-pixel", [1, 2], confidence=7), "confidence that is not a number from 0 to 1"),
+        (annotation("single-pixel", [1, 2], confidence=True), "confidence that is not a number from 0 to 1"),
+        (annotation("single-pixel", [1, 2], ""), "class is not a class name"),
     ],
     ids=lambda value: str(value.get("shape")) if isinstance(value, dict) else "",
 )
@@ -181,17 +181,20 @@ HEAD = "image-set-header:\n  image-set-name: x\n"
     [
         (HEAD + "image-set-items:\n  a.png: &a [*a]\n", "without aliases"),
         (HEAD + "image-set-items:\n  a.png: !!python/object:os.system {}\n", "without aliases"),
-        (HEAD + "image-set-items:\n  a.png: " + "[" * 10_000, "not YAML that is read here"),
-        (HEAD + "image-set-items:\n  a.png: " + "{a: " * 100 + "1" + "}" * 100, "not YAML that is read here"),
-        (HEAD + "image-set-items:\n  a.png: {}\n  a.png: {}\n", "the key stands twice"),
-        (HEAD + "image-set-items: [a.png]\n", "is no mapping of file names"),
+        (HEAD + "image-set-items:\n  a.png: " + "[" * 10_000, "not supported YAML"),
+        (HEAD + "image-set-items:\n  a.png: " + "{a: " * 100 + "1" + "}" * 100, "not supported YAML"),
+        (HEAD + "image-set-items:\n  a.png: {}\n  a.png: {}\n", "the key is twice"),
+        (HEAD + "image-set-items: [a.png]\n", "is not a mapping of file names"),
         (HEAD + "image-set-items:\n  a.png: text\n", "neither a mapping nor a list"),
         (HEAD + "image-set-items:\n  ../lost.png: {image-annotations: []}\n", "have no image"),
         ("image-set-items:\n  a.png: {}\n", "has no image-set-header"),
-        (HEAD + "image-set-items:\n  ? [a]\n  : {}\n", "not YAML that is read here"),
-        (HEAD + f"image-set-items:\n  a.png: {{image-annotations: [{NAN}]}}\n", "no list of numbers"),
-        ('{"image-set-header": {}, "image-set-items": {"a.png": {}', "no valid JSON"),
-        ('{"image-set-header": {}, "image-set-items": {"a.png": {}, "a.png": {}}}', "has the name of an earlier one"),
+        (HEAD + "image-set-items:\n  ? [a]\n  : {}\n", "not supported YAML"),
+        (HEAD + f"image-set-items:\n  a.png: {{image-annotations: [{NAN}]}}\n", "not a list of numbers"),
+        ('{"image-set-header": {}, "image-set-items": {"a.png": {}', "not valid JSON"),
+        (
+            '{"image-set-header": {}, "image-set-items": {"a.png": {}, "a.png": {}}}',
+            "has the same name as an earlier one",
+        ),
         ('{"image-set-header": 5, "image-set-items": {}}', "has no image-set-header"),
     ],
     ids=range(14),

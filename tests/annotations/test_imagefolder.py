@@ -150,12 +150,12 @@ def test_a_class_for_what_nobody_could_name_is_one_and_said(tmp_path: Path) -> N
     folders_of(tmp_path, "cod", "eel", "unknown")
     found = read(tmp_path, Task.CLASSIFICATION)
     assert found.classes == ("cod", "eel", "unknown")
-    assert found.warnings[0].startswith("unknown is taken for a class like the others; a folder named unlabelled")
+    assert found.warnings[0].startswith("unknown is read as a class like the others; a folder named unlabelled")
 
 
 def test_two_folders_for_one_split_are_said(tmp_path: Path) -> None:
     folders_of(tmp_path, "train/cod", "train/eel", "val/cod", "dev/eel")
-    assert read(tmp_path, Task.CLASSIFICATION).warnings == ("the folders dev, val are all taken for validation",)
+    assert read(tmp_path, Task.CLASSIFICATION).warnings == ("the folders dev, val are all read as validation",)
 
 
 def test_an_archive_unpacked_into_a_folder_of_its_name_is_refused(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_folders_that_differ_in_unicode_form_only_are_one_class_and_said(tmp_pat
     found = read(tmp_path, Task.CLASSIFICATION)
     assert found.classes == ("Müll", "cod")
     assert [image.label for image in found.images].count("Müll") == 2
-    assert found.warnings[0].startswith("folders whose names differ in Unicode form or spaces only are one class: ")
+    assert found.warnings[0].startswith("folders whose names differ only in Unicode form or spaces are one class: ")
     assert found.warnings[1].startswith("1 class names are not in Unicode's composed form (NFC)")
 
 
@@ -301,7 +301,7 @@ def test_folders_that_are_rather_splits_than_classes_are_refused_with_the_choice
     failure = _refusal(tmp_path)
     assert failure.reason is Reason.FORMAT_INVALID
     assert re.search("name (each|every folder) train, val, test, or unlabelled", failure.message)
-    assert "set classFolder to First when they are classes" in failure.message
+    assert "set classFolder to First if they are classes" in failure.message
     assert read_folders(tmp_path, "First", "ImageFolder").classes == tuple(
         sorted({one.split("/")[0] for one in folders})
     )
@@ -325,14 +325,14 @@ def test_classes_whose_names_have_a_word_for_a_split_are_classes(tmp_path: Path,
 
 def test_a_class_whose_name_has_a_word_for_a_split_is_said(tmp_path: Path) -> None:
     folders_of(tmp_path, "cod", "cod_test")
-    assert "cod_test are classes like the others" in read(tmp_path, Task.CLASSIFICATION).warnings[0]
+    assert "cod_test are read as classes like the others" in read(tmp_path, Task.CLASSIFICATION).warnings[0]
 
 
 def test_groups_that_are_named_like_splits_are_said(tmp_path: Path) -> None:
     folders_of(tmp_path, "cod/prueba", "cod/entrenamiento", "eel")
     warning = read(tmp_path, Task.CLASSIFICATION).warnings[-1]
     assert warning.startswith(
-        "the folders entrenamiento, prueba are taken for groups, though they are named like splits"
+        "the folders entrenamiento, prueba are read as groups, although they are named like splits"
     )
 
 
@@ -358,7 +358,7 @@ def test_one_folder_around_all_is_refused_when_the_format_is_named(tmp_path: Pat
     folders_of(tmp_path, *folders)
     failure = _refusal(tmp_path)
     assert failure.field == "classFolder"
-    assert failure.message.startswith("all images lie in the one folder ds, with folders in it")
+    assert failure.message.startswith("all images lie in the one folder ds, which has subfolders")
     assert read_folders(tmp_path, "Last", "ImageFolder").classes == tuple(sorted(one.split("/")[-1] for one in folders))
 
 
@@ -444,8 +444,8 @@ def test_folders_above_a_class_that_lies_in_several_are_groups(tmp_path: Path) -
     }
     assert found.warnings == (
         (
-            "1 classes lie below more than one folder: cod; therefore the folders above the classes are taken for groups:"
-            " pier, reef"
+            "1 classes lie below more than one folder: cod; therefore the folders above the classes are read as groups: pier, "
+            "reef"
         ),
     )
 
@@ -502,7 +502,7 @@ def test_what_keeps_a_source_from_being_recognised_is_named(tmp_path: Path, extr
 
 def test_one_folder_around_all_is_named(tmp_path: Path) -> None:
     folders_of(tmp_path, "fish/cod", "fish/eel")
-    assert "all images lie in the one folder fish: name it as the source" in _refusal(tmp_path, "Auto").message
+    assert "all images lie in the one folder fish: use it as the source" in _refusal(tmp_path, "Auto").message
 
 
 def test_a_class_folder_without_an_image_that_can_be_read_is_named(tmp_path: Path) -> None:
@@ -510,7 +510,7 @@ def test_a_class_folder_without_an_image_that_can_be_read_is_named(tmp_path: Pat
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray/notes.txt").write_text("none seen")
     found = read(tmp_path, Task.CLASSIFICATION)
-    assert found.warnings == ("1 folders hold no image that can be read, and are no classes: ray",)
+    assert found.warnings == ("1 folders contain no readable image, and are not classes: ray",)
 
 
 @pytest.mark.parametrize("name", ["labels.json", "class_to_idx.json"])
@@ -529,5 +529,5 @@ def test_a_file_that_may_say_more_than_the_class_folders_leaves_the_choice(tmp_p
     for folder in ("cod", "eel"):
         photo(tmp_path / folder / "a.png")
     document(tmp_path / "labels.json", content)
-    with pytest.raises(RefusedError, match=r"labels\.json may hold annotations: set format to ImageFolder when"):
+    with pytest.raises(RefusedError, match=r"labels\.json may hold annotations: set format to ImageFolder if only"):
         read(tmp_path, Task.CLASSIFICATION)

@@ -173,7 +173,7 @@ def test_what_nobody_submitted_is_not_labelled_and_what_was_submitted_empty_is_a
     assert {image.path: len(image.boxes) for image in found.images} == {"a.png": 1, "b.png": 0}
     assert set(found.excluded) == {Exclusion(f"{name}.png", ExclusionReason.UNLABELLED) for name in ("c", "d")}
     said = "\n".join(found.warnings)
-    for words in ("1 predictions are no annotations", "1 drafts were never", "1 annotations were skipped"):
+    for words in ("1 predictions are not annotations", "1 drafts were never", "1 annotations were skipped"):
         assert words in said
 
 
@@ -257,7 +257,7 @@ def test_what_is_no_shape_is_counted(tmp_path: Path) -> None:
     for words in (
         "1 relations between",
         "1 answers about whole images",
-        "1 regions are of a kind that is none of an image",
+        "1 regions have a kind that does not apply to images",
     ):
         assert words in said
 
@@ -287,22 +287,22 @@ def test_splits_are_read_from_the_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("result", "words"),
     [
-        (region("rectanglelabels", PLACE | {"x": "10"}), "numbers that are no coordinates"),
+        (region("rectanglelabels", PLACE | {"x": "10"}), "numbers that are not coordinates"),
         (region("rectanglelabels", PLACE | {"width": -3}), "a rectangle has a negative size"),
-        (region("rectanglelabels", {"x": 1}), "numbers that are no coordinates"),
-        (region("rectanglelabels", PLACE, None), "is no class name"),
-        (region("rectanglelabels", PLACE, ""), "is no class name"),
-        (region("polygonlabels", {"points": [[1, 2], [3, 40]]}), "a ring of less than three points"),
-        (region("polygonlabels", {"points": [[1, 2, 3]]}), "numbers that are no coordinates"),
+        (region("rectanglelabels", {"x": 1}), "numbers that are not coordinates"),
+        (region("rectanglelabels", PLACE, None), "is not a class name"),
+        (region("rectanglelabels", PLACE, ""), "is not a class name"),
+        (region("polygonlabels", {"points": [[1, 2], [3, 40]]}), "a ring of fewer than three points"),
+        (region("polygonlabels", {"points": [[1, 2, 3]]}), "numbers that are not coordinates"),
         (BOX | {"image_rotation": 90}, "turned by 90 degrees"),
-        (BOX | {"original_width": 0}, "original_width and original_height are not given"),
-        (BOX | {"original_width": 1.5}, "width or height that is no whole number"),
+        (BOX | {"original_width": 0}, "original_width and original_height of its image are missing"),
+        (BOX | {"original_width": 1.5}, "width or height that is not a whole number"),
         (BOX | {"item_index": 4}, "an image that the task does not have"),
         (BOX | {"item_index": [[]]}, "an image that the task does not have"),
         (region("brushlabels", {"format": "rle", "rle": [0, 0, 0, 4]}), "a mask ends before all its pixels"),
         (region("brushlabels", {"format": "rle", "rle": [255] * 9}), "a mask has 1073741823 pixels, but 100 x 80"),
-        (region("brushlabels", {"format": "rle", "rle": [1, 999]}), "numbers that are no coordinates"),
-        (region("brushlabels", {"format": "base64", "rle": []}), "another code than rle"),
+        (region("brushlabels", {"format": "rle", "rle": [1, 999]}), "numbers that are not coordinates"),
+        (region("brushlabels", {"format": "base64", "rle": []}), "has a format other than rle"),
         (
             region("brushlabels", {"format": "rle", "rle": [0]}, original_width=10**6, original_height=10**6),
             "more pixels than any camera",
@@ -326,7 +326,7 @@ def test_percents_beyond_the_image_are_refused(tmp_path: Path) -> None:
 def test_fractions_instead_of_percents_are_refused(tmp_path: Path) -> None:
     small = {"x": 0.1, "y": 0.25, "width": 0.2, "height": 0.5}
 
-    with pytest.raises(RefusedError, match="as fractions from 0 to 1 would that were taken for percents"):
+    with pytest.raises(RefusedError, match="as if they were fractions from 0 to 1: write positions as percents"):
         read(make(tmp_path, task(annotation(*(region("rectanglelabels", small, id=key) for key in "abc")))))
 
 

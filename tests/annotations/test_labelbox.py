@@ -115,13 +115,13 @@ def test_a_data_row_without_a_label_waits_and_one_without_objects_shows_nothing(
             r"object 0 .* is a mask behind a URL, which is not fetched",
         ),
         (line(label(thing({"mask": {}}, feature_id="../../x"))), "a mask without a feature_id"),
-        (line(label(thing({"cuboid": 1}))), "an object is of a kind that is not read"),
+        (line(label(thing({"cuboid": 1}))), "an object has a kind that is not supported"),
         (line(label(thing({"bounding_box": {"left": 1}}))), "object 0"),
-        (line(label(thing({"polygon": points((1, 2), (3, 4))}))), "a ring of less than three points"),
+        (line(label(thing({"polygon": points((1, 2), (3, 4))}))), "a ring of fewer than three points"),
         (line(label(thing({"point": {"x": float("nan"), "y": 1}}))), "format|JSON|not of"),
-        (line(label(thing(BOX))) + "{\n", "line 2 is no JSON"),
-        (line(label(thing(BOX))) + '{"a": 1}\n', "line 2 is no data row"),
-        (line(label(thing(BOX, "\x00"))), "class is no class name"),
+        (line(label(thing(BOX))) + "{\n", "line 2 is not JSON"),
+        (line(label(thing(BOX))) + '{"a": 1}\n', "line 2 is not a data row"),
+        (line(label(thing(BOX, "\x00"))), "class is not a class name"),
         (line(label(thing(BOX)), name="../lost.png"), "have no image: export.ndjson: line 1"),
     ],
     ids=range(12),
@@ -170,7 +170,7 @@ def test_videos_and_free_text_are_left_out_by_number(tmp_path: Path) -> None:
     film = line(label(), name="film.mp4", media_attributes={"mime_type": "video/mp4"})
     found = read(make(tmp_path, line(label(thing(BOX), classifications=[note])), film))
 
-    assert any(words.startswith("1 data rows are no images") for words in found.warnings)
+    assert any(words.startswith("1 data rows are not images") for words in found.warnings)
     assert any(words.startswith("1 answers in free text") for words in found.warnings)
 
 

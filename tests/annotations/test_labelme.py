@@ -88,7 +88,7 @@ def test_what_has_no_area_is_left_out_of_detection_and_counted(tmp_path: Path) -
         ("line", 1),
         ("point", 2),
     ]
-    assert any("2 annotations are each a point" in warning for warning in found.warnings)
+    assert any("2 annotations of the kind point" in warning for warning in found.warnings)
 
 
 def test_an_image_of_points_alone_is_no_background(tmp_path: Path) -> None:
@@ -139,10 +139,10 @@ def test_json_of_another_kind_is_passed_over_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
-        (drawn("polygon", (1, 2), (3, 4)), r"a\.json: shapes\[0\]: a polygon has a ring of less than three points"),
-        (drawn("blob", (1, 2)), r"a\.json: shapes\[0\]: a shape is of a type that LabelMe does not have"),
+        (drawn("polygon", (1, 2), (3, 4)), r"a\.json: shapes\[0\]: a polygon has a ring of fewer than three points"),
+        (drawn("blob", (1, 2)), r"a\.json: shapes\[0\]: a shape has a type that LabelMe does not define"),
         (drawn("rectangle", (1, 2), (3, 4), label=""), r"a\.json: shapes\[0\]: class"),
-        ({"label": "cod", "points": "x", "shape_type": "polygon"}, r"it has numbers that are no coordinates"),
+        ({"label": "cod", "points": "x", "shape_type": "polygon"}, r"it has numbers that are not coordinates"),
     ],
     ids=["two points", "unknown", "no class", "no points"],
 )

@@ -134,7 +134,7 @@ def test_colours_of_no_class_are_told(tmp_path: Path) -> None:
 
     found = read(tmp_path, Task.SEMANTIC_SEGMENTATION)
 
-    assert next(words for words in found.warnings if "no class" in words).startswith("1 pictures have pixels")
+    assert next(words for words in found.warnings if "no declared class" in words).startswith("1 pictures have pixels")
 
 
 @pytest.mark.parametrize(
@@ -142,12 +142,12 @@ def test_colours_of_no_class_are_told(tmp_path: Path) -> None:
     [
         ("classes.txt", "cod\neel\n", "line 1 must be background"),
         ("classes.txt", "\nbackground\ncod\n", "line 2 must be background"),
-        ("classes.txt", "background\n", "has no class beside the background"),
+        ("classes.txt", "background\n", "has no class but the background"),
         ("classes.txt", "background\ncod\ncod\n", "line 3 has the name of an earlier line"),
-        ("labelmap.txt", "background:0,0,0::\ncod:300,0,0::\n", "line 2 is no name with a colour"),
-        ("labelmap.txt", "background:0,0,0::\ncod\n", "line 2 is no name with a colour"),
+        ("labelmap.txt", "background:0,0,0::\ncod:300,0,0::\n", "line 2 is not a name with a colour"),
+        ("labelmap.txt", "background:0,0,0::\ncod\n", "line 2 is not a name with a colour"),
         ("labelmap.txt", "cod:1,2,3::\neel:1,2,3::\n", "line 2 has the colour of an earlier line"),
-        ("labelmap.txt", ":1,2,3::\n", "line 1 is no class name"),
+        ("labelmap.txt", ":1,2,3::\n", "line 1 is not a class name"),
     ],
 )
 def test_a_legend_that_is_none_is_refused_by_its_line(tmp_path: Path, file: str, content: str, words: str) -> None:
@@ -162,7 +162,7 @@ def test_a_legend_that_is_none_is_refused_by_its_line(tmp_path: Path, file: str,
 def test_pictures_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     cvat(tmp_path)
     coloured(tmp_path / "SegmentationObject/a.png", {(2, 3, 25, 25): RED})
-    with pytest.raises(RefusedError, match="1 objects whose pixels are of several classes"):
+    with pytest.raises(RefusedError, match="1 objects whose pixels belong to several classes"):
         read(tmp_path, Task.INSTANCE_SEGMENTATION)
     coloured(tmp_path / "SegmentationObject/a.png", {}, (5, 5))
     with pytest.raises(RefusedError, match="has another size than the picture of its objects"):
@@ -176,7 +176,7 @@ def test_pictures_that_do_not_belong_together_are_refused(tmp_path: Path) -> Non
 def test_a_picture_that_is_none_is_refused(tmp_path: Path) -> None:
     cvat(tmp_path, objects=False)
     (tmp_path / "SegmentationClass/a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(RefusedError, match=r"SegmentationClass/a\.png is no PNG that can be decoded"):
+    with pytest.raises(RefusedError, match=r"SegmentationClass/a\.png is not a PNG that can be decoded"):
         read(tmp_path, Task.SEMANTIC_SEGMENTATION)
 
 

@@ -72,7 +72,7 @@ def test_a_name_that_fits_none_is_refused_with_the_nearest_and_where_it_was_look
     message = caught.value.failure.message
     assert "images[0].file_name (nearest is images/dive_0001.png)" in message
     assert "looked for in annotations/, annotations/images/, ./, images/" in message
-    assert "and elsewhere for names that differ in case, Unicode form, " in message
+    assert "and elsewhere for names that differ only in case, Unicode form, " in message
 
 
 def test_folders_that_say_something_are_not_exchanged(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_label_file_of_yolo_that_fits_one_image_is_its_and_a_warning_says_so(
     assert [(one.path, len(one.boxes)) for one in found.images] == [(image, 1)]
     assert found.annotation_files == ("data.yaml", label)
     assert found.warnings[0].startswith(
-        "1 label files lie where ultralytics would not look, or differ from their image"
+        "1 label files lie where ultralytics would not look, or differ in name from their image"
     )
 
 
@@ -217,7 +217,7 @@ def test_a_folder_of_another_machine_that_is_not_here_is_refused(tmp_path: Path)
     photo(tmp_path / "train" / "images" / "a.png")
     text(tmp_path / "train" / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5")
 
-    with pytest.raises(RefusedError, match="val is no path below the source's folder"):
+    with pytest.raises(RefusedError, match="val is not a path below the source's folder"):
         read(tmp_path)
 
 
@@ -241,7 +241,7 @@ def test_two_label_files_of_one_image_are_refused_with_both(tmp_path: Path) -> N
     text(tmp_path / "labels" / "train" / "a.txt", "0 0.5 0.5 0.5 0.5")
     text(tmp_path / "images" / "train" / "a.txt", "0 0.5 0.5 0.25 0.5")
 
-    with pytest.raises(RefusedError, match=r"images/train/a\.txt and labels/train/a\.txt, of images/train/a\.png"):
+    with pytest.raises(RefusedError, match=r"images/train/a\.txt and labels/train/a\.txt, for images/train/a\.png"):
         read(tmp_path)
 
 
@@ -268,7 +268,7 @@ def test_names_are_found_at_once_also_where_many_files_have_the_same() -> None:
 
 @pytest.mark.parametrize("name", ["", " ", "\u200b", "\u2060\ufeff", "\u0301", "\u3164", "\u2800 \u00ad"], ids=ascii)
 def test_a_class_name_of_which_nothing_is_seen_is_none(name: str) -> None:
-    with pytest.raises(RefusedError, match="names is no class name"):
+    with pytest.raises(RefusedError, match="names is not a class name"):
         untrusted_input.class_name(name, "names")
 
 

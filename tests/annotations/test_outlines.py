@@ -72,12 +72,12 @@ def test_the_box_of_polygons_is_around_all_parts(outline: object, box: tuple[flo
         ([[1, 2, 3, 4, 5, 6], 7], "finite numbers|polygon of 2 numbers"),
         ({"size": [2, 2], "counts": [4]}, "without a pixel"),
         ({"size": [2, 2], "counts": [1, 2]}, "adds up to 3 pixels; 2 x 2 are 4"),
-        ({"size": [2, 2], "counts": [1, -1, 4]}, "no run-length encoding"),
-        ({"size": [2, 2], "counts": "\x00"}, "no run-length encoding"),
-        ({"size": [2, 2], "counts": "o" * 100}, "no run-length encoding"),
+        ({"size": [2, 2], "counts": [1, -1, 4]}, "not a run-length encoding"),
+        ({"size": [2, 2], "counts": "\x00"}, "not a run-length encoding"),
+        ({"size": [2, 2], "counts": "o" * 100}, "not a run-length encoding"),
         ({"size": [2, 2], "counts": "o"}, "ends within a number"),
         ({"size": [2], "counts": [4]}, "size must be"),
-        ({"size": [4, 4], "counts": [0, 16]}, "is that of 4 x 4 pixels, but the image has 2 x 2"),
+        ({"size": [4, 4], "counts": [0, 16]}, "is 4 x 4 pixels, but the image has 2 x 2"),
     ],
 )
 def test_what_is_no_outline_is_refused_with_its_place(outline: object, words: str) -> None:

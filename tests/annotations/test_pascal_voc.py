@@ -96,7 +96,7 @@ def test_lists_of_image_sets_say_the_splits(tmp_path: Path) -> None:
         "d": None,
     }
     assert found.overlapping == ("JPEGImages/d.png",)
-    assert "1 images stand in more than one list of ImageSets" in " ".join(found.warnings)
+    assert "1 images are in more than one list of ImageSets" in " ".join(found.warnings)
     assert {"ImageSets/Main/train.txt", "ImageSets/Main/test.txt"} < set(found.annotation_files)
 
 
@@ -145,7 +145,7 @@ def test_an_image_whose_objects_have_no_box_is_no_background(tmp_path: Path) -> 
 
     assert found.excluded == (Exclusion("JPEGImages/b.png", ExclusionReason.UNLABELLED),)
     assert any(warning.startswith("1 objects without a bndbox") for warning in found.warnings)
-    assert any(warning.startswith("1 objects have a rotated box") for warning in found.warnings)
+    assert any(warning.startswith("1 objects have only a rotated box") for warning in found.warnings)
 
 
 def test_what_a_box_cannot_hold_is_counted(tmp_path: Path) -> None:
@@ -156,12 +156,12 @@ def test_what_a_box_cannot_hold_is_counted(tmp_path: Path) -> None:
     assert found.images[0].boxes == (Box("cod", 10, 20, 20, 40), Box("eel", 10, 20, 20, 40))
     told = {warning.split(" ", 1)[1].split(",")[0]: warning.split()[0] for warning in found.warnings}
     assert told == {
-        "objects have an outline beside their box; the box alone is read": "1",
+        "objects have an outline in addition to their box; only the box is read": "1",
         "parts of objects are left out": "1",
         "objects are marked as difficult": "1",
         "objects are marked as truncated": "1",
-        "objects repeat another of the same image": "1",
-        "boxes are given for two classes": "1",
+        "objects repeat another with the same image": "1",
+        "boxes are given for two or more classes; all are kept: check them": "1",
     }
 
 
@@ -188,8 +188,8 @@ def test_a_file_of_another_name_belongs_to_the_image_that_it_names(tmp_path: Pat
 @pytest.mark.parametrize(
     ("broken", "words"),
     [
-        ({"name": "b.png"}, r"has the name of JPEGImages/a\.png, and its filename says JPEGImages/b\.png"),
-        ({"size": (7.5, 80)}, r"a\.xml: size\.width is no whole number"),
+        ({"name": "b.png"}, r"has the name of JPEGImages/a\.png, but its filename says JPEGImages/b\.png"),
+        ({"size": (7.5, 80)}, r"a\.xml: size\.width is not a whole number"),
         ({"size": (50, 80)}, r"is annotated as 50 x 80 pixels, but is 100 x 80"),
     ],
 )
@@ -205,7 +205,7 @@ def test_a_file_that_contradicts_its_image_is_refused(tmp_path: Path, broken: di
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (thing(""), r"a\.xml: object 2: name is no class name"),
+        (thing(""), r"a\.xml: object 2: name is not a class name"),
         (thing(corners=("a", 2, 3, 4)), r"object 2 has a bndbox whose xmin, ymin, xmax and ymax are not four numbers"),
         (thing(corners=("nan", 2, 3, 4)), "are not four numbers"),
         (thing(corners=(1, 2, 3)), "are not four numbers"),
@@ -223,7 +223,7 @@ def test_an_object_that_cannot_be_meant_is_refused(tmp_path: Path, wrong: str, w
         read(tmp_path)
     if "Cod" not in wrong:
         assert caught.match(words)
-    assert caught.match(r"b\.xml is no well-formed XML, in line 1")
+    assert caught.match(r"b\.xml is not well-formed XML, in line 1")
 
 
 @pytest.mark.parametrize(
@@ -264,9 +264,9 @@ BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>
     [
         (thing(more=BOX), "object 1 has more than one name or bndbox"),
         (thing(more="<name>eel</name>"), "object 1 has more than one name or bndbox"),
-        (thing(more=thing()), "has an object in another element"),
-        (f"<annotation>{thing()}</annotation>", "has an object in another element"),
-        (f"<objects>{thing()}</objects>", "has an object in another element"),
+        (thing(more=thing()), "has an object outside of"),
+        (f"<annotation>{thing()}</annotation>", "has an object outside of"),
+        (f"<objects>{thing()}</objects>", "has an object outside of"),
         (thing(corners=("1_0", 20, 30, 60)), "are not four numbers"),
     ],
     ids=["boxes", "names", "in an object", "in an annotation", "in a list", "underscore"],
@@ -352,10 +352,10 @@ def test_other_xml_is_passed_over_by_name(tmp_path: Path) -> None:
     [
         ('<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>', "declares a document type"),
         ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "declares a document type"),
-        ("<annotation>&x;</annotation>", "is no well-formed XML"),
+        ("<annotation>&x;</annotation>", "is not well-formed XML"),
         ("<annotation>" + "<a>" * 40 + "</a>" * 40 + "</annotation>", "more than 32 levels deep"),
-        ('<?xml version="1.0" encoding="no-such"?><annotation/>', "is no well-formed XML"),
-        ("<annotation><object/></annotation><annotation/>", "is no well-formed XML, in line 1"),
+        ('<?xml version="1.0" encoding="no-such"?><annotation/>', "is not well-formed XML"),
+        ("<annotation><object/></annotation><annotation/>", "is not well-formed XML, in line 1"),
     ],
     ids=["entities", "outside", "undeclared", "deep", "encoding", "two roots"],
 )

@@ -61,7 +61,7 @@ def test_an_image_in_folders_of_two_splits_is_in_none_and_said(tmp_path: Path, k
     assert found.images[0].split is None
     assert found.overlapping == ("images/train/test/a.png",)
     assert found.warnings == (
-        "1 images lie in folders named like more than one split, which count as in none: images/train/test/a.png",
+        "1 images lie in folders named like more than one split, and count as in none: images/train/test/a.png",
     )
 
 
@@ -93,7 +93,7 @@ def test_a_key_in_two_cases_is_refused(tmp_path: Path) -> None:
     photo(tmp_path / "images" / "a.png")
     text(tmp_path / "labels" / "a.txt", BOX)
     text(tmp_path / "data.yaml", "names: [cod]\nNames: [eel]\n")
-    with pytest.raises(RefusedError, match="the key names stands twice, in other case"):
+    with pytest.raises(RefusedError, match="the key names is there twice, in different case"):
         read(tmp_path)
 
 
@@ -102,10 +102,10 @@ def test_images_below_a_key_that_is_no_split_are_left_out_with_that_reason(tmp_p
         photo(tmp_path / "images" / folder / "a.png", seed=seed)
         text(tmp_path / "labels" / folder / "a.txt", BOX)
     text(tmp_path / "data.yaml", "names: [cod]\ntrain: images/train\nspare: ../images/spare\nauthor: someone\n")
-    told = "keys of data.yaml that are no words for splits name images/spare"
+    told = "keys of data.yaml that are not words for splits name images/spare"
     assert read(tmp_path).warnings == (
         "1 images are in no split of data.yaml and are left out: images/spare/a.png",
-        f"{told}: call them train, val or test if these images shall be used",
+        f"{told}: rename them to train, val or test to use these images",
     )
 
 

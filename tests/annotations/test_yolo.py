@@ -67,7 +67,7 @@ def test_an_image_in_two_splits_counts_as_in_none(tmp_path: Path) -> None:
     text(tmp_path / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5")
     found = read(tmp_path)
     assert found.images[0].split is None
-    assert "1 images stand in more than one split" in found.warnings[0]
+    assert "1 images are in more than one split" in found.warnings[0]
     assert found.overlapping == ("images/a.png",)
 
 
@@ -224,7 +224,7 @@ def test_a_label_file_of_two_images_is_named(tmp_path: Path) -> None:
         photo(tmp_path / "images" / name, seed=seed)
         text(tmp_path / "labels" / f"{name[0]}.txt", "0 0.5 0.5 0.5 0.5\n")
     assert read(tmp_path).warnings == (
-        "1 label files have the name of more than one image, and each of these gets their boxes: labels/a.txt; check them",
+        "1 label files match the name of more than one image, and each of these gets their boxes: labels/a.txt; check them",
     )
 
 
@@ -240,7 +240,7 @@ def test_a_label_file_may_be_named_by_the_whole_name_of_its_image(tmp_path: Path
     }
     assert found.excluded == ()
     assert found.warnings[0].startswith(
-        "2 label files lie where ultralytics would not look, or differ from their image"
+        "2 label files lie where ultralytics would not look, or differ in name from their image"
     )
 
 
@@ -262,7 +262,7 @@ def test_a_box_of_two_classes_is_said(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert [len(image.boxes) for image in found.images] == [2, 2]
     assert found.warnings == (
-        "1 label files give a box for two classes, or more; all are kept: labels/a.txt; check them",
+        "1 label files give a box for two or more classes; all are kept: labels/a.txt; check them",
     )
 
 

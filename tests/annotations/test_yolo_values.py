@@ -67,7 +67,7 @@ def test_key_points_of_no_shape_are_refused(tmp_path: Path, shape: str) -> None:
 
 def test_rows_with_visible_key_points_and_no_shape_are_refused_with_a_hint(tmp_path: Path) -> None:
     message = refusal(source(tmp_path, "names: [cod]", "0 0.5 0.5 0.25 0.25 0.45 0.45 2 0.5 0.5 2"))
-    assert message.startswith("labels/0.txt, line 1: 2 is no fraction of the image")
+    assert message.startswith("labels/0.txt, line 1: 2 is not a fraction of the image")
     assert "kpt_shape" in message
 
 
@@ -105,7 +105,7 @@ def test_key_points_without_their_shape_are_refused_though_one_lies_out_of_its_b
 
 def test_polygons_that_may_be_key_points_are_said_to_be_doubtful(tmp_path: Path) -> None:
     rows = "".join(pose(LARGE, 0.4 + number / 100, 2) for number in range(4))
-    doubt = "the polygons could as well be a box with key points each; if they are, add kpt_shape to data.yaml"
+    doubt = "each polygon could also be a box with key points; if so, add kpt_shape to data.yaml"
     assert doubt in read(source(tmp_path, "names: [cod]", rows)).warnings
     outline = "0 0.1 0.1 0.9 0.1 0.9 0.9 0.5 0.95\n"
     text(tmp_path / "labels" / "0.txt", rows + outline)
@@ -140,17 +140,17 @@ def test_boxes_among_polygons_stay_boxes_and_are_said(tmp_path: Path) -> None:
     assert found.images[0].boxes[0] == Box("cod", 25, 25, 50, 50)
     assert [round(side) for side in (found.images[0].boxes[1].x, found.images[0].boxes[1].height)] == [10, 20]
     assert "1 rows are polygons; their bounding boxes are read, and the outlines are left out" in found.warnings
-    assert any(one.startswith("1 label files hold boxes and polygons") for one in found.warnings)
+    assert any(one.startswith("1 label files contain boxes and polygons") for one in found.warnings)
 
 
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ("0 30 20 10 10", "30 is no fraction of the image"),
+        ("0 30 20 10 10", "30 is not a fraction of the image"),
         ("0 0.5 0.5 0 0.5", "width 0 and height 0.5: a box without area"),
         ("0 0.5 0.5 0.5 -0.5", "width 0.5 and height -0.5: a box without area"),
         ("0 0.1 0.1 0.2 0.1 0.3 0.1", "height 0: a box without area"),
-        ("7 0.5 0.5 0.5 0.5", "class 7 is none of those that names declares, 1 (0 to 0)"),
+        ("7 0.5 0.5 0.5 0.5", "class 7 is not declared in names, which has 1 (0 to 0)"),
     ],
 )
 def test_a_row_is_refused_with_file_line_and_value(tmp_path: Path, row: str, words: str) -> None:
@@ -164,7 +164,7 @@ def test_a_row_that_is_given_twice_counts_once(tmp_path: Path) -> None:
     assert [len(image.boxes) for image in found.images] == [2, 1, 0, 1]
     assert any(
         one.startswith(
-            "3 rows repeat another of the same file, class and box; one of each is kept: labels/0.txt, labels/3.txt"
+            "3 rows repeat another with the same file, class and box; one of each is kept: labels/0.txt, labels/3.txt"
         )
         for one in found.warnings
     )
@@ -216,10 +216,10 @@ def test_class_names_that_look_the_same_are_refused(tmp_path: Path) -> None:
         ("names: {0: egg, 2: larva}", "2 entries, but none for 1"),
         ("names: {1: egg, 2: larva}", "2 entries, but none for 0"),
         ("names: {0: egg, '0': larva}", "2 entries, but one id twice"),
-        ("names: {0: egg, 0: larva}", "line 1: the key stands twice"),
-        ("names: [egg]\nnames: [larva]", "line 2: the key stands twice"),
-        ("names: [egg, , larva]", "is not YAML"),
-        ("names:\n  - egg\n  -\n  - larva", r"names[1] is no class name"),
+        ("names: {0: egg, 0: larva}", "line 1: the key is twice"),
+        ("names: [egg]\nnames: [larva]", "line 2: the key is twice"),
+        ("names: [egg, , larva]", "is not supported YAML"),
+        ("names:\n  - egg\n  -\n  - larva", r"names[1] is not a class name"),
     ],
 )
 def test_ids_of_class_names_have_no_gaps_and_stand_once(tmp_path: Path, settings: str, words: str) -> None:
@@ -239,7 +239,12 @@ def test_all_faults_of_all_label_files_are_told_at_once(tmp_path: Path) -> None:
     failure = caught.value.failure
     assert failure.reason is Reason.FORMAT_INVALID
     assert failure.message.startswith("5 faults: (1) labels/0.txt, line 2: 3 columns")
-    for place in ("0.txt, line 3: class 5", "2.txt, line 1: ", "2.txt, line 3: 30 is no fraction", "3.txt, line 1: "):
+    for place in (
+        "0.txt, line 3: class 5",
+        "2.txt, line 1: ",
+        "2.txt, line 3: 30 is not a fraction",
+        "3.txt, line 1: ",
+    ):
         assert f"labels/{place}" in failure.message
 
 
@@ -261,7 +266,7 @@ def test_faults_of_settings_lists_and_labels_are_told_together(tmp_path: Path) -
     message = refusal(tmp_path)
     assert message.startswith("5 faults: (1) data.yaml: nc, 3, is not the number of names, 2")
     for words in (
-        "names[1] is no class name",
+        "names[1] is not a class name",
         "train.txt, line 2",
         "0.txt, line 2: class 9",
         "1.png (egg: 65, 25, 50, 50)",
@@ -282,5 +287,5 @@ def test_a_class_may_be_written_as_a_number_with_decimals(tmp_path: Path, writte
 
 @pytest.mark.parametrize("written", ["0.5", "nan", "inf", "1e99", "1_0", "\u0661", "x"])
 def test_a_class_that_is_no_whole_number_is_refused(tmp_path: Path, written: str) -> None:
-    with pytest.raises(RefusedError, match=r"labels/0\.txt, line 1: .* the class a whole number"):
+    with pytest.raises(RefusedError, match=r"labels/0\.txt, line 1: .* the class as a whole number"):
         read(source(tmp_path, "names: [cod, eel]", f"{written} .5 .5 .5 .5"))

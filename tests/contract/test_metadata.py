@@ -45,7 +45,7 @@ def test_identifiers_are_kept_in_one_form(parse: Any, written: str, kept: str) -
         (identifiers.license_id, "LicenseRef-ours", "SPDX"),
         (identifiers.license_id, "", "SPDX"),
         (identifiers.language, "english", "BCP 47"),
-        (identifiers.day, "2026-02-30", "no date"),
+        (identifiers.day, "2026-02-30", "not a date"),
     ],
 )
 def test_what_is_no_identifier_is_refused_with_what_is_allowed(parse: Any, written: str, says: str) -> None:
@@ -77,7 +77,7 @@ def test_the_kind_of_an_identifier_follows_from_how_it_is_written(identifier: st
         (Party, {"name": "two\nlines"}, "one line"),
         (Area, {"south": "91", "west": "0"}, "degrees"),
         (Area, {"south": "1", "west": "0", "north": "2"}, "go together"),
-        (Area, {"south": "2", "west": "0", "north": "1", "east": "1"}, "exchange"),
+        (Area, {"south": "2", "west": "0", "north": "1", "east": "1"}, "swap"),
         (Area, {"south": "2", "west": "0", "minDepth": "9", "maxDepth": "1"}, "downward"),
         (Metadata, {"period": {"start": "2026-05", "end": "2026-04-30"}}, "end is before start"),
         (Metadata, {"heading": "x"}, "Extra inputs"),

@@ -164,7 +164,7 @@ def test_columns_are_named_and_times_have_the_offset_that_is_set(place: Place) -
         ),
         ("path,site\nelsewhere.jpg,a\n", {}, "says nothing of when or where any of 6 images was taken"),
         ("path,site\ncod/0.jpg,a,b\n", {}, "line 2 has 3 cells, but there are 2 columns"),
-        (f"path,site\ncod/0.jpg,{'x' * 100_000}\n", {}, "has quotes or cells that no table has"),
+        (f"path,site\ncod/0.jpg,{'x' * 100_000}\n", {}, "has quotes or cells that are not valid in a table"),
         ("\0\0\n\0", {}, "no column that names images"),
         (
             TABLE.encode("utf-16"),

@@ -185,7 +185,7 @@ CASES = (
     Case(
         Reason.UNKNOWN_CLASS,
         "source",
-        ("labels/a.txt, line 1: class 3 is none", "declares, 1"),
+        ("labels/a.txt, line 1: class 3 is not declared", "which has 1"),
         _unknown_class,
         {"task": "Detection"},
     ),

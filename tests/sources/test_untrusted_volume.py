@@ -115,7 +115,7 @@ def test_a_file_that_is_a_link_after_listing_is_refused_by_name(tmp_path: Path, 
     (tmp_path / "data" / name).unlink()
     (tmp_path / "data" / name).symlink_to(text(tmp_path / "secret", CANARY))
 
-    with pytest.raises(RefusedError, match=f"{name} became a link") as caught:
+    with pytest.raises(RefusedError, match=f"{name} was replaced by a link") as caught:
         registry.choose("Yolo", tree, Task.DETECTION).read(tree, lambda path: (40, 30), Asked(Task.DETECTION))
 
     assert caught.value.failure.reason is Reason.FORMAT_INVALID
@@ -173,7 +173,7 @@ def test_a_file_that_becomes_a_pipe_is_refused_and_nobody_waits_for_a_writer(tmp
     (tmp_path / "data/cod/1.png").unlink()
     os.mkfifo(tmp_path / "data/cod/1.png")
 
-    with pytest.raises(RefusedError, match=r"cod/1\.png became a link, or no regular file"):
+    with pytest.raises(RefusedError, match=r"cod/1\.png was replaced by a link or something other than a regular file"):
         tree.read("cod/1.png", 1000)
 
 

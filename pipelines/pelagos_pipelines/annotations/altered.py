@@ -27,21 +27,21 @@ class _Shape(Protocol):
 
 
 _WORDS = {
-    Change.BOX_AROUND: "{count} annotations are each a {kind}; the box around it is taken",
-    Change.BOX_BESIDE: "{count} annotations are each a {kind} with a box beside it; the box alone is taken",
-    Change.OUTLINE: "{count} annotations are each a {kind}; its outline is taken, as a polygon",
-    Change.LEFT_OUT: "{count} annotations are each a {kind}, for which the task, or the format, has no place, and are left out",
-    Change.REPEATED: "{count} annotations repeat another of the same image, class and place; one of each is kept",
+    Change.BOX_AROUND: "{count} annotations of the kind {kind} are replaced by the box around them",
+    Change.BOX_BESIDE: "{count} annotations of the kind {kind} have a box with them; only the box is used",
+    Change.OUTLINE: "{count} annotations of the kind {kind} are replaced by their outline, as a polygon",
+    Change.LEFT_OUT: "{count} annotations of the kind {kind} are left out, since the task, or the format, cannot hold them",
+    Change.REPEATED: "{count} annotations repeat another with the same image, class and position; one of each is kept",
     Change.WITHOUT_EXTRAS: "{count} annotations have {kind}, which are not kept",
-    Change.PIXELS: "{count} annotations are each a {kind}; its pixels are taken, as a mask",
-    Change.COVERED: "{count} annotations of the kind {kind} are covered by others, in a part or wholly",
+    Change.PIXELS: "{count} annotations of the kind {kind} are replaced by their pixels, as a mask",
+    Change.COVERED: "{count} annotations of the kind {kind} are partly or wholly covered by others",
     Change.OUTSIDE: "{count} annotations of the kind {kind} do not lie on their image, and are left out",
-    Change.EXCLUDED_CLASS: "{count} annotations of the kind {kind} are of classes that are left out",
+    Change.EXCLUDED_CLASS: "{count} annotations of the kind {kind} have classes that are left out",
     Change.TILE_EDGE: "{count} annotations of the kind {kind} were cut at the edge of a tile",
-    Change.SEVERAL_TILES: "{count} annotations of the kind {kind} stand in more than one tile, where tiles overlap",
+    Change.SEVERAL_TILES: "{count} annotations of the kind {kind} are in more than one tile, where tiles overlap",
     Change.NO_TILE: "{count} annotations of the kind {kind} are in no tile, as none shows enough of them",
-    Change.CROWD: "{count} regions of crowds, each a {kind}, are left out: no object is of their class, or the format has"
-    " no place for crowds",
+    Change.CROWD: "{count} regions of crowds, of the kind {kind}, are left out: their class has no objects, or the format "
+    "cannot hold crowds",
     Change.CUT: "{count} annotations of the kind {kind} exceeded their image and were cut at its edge",
 }
 

@@ -25,8 +25,8 @@ TOOL = Tool(
     _files,
     "pelagos_pipelines.annotations.biigle_document",
     said={
-        "labels": "annotations have another label beside their first one, and count once for each",
-        "uneven": "rectangles have corners that are those of no rectangle, and are read as polygons",
+        "labels": "annotations have more than one label, and count once for each",
+        "uneven": "rectangles have corners that do not form a rectangle, and are read as polygons",
     },
     path="label_hierarchy",
 )

@@ -55,7 +55,7 @@ def _size(found: Drawings, row: Mapping[str, str], place: str) -> tuple[object, 
     try:
         known = orjson.loads(row["attributes"])
     except ValueError as error:
-        raise invalid(f"{found.where}: {place}: attributes is no JSON: export it again") from error
+        raise invalid(f"{found.where}: {place}: attributes is not JSON: export it again") from error
     return (known.get("width"), known.get("height")) if isinstance(known, dict) else (None, None)
 
 
@@ -78,9 +78,9 @@ def _shape(found: Drawings, row: Mapping[str, str], label: str) -> Shape:
         return Shape(label, Kind.TAG, **rest)
     kind, points = row["shape_name"], orjson.loads(row["points"] or "[]")
     if kind not in _KINDS:
-        raise ValueError("an annotation is of a shape that BIIGLE does not have")
+        raise ValueError("an annotation has a shape that BIIGLE does not define")
     if not isinstance(points, list) or not all(type(one) in {int, float} for one in points):
-        raise ValueError("an annotation has points that are no list of numbers")
+        raise ValueError("an annotation has points that are not a list of numbers")
     shape = _KINDS[kind](label, points, rest)
     found.counted["uneven"] += kind == "Rectangle" and shape.kind is Kind.POLYGON
     return shape

@@ -21,7 +21,7 @@ class _Bits:
         """The next number of ``size`` bits. Raises ValueError at the end."""
         end = self.place + size
         if end > 8 * len(self._content):
-            raise ValueError("a mask ends before all its pixels are there")
+            raise ValueError("a mask ends before all its pixels are read")
         last = (end + 7) // 8
         number = int.from_bytes(self._content[self.place // 8 : last], "big") >> (8 * last - end)
         self.place = end
@@ -31,7 +31,7 @@ class _Bits:
         """Read ``count`` numbers of ``size`` bits; returns every ``step``-th of them, starting at index ``first``."""
         start, end = self.place, self.place + size * count
         if end > 8 * len(self._content):
-            raise ValueError("a mask ends before all its pixels are there")
+            raise ValueError("a mask ends before all its pixels are read")
         found = []
         for number in range(first, count, step):
             self.place = start + number * size
@@ -49,7 +49,7 @@ def decoded(label: str, code: object, size: tuple[int, int], **rest: Any) -> Sha
 
     width, height = size
     if not isinstance(code, list) or len(code) > masks.MAX_ENCODED or width * height > masks.MAX_PIXELS:
-        raise ValueError("a mask has more pixels than any camera, or no code")
+        raise ValueError("a mask has more pixels than any camera has, or no code")
     bits = _Bits(bytes(code))
     count, word = bits.take(32), bits.take(5) + 1
     sizes = [bits.take(4) + 1 for _ in range(CHANNELS)]

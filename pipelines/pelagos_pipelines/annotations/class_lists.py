@@ -89,8 +89,8 @@ def require_same(tree: SourceFiles, group: Sequence[str]) -> None:
     others = [path for path in group[1:] if of(tree, path) != first]
     if others:
         raise invalid(
-            f"{format_names([group[0], *others])} name the classes differently, or in another order, and none of them counts more"
-            f" than the others: let {AT_ROOT} at the root have the names by which all labels are numbered"
+            f"{format_names([group[0], *others])} name the classes differently, or in another order, and none takes precedence: "
+            f"let {AT_ROOT} at the root have the names by which all labels are numbered"
         )
 
 

@@ -62,23 +62,23 @@ _PLAIN = frozenset({"result.json", "dataset.json"})
 _LISTS = (b'"images"', b'"annotations"', b'"categories"')
 _PIECE = 1 << 20
 _SAID: Mapping[str, str] = {
-    "unnumbered": "pixels of pictures have a number that no segment has, and are of nothing",
+    "unnumbered": "pixels of pictures have a number that no segment has, and belong to nothing",
     "absent": "segments have no pixel in their picture, and are left out",
-    "crowds": "annotations are of crowds (iscrowd): no objects, but regions in which nothing is judged that is found of their"
-    " class; for SemanticSegmentation, pixels of it",
+    "crowds": "annotations mark crowds (iscrowd): regions in which detections of their class are not judged; for "
+    "SemanticSegmentation, pixels of the class",
     "boxless": "annotations without a bounding box are left out",
-    "outlined": "annotations have no bbox; theirs is the box around their polygons or mask",
-    "shaped": "annotations have key points or outlines beside their box; the box alone is read",
-    "misfits": "boxes are not around the polygon or mask that stands beside them; the boxes are kept: look at them",
-    "rotated": "boxes are rotated (attributes.rotation); they are read as they lay before they were turned",
-    "respelt": "annotations name their image by an id in another writing than images[] has (spaces, case, zeros, decimals); the"
-    " only image with that id is taken",
+    "outlined": "annotations have no bbox; the box around their polygons or mask is used",
+    "shaped": "annotations have key points or outlines in addition to their box; only the box is read",
+    "misfits": "boxes do not surround the polygon or mask given with them; the boxes are kept: check them",
+    "rotated": "boxes are rotated (attributes.rotation); they are read without their rotation",
+    "respelt": "annotations write the id of their image differently from images[] (spaces, case, zeros, decimals); the only "
+    "image with that id is used",
     "slight": "boxes are less than one pixel wide or high: check them",
-    "doubted": "boxes are given for two classes, or more; all are kept: check them",
-    "repeated": "annotations repeat another of the same image, category and box; one of each is kept",
+    "doubted": "boxes are given for two or more classes; all are kept: check them",
+    "repeated": "annotations repeat another with the same image, category and box; one of each is kept",
 }
 """The sentence that follows each count of a file in warnings."""
-_SINGLE = "set iscrowd to 0 where an annotation is of one object: many tools mark every mask as a crowd"
+_SINGLE = "set iscrowd to 0 where an annotation shows one object: many tools mark every mask as a crowd"
 _MOST_OTHERS = 20
 """Most JSON files of other names that are examined when images are in no annotation file."""
 
@@ -250,16 +250,14 @@ def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
                 continue
             if found in reading.images or found in reading.unlabelled:
                 raise untrusted_input.invalid(
-                    f"{place} is {untrusted_input.printable(found)}, which is listed before; list an image once, and keep"
-                    " one of annotation files that say the same"
+                    f"{place} is {untrusted_input.printable(found)}, which is listed earlier; list each image once, and keep one "
+                    "of annotation files with the same content"
                 )
             # The most specific source of the split counts: the image's entry, then its file, then the image's folders.
             if entry.split is not None:
                 stated = split_of(entry.split)
                 if stated is None:
-                    raise untrusted_input.invalid(
-                        f"{place}.split is none of those that are allowed, {', '.join(SPLIT_NAMES)}: correct it"
-                    )
+                    raise untrusted_input.invalid(f"{place}.split must be one of {', '.join(SPLIT_NAMES)}: correct it")
                 splits = frozenset({stated})
             else:
                 splits = of_file or splits_above(found)
@@ -364,10 +362,10 @@ def _find_passed_over(tree: SourceFiles, others: Sequence[str], unlisted: frozen
         if meant := sorted(unlisted & found):
             reading.faults.add(
                 untrusted_input.invalid(
-                    f"{untrusted_input.printable(path)} has boxes and lists {len(meant)} images that no other annotation file"
-                    f" does ({format_names(meant)}), but is not read because of its name: call it"
-                    f" instances_{untrusted_input.printable(PurePosixPath(path).name)} to have it read, or move it out of the"
-                    " source to leave these images out"
+                    f"{untrusted_input.printable(path)} has boxes and lists {len(meant)} images that no other annotation file "
+                    f"does ({format_names(meant)}), but is not read because of its name: rename it to "
+                    f"instances_{untrusted_input.printable(PurePosixPath(path).name)} to have it read, or move it out of the "
+                    "source to leave these images out"
                 )
             )
 
@@ -483,8 +481,8 @@ def _warnings(
     yield from reading.altered.warnings
     if reading.unlabelled:
         yield (
-            f"{len(reading.unlabelled)} images have no other annotations than those and are left out, as they are no"
-            f" backgrounds: {format_names(reading.unlabelled)}"
+            f"{len(reading.unlabelled)} images have only those annotations and are left out, as they are not backgrounds: "
+            f"{format_names(reading.unlabelled)}"
         )
     if reading.overlapping:
         yield untrusted_input.torn(reading.overlapping)
@@ -501,7 +499,7 @@ def _hint(tree: SourceFiles) -> str | None:
 
 
 def _evidence(tree: SourceFiles) -> str:
-    return f"{format_names(_files(tree) or coco_panoptic.files(tree), 2)} is called as {COCO.name}'s files are"
+    return f"{format_names(_files(tree) or coco_panoptic.files(tree), 2)} is named like the files of {COCO.name}"
 
 
 FORMAT = Format(COCO, recognises, read, write, hint=_hint, evidence=_evidence)

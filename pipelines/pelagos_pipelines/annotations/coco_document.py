@@ -204,8 +204,8 @@ class Coco:
         if key in self.indices:
             value = f" {key}" if _WHOLE.fullmatch(key) else ""
             raise invalid(
-                f"{place}.id{value} is the id of images[{self.indices[key]}], too; ids must be unique, also when one is"
-                " text and one a number: export it again"
+                f"{place}.id{value} is the id of images[{self.indices[key]}] as well; ids must be unique, even if one is text "
+                "and one a number: export it again"
             )
         self.indices[key] = index
         if type(entry["id"]) is int:
@@ -290,9 +290,9 @@ class Coco:
         many = self.many["orphans"]
         return RefusedError(
             Reason.LABEL_WITHOUT_IMAGE,
-            f"{self.where} has {many} annotations with an image_id that no entry of images[] has as its id"
-            f" ({format_names(self.orphans, of=many)}); the ids that are declared are {told}: correct image_id, declare the"
-            " images, or remove the annotations",
+            f"{self.where} has {many} annotations with an image_id that is the id of no entry of images[] "
+            f"({format_names(self.orphans, of=many)}); the declared ids are {told}: correct image_id, declare the images, or "
+            "remove the annotations",
             "source",
         )
 
@@ -345,8 +345,8 @@ class Coco:
             raise invalid(f"{self.where} declares more than {MAX_CLASSES} categories; remove unused ones")
         if len(self.crowded) > 2 * MOST_CROWDS:
             raise invalid(
-                f"{self.where} has {len(self.crowded) // 2} annotations of crowds (iscrowd), and at most {MOST_CROWDS} are kept:"
-                " set iscrowd to 0 where an annotation is of one object, as many tools mark every mask as a crowd; or remove them"
+                f"{self.where} has {len(self.crowded) // 2} annotations of crowds (iscrowd), and at most {MOST_CROWDS} are kept: "
+                "set iscrowd to 0 where an annotation shows one object, as many tools mark every mask as a crowd; or remove them"
             )
         self.judge()
         if fault := self.fitting.fault(len(self.whose)):
@@ -522,8 +522,8 @@ def _require_pixels(sides: tuple[float, float, float, float], place: str) -> Non
         )
     if _is_in_fractions(sides):
         raise invalid(
-            f"{place}: {told}: none is more than 1, or hardly, as in fractions of the image; COCO's boxes are in pixels of the"
-            " original image: export it again"
+            f"{place}: {told}: no value is much more than 1, as in fractions of the image; COCO's boxes are in pixels of the "
+            "original image: export it again"
         )
 
 

@@ -145,7 +145,7 @@ def images(found: Drawings, reading: Coco) -> Iterator[tuple[int, Drawn]]:
         with found.faults.noting():
             given = split_of(split) if isinstance(split, str) else None
             if split is not None and given is None:
-                raise invalid(f"{found.where}: images[{index}].split is no word for a split: correct it")
+                raise invalid(f"{found.where}: images[{index}].split is not a word for a split: correct it")
             yield index, found.image([name], f"images[{index}]", (width, height), split=given, group=group)  # type: ignore[arg-type]
 
 

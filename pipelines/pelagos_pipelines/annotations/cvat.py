@@ -81,8 +81,8 @@ TOOL = Tool(
     is_whole=True,
     fill=_fill,
     said={
-        "cuboids": "annotations are each a cuboid, which is no shape of a flat image, and are left out",
-        "others": "annotations are of a kind that CVAT did not have when this was written, and are left out",
+        "cuboids": "annotations are cuboids, which have no place in a flat image, and are left out",
+        "others": "annotations have a kind that this release does not know, and are left out",
     },
 )
 FORMAT = Format(CVAT, recognises, TOOL.read, cvat_writing.write, evidence=TOOL.evidence)

@@ -55,7 +55,7 @@ def _read(found: Drawings, file: BinaryIO) -> None:
         parser.Parse(b"", True)
     except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError: an unknown encoding
         place = f", in line {error.lineno}" if isinstance(error, expat.ExpatError) else ""
-        raise invalid(f"{found.where} is no well-formed XML{place}: export it again") from error
+        raise invalid(f"{found.where} is not well-formed XML{place}: export it again") from error
 
 
 def _is_one(file: BinaryIO) -> bool:
@@ -104,8 +104,8 @@ class _Reader:
 
     def refuse_type(self, *_: object) -> None:
         raise invalid(
-            f"{self._found.where} declares a document type, which annotations have no need of and which is never read: remove the"
-            " line that begins with <!DOCTYPE"
+            f"{self._found.where} declares a document type, which annotations do not need and which is never read: remove the "
+            "line that begins with <!DOCTYPE"
         )
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
@@ -114,13 +114,11 @@ class _Reader:
         if path[0] != _ROOT:
             raise OtherKindError
         if len(path) > MAX_DEPTH:
-            raise invalid(
-                f"{self._found.where} has elements in each other more than {MAX_DEPTH} levels deep: export it again"
-            )
+            raise invalid(f"{self._found.where} has elements nested more than {MAX_DEPTH} levels deep: export it again")
         if path == (_ROOT, "track"):
             raise invalid(
-                f"{self._found.where} is of CVAT for video, whose tracks go through frames: export it as CVAT for images 1.1, in"
-                " which each frame is an image with shapes of its own"
+                f"{self._found.where} is CVAT for video, whose tracks span frames: export it as CVAT for images 1.1, in which "
+                "each frame is an image with its own shapes"
             )
         if path == _IMAGE:
             self._begin_image(attributes)

@@ -137,7 +137,9 @@ class Drawings:
             or not 0 <= side < 2**31
             or side != int(side)
         ):
-            raise invalid(f"{self.where}: {place} has a width or height that is no whole number of pixels: correct it")
+            raise invalid(
+                f"{self.where}: {place} has a width or height that is not a whole number of pixels: correct it"
+            )
         return int(side) or None
 
     def shape(
@@ -170,7 +172,7 @@ class Drawings:
     def _words(self, error: Exception) -> str:
         # Text of the file is never shown: only our own messages are passed on.
         told = str(error) if type(error) is ValueError else ""
-        return told if told.startswith(("a ", "an ", "key points")) else "it has numbers that are no coordinates"
+        return told if told.startswith(("a ", "an ", "key points")) else "it has numbers that are not coordinates"
 
     def _count(self) -> None:
         self.entries += 1
@@ -334,7 +336,7 @@ def json_of(drawings: Drawings, file: BinaryIO) -> Any:
     try:
         return orjson.loads(file.read())
     except ValueError as error:
-        raise invalid(f"{drawings.where} is no valid JSON: export it again") from error
+        raise invalid(f"{drawings.where} is not valid JSON: export it again") from error
 
 
 def entries(drawings: Drawings, file: BinaryIO) -> Iterator[Any]:
@@ -351,7 +353,7 @@ def entries(drawings: Drawings, file: BinaryIO) -> Iterator[Any]:
     except (ijson.JSONError, ValueError, OverflowError, RecursionError) as error:
         # The parser's own message would quote the file.
         raise invalid(
-            f"{drawings.where} is no valid JSON, at or after entry {count} (counted from 0): export it again"
+            f"{drawings.where} is not valid JSON, at or after entry {count} (counted from 0): export it again"
         ) from error
 
 

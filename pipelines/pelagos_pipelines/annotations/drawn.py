@@ -70,7 +70,7 @@ class Tool:
     def evidence(self, tree: SourceFiles) -> str | None:
         """A sentence that names the file by which the format was recognised; None without one."""
         path = next(self._of_it(tree, self.files(tree)), None)
-        return None if path is None else f"{printable(path)} is written as {self.description.name}'s files are"
+        return None if path is None else f"{printable(path)} is written like the files of {self.description.name}"
 
     def _of_it(self, tree: SourceFiles, paths: Sequence[str]) -> Iterator[str]:
         return (path for path in paths[:: max(1, len(paths) // _LOOKED_AT)] if self._is_one(tree, path))
@@ -180,8 +180,8 @@ class _Reading:
         self.likened |= {image} if is_likened else set()
         if first.names[0] != drawn.names[0] and image in self.likened:
             raise invalid(
-                f"{printable(image)} is named by two images of annotations, {printable(before)}: {first.place}, and"
-                f" {printable(path)}: {drawn.place}: add the one that is missing, or remove its annotations"
+                f"{printable(image)} is named by two annotated images, {printable(before)}: {first.place}, and "
+                f"{printable(path)}: {drawn.place}: add the missing one, or remove its annotations"
             )
         if first.width is None:  # the file had no size, for example for a task without a region
             self.entries[image] = drawn
@@ -317,33 +317,33 @@ class _Left:
             yield f"{len(self.unlisted)} images are in no annotation file and are left out: {format_names(self.unlisted)}"
         if self.waiting:
             yield (
-                f"{len(self.waiting)} images are not annotated yet, and are left out: {format_names(self.waiting)};"
-                " submit them without a shape where they show nothing"
+                f"{len(self.waiting)} images are not annotated yet, and are left out: {format_names(self.waiting)}; submit them "
+                "without a shape if they show nothing"
             )
         yield from self.altered.warnings
         if self.useless:
             yield (
-                f"{len(self.useless)} images have no other annotations than those that are left out, and are left out themselves,"
-                f" as they are no backgrounds: {format_names(self.useless)}"
+                f"{len(self.useless)} images have only annotations that are left out, and are left out themselves, as they are "
+                f"not backgrounds: {format_names(self.useless)}"
             )
         if self.overlapping:
             torn = format_names(self.overlapping)
-            yield f"{len(self.overlapping)} images stand in more than one split, which counts as in none: {torn}"
+            yield f"{len(self.overlapping)} images are in more than one split, and count as in none: {torn}"
         yield from untrusted_input.unused_classes(self.unused)
 
 
 def _exported_twice(images: Sequence[str]) -> Iterator[str]:
     yield (
-        f"{len(images)} images are annotated in more than one file: {format_names(images)}; the annotations of all count: where a"
-        " file is an older export of another, remove it"
+        f"{len(images)} images are annotated in more than one file: {format_names(images)}; the annotations of all files count: "
+        "if a file is an older export of another, remove it"
     )
 
 
 def _told_apart(names: Sequence[str]) -> Iterator[str]:
     if names:
         yield (
-            f"{len(names)} labels share their name with another one of the tree, and are told apart by what is above them:"
-            f" {format_names(names)}"
+            f"{len(names)} labels share their name with another one in the tree, and are distinguished by what is above them: "
+            f"{format_names(names)}"
         )
 
 

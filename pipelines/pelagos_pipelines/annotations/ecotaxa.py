@@ -32,10 +32,10 @@ TOOL = Tool(
     _files,
     "pelagos_pipelines.annotations.ecotaxa_document",
     said={
-        "predicted": "objects are predicted and were validated by nobody, and are left out",
+        "predicted": "objects are predicted but were not validated, and are left out",
         "dubious": "objects are dubious, and are left out",
         "open": "objects have neither been predicted nor validated, and are left out",
-        "further": "images are further ones of their object (img_rank above 0), and are read as images of its class",
+        "further": "images are additional ones of their object (img_rank above 0), and are read as images of its class",
     },
 )
 FORMAT = Format(ECOTAXA, recognises, TOOL.read, evidence=TOOL.evidence)

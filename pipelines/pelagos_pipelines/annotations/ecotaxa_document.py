@@ -53,7 +53,7 @@ def _take(found: Drawings, row: Mapping[str, str], place: str) -> None:
     status = row.get("object_annotation_status", "").strip().lower()
     if status not in _VALIDATED and status not in _LEFT:
         raise invalid(
-            f"{found.where}: {place} has an object_annotation_status that is none of validated, predicted and dubious: correct it"
+            f"{found.where}: {place} has an object_annotation_status other than validated, predicted and dubious: correct it"
         )
     group = next((row[name] for name in _GROUPS if row.get(name)), None)
     image = found.image(

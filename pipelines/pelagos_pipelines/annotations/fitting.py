@@ -71,12 +71,11 @@ class Fitting:
             )
         if self.misfits >= enough and 2 * self.misfits > self.outlined:
             centred = 2 * self.centred > self.misfits
-            why = f"they are {_CENTRES}" if centred else "as of an image of another size, or in another order"
+            why = f"they are {_CENTRES}" if centred else "as if for an image of another size, or in another order"
             shown = format_words(self.first_misfits[:2], self.misfits)
             return invalid(
-                f"{self.misfits} of {self.outlined} boxes are not around the polygon or mask that stands beside them, {why}, not"
-                f" x, y, width and height, as in COCO: {shown}; correct the boxes, or leave bbox"
-                " out to have the box around the outline"
+                f"{self.misfits} of {self.outlined} boxes do not surround the polygon or mask given with them, {why}, not x, y, "
+                f"width and height, as in COCO: {shown}; correct the boxes, or leave bbox out to use the box around the outline"
             )
         return None
 

@@ -25,9 +25,9 @@ TOOL = Tool(
     _files,
     "pelagos_pipelines.annotations.ifdo_document",
     said={
-        "labels": "annotations have another label beside their first one, and count once for each",
+        "labels": "annotations have more than one label, and count once for each",
         "bare": "annotations have no label, and are left out",
-        "undeclared": "labels are not declared in image-annotation-labels, and are called by their id",
+        "undeclared": "labels are not declared in image-annotation-labels, and are named by their id",
         "videos": "items are videos, and are left out",
     },
 )

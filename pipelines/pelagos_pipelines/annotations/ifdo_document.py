@@ -37,7 +37,7 @@ def _read(found: Drawings, file: BinaryIO) -> None:
         place = f"item {number} (counted from 0)"
         with found.faults.noting():
             if name in seen:
-                raise invalid(f"{found.where}: {place} has the name of an earlier one: remove one of them")
+                raise invalid(f"{found.where}: {place} has the same name as an earlier one: remove one of them")
             seen.add(name)
             header.item(name, item, place)
 
@@ -65,7 +65,7 @@ def items_of(where: str, file: BinaryIO) -> Iterator[tuple[str, Any]]:
     for key, name, value in _members(where, file):
         if key == ITEMS:
             if name is None:
-                raise invalid(f"{where}: {ITEMS} is no mapping of file names to their items: export it again")
+                raise invalid(f"{where}: {ITEMS} is not a mapping of file names to their items: export it again")
             yield name, value
 
 
@@ -87,7 +87,7 @@ def _members(where: str, file: BinaryIO) -> Iterator[tuple[str, str | None, Any]
         for name, value in yajl2_c.kvitems(file, ITEMS, use_float=True):
             yield ITEMS, name, value
     except (ijson.JSONError, ValueError, OverflowError, RecursionError) as error:
-        raise invalid(f"{where} is no valid JSON: export it again") from error
+        raise invalid(f"{where} is not valid JSON: export it again") from error
 
 
 class _Header:
@@ -123,7 +123,7 @@ class _Header:
             where = f"{place}: image-annotations[{number}]"
             with self._found.faults.noting():
                 if not isinstance(each, dict):
-                    raise invalid(f"{self._found.where}: {where} is no annotation: export it again")
+                    raise invalid(f"{self._found.where}: {where} is not an annotation: export it again")
                 self._annotation(image, each, where)
 
     def _of(self, entry: Object, field: str) -> Any:
@@ -163,11 +163,11 @@ def _text(value: object) -> str:
 def _shape(entry: Object, rest: Mapping[str, Any], label: str) -> Shape:
     confidence = rest["confidence"]
     if confidence is not None and (type(confidence) not in {int, float} or not 0 <= confidence <= 1):
-        raise ValueError("an annotation has a confidence that is no number from 0 to 1")
+        raise ValueError("an annotation has a confidence that is not a number from 0 to 1")
     numbers = _flat(entry)
     kind = entry.get("shape") or _kind_of(numbers)
     if kind not in _KINDS:
-        raise ValueError("an annotation is of a shape that iFDO does not have")
+        raise ValueError("an annotation has a shape that iFDO does not define")
     return _KINDS[kind](label, numbers, {**rest, "confidence": None if confidence is None else float(confidence)})
 
 
@@ -179,9 +179,9 @@ def _flat(entry: Object) -> list[float]:
     if isinstance(listed, list) and listed and all(isinstance(one, dict) for one in listed):
         listed = [value for one in listed for value in (one["x"], one["y"])]
     if not isinstance(listed, list) or any(isinstance(one, list) for one in listed):
-        raise ValueError("an annotation has coordinates of several frames, which is for videos")
+        raise ValueError("an annotation has coordinates of several frames, which only videos have")
     if not all(type(one) in {int, float} for one in listed):
-        raise ValueError("an annotation has coordinates that are no list of numbers")
+        raise ValueError("an annotation has coordinates that are not a list of numbers")
     return listed
 
 

@@ -79,19 +79,16 @@ def obstacle(tree: SourceFiles) -> str | None:
         return layout.problem
     folders = {_part(path, layout.depth) for path in layout.images}
     if reserved := sorted(str(folder) for folder in folders if str(folder).lower() in _LABEL_FOLDERS):
-        return f"the folder {format_names(reserved)} is no class: move the class folders up, or name it as the source"
+        return f"the folder {format_names(reserved)} is not a class: move the class folders up, or use it as the source"
     labels = [path for path in tree.files if suffix(path) in _LABEL_FILES]
     if len(labels) == 1 and _is_index(tree, labels[0], {str(folder) for folder in folders}):
         labels = []
     if labels := labels or _texts_beside(tree, layout.images):
-        return (
-            f"{format_names(labels)} may hold annotations: set format to ImageFolder when the folders alone say what images"
-            " show"
-        )
+        return f"{format_names(labels)} may hold annotations: set format to ImageFolder if only the folders say what images show"
     if len(folders) < 2:
         return (
-            f"all images lie in the one folder {format_names(map(str, folders))}: name it as the source when the class folders"
-            " are in it, or add the images of other classes"
+            f"all images lie in the one folder {format_names(map(str, folders))}: use it as the source if it contains the class "
+            "folders, or add the images of other classes"
         )
     return None
 
@@ -159,7 +156,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
     """Write ``<split>/<class>/<image>``. Every split has the folders of all classes."""
     if outside := [label for label in collection.classes if not is_folder_name(label)]:
         raise invalid(
-            f"{format_names(outside)} can be no folder, as classes are in this view; rename it by labels.rename"
+            f"{format_names(outside)} cannot be a folder name, which this view needs for classes; rename it with labels.rename"
         )
     names = linking.numbered(collection.images)
     for split in SPLITS:  # frameworks number the folders: a class missing in one split would shift the numbers after it
@@ -190,7 +187,7 @@ def _layout(tree: SourceFiles) -> _Layout:
 
 def _lying_loose(images: Sequence[str], depth: int) -> str | None:
     if not images:
-        return "no image lies in a class folder (a folder named unlabelled is none); add images"
+        return "no image lies in a class folder (a folder named unlabelled does not count); add images"
     loose = [path for path in images if _part(path, depth) is None]
     if not loose:
         return None
@@ -208,15 +205,15 @@ def _mixed(tops: Sequence[str]) -> str | None:
     if doubtful:
         beside = [top for top in tops if top not in doubtful]
         return (
-            f"the folders {format_names(doubtful)} are named like parts of the data and not like classes"
-            f"{f', beside {format_names(beside)}' if beside else ''}, and leave open which: name each train, val, test, or"
-            " unlabelled (which leaves its images out), or move it out of the source; rename it when it is a class"
+            f"the folders {format_names(doubtful)} are named like parts of the data and not like "
+            f"classes{f', beside {format_names(beside)}' if beside else ''}, which is ambiguous: name each train, val, test, or "
+            "unlabelled (which leaves its images out), or move it out of the source; rename it if it is a class"
         )
     if splits and others:
         return (
-            f"the folders {format_names(splits)} are named like splits and stand beside {format_names(others)}, which are not:"
-            " name every folder train, val, test, or unlabelled (which leaves its images out), or move it out of the source;"
-            f" when {format_names(others)} are classes, so that {format_names(splits)} should be one, too, rename that"
+            f"the folders {format_names(splits)} are named like splits and lie beside {format_names(others)}, which are not: "
+            "name every folder train, val, test, or unlabelled (which leaves its images out), or move it out of the source; if "
+            f"{format_names(others)} are classes, so that {format_names(splits)} should also be one, rename that"
         )
     return None
 
@@ -228,8 +225,8 @@ def _nested_splits(images: Sequence[str], depth: int) -> str | None:
     if not found:
         return None
     return (
-        f"the folders {format_names(found)} below those of the splits are named like splits and would be classes: move what is"
-        " in them up, or rename them when they are classes"
+        f"the folders {format_names(found)} below those of the splits are named like splits and would be classes: move their "
+        "content up, or rename them if they are classes"
     )
 
 
@@ -238,15 +235,15 @@ def _divided_alike(images: Sequence[str], divided: Sequence[str]) -> str | None:
     torn = [path for path in divided if len({*map(split_of, _folders(path))} - {None}) > 1]
     if torn:
         return (
-            f"{len(torn)} images lie in folders named like more than one split: {format_names(torn)}; keep the folder of the"
-            " split that they are in, and rename or remove the other"
+            f"{len(torn)} images lie in folders named like more than one split: {format_names(torn)}; keep the folder of their "
+            "split, and rename or remove the other"
         )
     if not divided or len(divided) == len(images):
         return None
     others = sorted(set(images) - set(divided))
     return (
-        f"{len(divided)} images lie in folders named like splits below their class ({format_names(divided)}), and"
-        f" {len(others)} do not ({format_names(others)}): put all into such folders, or rename these"
+        f"{len(divided)} images lie in folders named like splits below their class ({format_names(divided)}), and {len(others)} "
+        f"do not ({format_names(others)}): put all images into such folders, or rename these"
     )
 
 
@@ -257,9 +254,9 @@ def _require_several(layout: _Layout) -> None:
     if len(labels) == 1 and below:
         raise RefusedError(
             Reason.FORMAT_INVALID,
-            f"all images lie in the one folder {format_names(labels)}, with folders in it ({format_names(below)}): set"
-            " classFolder to Last when the folder in which an image lies is its class, to First when"
-            f" {format_names(labels)} is the only class",
+            f"all images lie in the one folder {format_names(labels)}, which has subfolders ({format_names(below)}): set "
+            f"classFolder to Last if the folder that an image lies in is its class, to First if {format_names(labels)} is the "
+            "only class",
             "classFolder",
         )
 
@@ -274,11 +271,11 @@ def _require_classes(layout: _Layout) -> None:
         return
     deeper = any(_groups(path, layout) for path in layout.images)
     if lower:
-        choice = "above or below the classes, or rename them when they are classes"
+        choice = "above or below the classes, or rename them if they are classes"
     elif deeper:
-        choice = "or set classFolder to First when they are classes, to Last when the folders in them are"
+        choice = "or set classFolder to First if they are classes, to Last if the folders in them are"
     else:
-        choice = "or set classFolder to First when they are classes"
+        choice = "or set classFolder to First if they are classes"
     raise RefusedError(
         Reason.FORMAT_INVALID,
         f"the folders {format_names(found)} are named like parts of the data and would be classes: name each train, val, test, or"
@@ -323,9 +320,9 @@ def _require_flat(layout: _Layout) -> None:
     like = "as classes below years, cameras or splits do" if shared else "as taxa in a tree do"
     raise RefusedError(
         Reason.FORMAT_INVALID,
-        f"the folders below {format_names(deep)} {said} ({shown}), {like}: set classFolder to Last"
-        " when the folder in which an image lies is its class, or to First when the upper folders are the classes and those"
-        " below them are groups, such as stations",
+        f"the folders below {format_names(deep)} {said} ({shown}), {like}: set classFolder to Last if the folder that an image "
+        "lies in is its class, or to First if the upper folders are the classes and those below them are groups, such as "
+        "stations",
         "classFolder",
     )
 
@@ -362,8 +359,8 @@ def _down_to(number: int, layout: _Layout) -> _Layout:
     if len(shallow) == len(layout.images):
         raise RefusedError(
             Reason.LABELS_INVALID,
-            f"labels.level is {number}, but no image lies in more than {max(depths.values())} folders, splits apart; count them"
-            " from the root of the source",
+            f"labels.level is {number}, but no image lies in more than {max(depths.values())} folders apart from those of "
+            "splits; count them from the root of the source",
             "labels.level",
         )
     return replace(
@@ -449,13 +446,13 @@ def _warnings(
             named[_split(path, layout)].add(_folders(path)[place])
     for split, folders in sorted(named.items(), key=lambda item: str(item[0])):
         if len(folders) > 1:
-            yield f"the folders {format_names(sorted(folders))} are all taken for {split}"
+            yield f"the folders {format_names(sorted(folders))} are all read as {split}"
     yield from _of_classes(images, layout)
     yield from _of_groups(layout, images, class_folder)
     held = {_part(path, layout.depth) for path in tree.images}
     others = {folder for path in tree.files if (folder := _part(path, layout.depth)) is not None}
     if empty := sorted(others - held):
-        yield f"{len(empty)} folders hold no image that can be read, and are no classes: {format_names(empty)}"
+        yield f"{len(empty)} folders contain no readable image, and are not classes: {format_names(empty)}"
 
 
 def _of_classes(images: Sequence[ImageRecord], layout: _Layout) -> Iterator[str]:
@@ -463,12 +460,12 @@ def _of_classes(images: Sequence[ImageRecord], layout: _Layout) -> Iterator[str]
     for image in images:
         spelt[image.label or ""].add(_class_folder(image.path, layout))
     if several := [format_names(sorted(folders)) for folders in spelt.values() if len(folders) > 1]:
-        yield f"folders whose names differ in Unicode form or spaces only are one class: {'; '.join(several[:5])}"
+        yield f"folders whose names differ only in Unicode form or spaces are one class: {'; '.join(several[:5])}"
     yield from recomposed(one for folders in spelt.values() for one in folders if not is_composed(one))
     if vague := [name for name in sorted(spelt) if parts.is_catch_all(name)]:
-        yield f"{format_names(vague)} is taken for a class like the others; a folder named unlabelled would be left out"
+        yield f"{format_names(vague)} is read as a class like the others; a folder named unlabelled would be left out"
     if spoken := parts.speaking_of_splits(sorted(spelt)):
-        yield f"{format_names(spoken)} are classes like the others, though they have a word for a split in their names"
+        yield f"{format_names(spoken)} are read as classes like the others, although their names contain a word for a split"
 
 
 def _of_groups(layout: _Layout, images: Sequence[ImageRecord], class_folder: int | str | None) -> Iterator[str]:
@@ -476,18 +473,18 @@ def _of_groups(layout: _Layout, images: Sequence[ImageRecord], class_folder: int
     if groups and class_folder is None:
         classes = sorted({image.label for image in images if image.label is not None})
         yield (
-            f"the classes are the upper folders ({format_names(classes)}), and {len(groups)} folders below them are taken for"
-            f" groups: {format_names(groups)}; set classFolder to First if that is right, to Last if these are the classes"
+            f"the classes are the upper folders ({format_names(classes)}), and {len(groups)} folders below them are read as "
+            f"groups: {format_names(groups)}; set classFolder to First if that is right, to Last if these are the classes"
         )
     if likely := sorted({part for group in groups for part in parts.named_like_parts(group.split("/"))}):
         yield (
-            f"the folders {format_names(likely)} are taken for groups, though they are named like splits: name them train, val"
-            " and test if that is what they are"
+            f"the folders {format_names(likely)} are read as groups, although they are named like splits: name them train, val "
+            "and test if they are splits"
         )
     if class_folder not in {"First", None} and (several := _in_several_folders(layout)):
         yield (
-            f"{len(several)} classes lie below more than one folder: {format_names(several)}; therefore the folders above the"
-            f" classes are taken for groups: {format_names(groups)}"
+            f"{len(several)} classes lie below more than one folder: {format_names(several)}; therefore the folders above the "
+            f"classes are read as groups: {format_names(groups)}"
         )
 
 

@@ -91,7 +91,7 @@ def _objects(where: str, numbers: Any, ignored: Any) -> dict[int, tuple[int, int
             if number not in left:
                 found[number] = found.get(number, (index * _STRIP, 0))[0], (index + 1) * _STRIP
         if len(found) > MOST_OBJECTS:
-            raise invalid(f"{where} has more than {MOST_OBJECTS} objects, which are not read of one picture: divide it")
+            raise invalid(f"{where} has more than {MOST_OBJECTS} objects, which is too many for one picture: divide it")
     return found
 
 
@@ -102,7 +102,7 @@ def _numbers(where: str, file: BinaryIO, *, colours: bool = False, coloured: boo
             if opened.width * opened.height > masks.MAX_PIXELS // 4:
                 raise invalid(f"{where} has more than {masks.MAX_PIXELS // 4} pixels: make it smaller")
             if coloured and opened.mode not in {"RGB", "RGBA"}:
-                raise invalid(f"{where} is no picture of red, green and blue, in which segments have their numbers")
+                raise invalid(f"{where} is not a picture of red, green and blue, which encode the numbers of segments")
             if opened.mode in {"1", "L", "I", "I;16"} or (opened.mode == "P" and not colours):
                 return np.asarray(opened).astype(np.uint32)
             if opened.mode == "LA":
@@ -114,4 +114,4 @@ def _numbers(where: str, file: BinaryIO, *, colours: bool = False, coloured: boo
                 found[top : top + _STRIP] = red + 256 * green + 65536 * blue
             return found
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise invalid(f"{where} is no PNG that can be decoded: export it again") from error
+        raise invalid(f"{where} is not a PNG that can be decoded: export it again") from error

@@ -26,14 +26,14 @@ TOOL = Tool(
     "pelagos_pipelines.annotations.label_studio_document",
     is_whole=True,
     said={
-        "superseded": "regions and choices stand in annotations of a task that has one marked as ground truth, or a newer one,"
-        " and are left out",
+        "superseded": "regions and choices belong to annotations whose task has another one that is ground truth or newer, and "
+        "are left out",
         "cancelled": "annotations were skipped in Label Studio, and are not read",
-        "predictions": "predictions are no annotations, and are not read",
+        "predictions": "predictions are not annotations, and are not read",
         "drafts": "drafts were never submitted, and are not read",
         "relations": "relations between regions are left out",
-        "answers": "answers about whole images that are no choice of a class (ratings, numbers, text) are left out",
-        "others": "regions are of a kind that is none of an image, and are left out",
+        "answers": "answers about whole images that do not choose a class (ratings, numbers, text) are left out",
+        "others": "regions have a kind that does not apply to images, and are left out",
     },
 )
 FORMAT = Format(LABEL_STUDIO, recognises, TOOL.read, label_studio_writing.write, evidence=TOOL.evidence)

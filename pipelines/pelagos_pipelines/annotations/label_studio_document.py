@@ -35,14 +35,14 @@ def _read(found: Drawings, file: BinaryIO) -> None:
             _require_tasks(found, entry)
         with found.faults.noting():
             if not _is_task(entry):
-                raise invalid(f"{found.where}: task {number} has no data and annotations: export it again, as JSON")
+                raise invalid(f"{found.where}: task {number} has no data and annotations: export it again as JSON")
             images = _Task(found, entry, f"task {number} (counted from 0)").read()
             is_far = is_far or any(map(_goes_far, images))
             near += sum(bool(shape.coordinates) for image in images for shape in image.shapes)
     if near >= _DOUBTED and not is_far:
         raise invalid(
-            f"{found.where}: all regions lie in the first hundredth of their images, as fractions from 0 to 1 would that were"
-            " taken for percents: write places as percents, from 0 to 100"
+            f"{found.where}: all regions lie in the first hundredth of their images, as if they were fractions from 0 to 1: "
+            "write positions as percents, from 0 to 100"
         )
 
 
@@ -75,7 +75,7 @@ def _goes_far(image: Drawn) -> bool:
 def _require_tasks(found: Drawings, entry: object) -> None:
     if _is_min(entry):
         raise invalid(
-            f"{found.where} is a JSON-MIN export, which does not say what was drawn by whom and when: export the project as JSON"
+            f"{found.where} is a JSON-MIN export, which does not say who drew what and when: export the project as JSON"
         )
     if not _is_task(entry):
         raise OtherKindError
@@ -100,7 +100,7 @@ class _Task:
         by_region: dict[str, list[tuple[int, _Object]]] = {}
         for number, result in enumerate(results):
             if not isinstance(result, dict):
-                raise invalid(f"{self._found.where}: {self._place}: result {number} is no object: export it again")
+                raise invalid(f"{self._found.where}: {self._place}: result {number} is not an object: export it again")
             if result.get("type") == "relation":
                 counted["relations"] += 1
             else:
@@ -109,7 +109,7 @@ class _Task:
             page = _page(parts[0][1])
             if not 0 <= page < len(images):
                 raise invalid(
-                    f"{self._found.where}: {self._place}: a region is of an image that the task does not have"
+                    f"{self._found.where}: {self._place}: a region refers to an image that the task does not have"
                 )
             self._region(images[page], parts)
         if chosen is not None:
@@ -157,8 +157,8 @@ class _Task:
             and len({_word(each.get("to_name")) for each in results if isinstance(each, dict)}) > 1
         ):
             raise invalid(
-                f"{self._found.where}: {self._place}: regions are of several images under names of their own, which only the"
-                " labelling configuration knows: make a task of each image, or a list of them under one name"
+                f"{self._found.where}: {self._place}: regions belong to several images with names that only the labelling "
+                "configuration explains: create a task for each image, or list the images under one name"
             )
         sizes: dict[int, tuple[object, object]] = {}
         for result in results:
@@ -166,7 +166,7 @@ class _Task:
                 size = (result["original_width"], result.get("original_height"))
                 if sizes.setdefault(_page(result), size) != size:
                     raise invalid(
-                        f"{self._found.where}: {self._place}: regions are of images of two sizes: export it again"
+                        f"{self._found.where}: {self._place}: regions belong to images of two sizes: export it again"
                     )
         return [
             self._found.image(
@@ -318,11 +318,11 @@ def _shape(part: _Object, size: tuple[int, int], extras: dict[str, Any], label: 
     turned = part.get("image_rotation") or 0
     if turned != 0:
         raise ValueError(
-            f"a region was drawn on an image that was turned by {turned:g} degrees (image_rotation), which leaves open where it"
-            " is: turn the image itself, and draw it again"
+            f"a region was drawn on an image that was turned by {turned:g} degrees (image_rotation), so its position is "
+            "ambiguous: turn the image itself, and draw the region again"
         )
     if not all(size):
-        raise ValueError("a region has percents of an image whose original_width and original_height are not given")
+        raise ValueError("a region has percents, but original_width and original_height of its image are missing")
     return _MAKERS[part["type"]](label, part["value"], size, extras)
 
 
@@ -360,7 +360,7 @@ def _point(label: str, value: _Object, size: tuple[int, int], extras: dict[str, 
 
 def _brush(label: str, value: _Object, size: tuple[int, int], extras: dict[str, Any]) -> Shape:
     if value.get("format") != "rle":
-        raise ValueError("a mask is in another code than rle")
+        raise ValueError("a mask has a format other than rle")
     return brushes.decoded(label, value.get("rle"), size, **extras)
 
 

@@ -119,7 +119,7 @@ def _held(shape: Shape, image: ImageRecord, altered: Altered) -> _Held | None:
     if shape.kind is Kind.TAG:
         return "choices", {}, [shape.label]
     if not image.width or not image.height:
-        raise ValueError(f"{image.path} has no size, and places in Label Studio are fractions of it")
+        raise ValueError(f"{image.path} has no size, and positions in Label Studio are fractions of it")
     size = (image.width, image.height)
     if shape.kind is Kind.POLYGON and len(shape.rings) > 1:
         pixels = masks.of_outline(shape, size)

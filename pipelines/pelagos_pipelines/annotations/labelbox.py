@@ -48,8 +48,8 @@ def _fill(tree: SourceFiles, path: str, drawings: Drawings, faults: Faults) -> N
 def _draw(tree: SourceFiles, path: str, image: Drawn, picture: str) -> None:
     if picture not in tree.known:
         raise invalid(
-            f"{printable(path)}: {image.place} is a mask behind a URL, which is not fetched: lay it into"
-            f" {labelbox_document.MASKS}/ beside the file, as the object's feature_id with .png, or draw polygons"
+            f"{printable(path)}: {image.place} is a mask behind a URL, which is not fetched: put it into "
+            f"{labelbox_document.MASKS}/ beside the file, as the object's feature_id with .png, or draw polygons"
         )
     document, (coordinates,) = reading.pixels(_PICTURES, tree, picture, [masks.ANY])
     size = document["width"], document["height"]
@@ -60,7 +60,7 @@ def _draw(tree: SourceFiles, path: str, image: Drawn, picture: str) -> None:
         )
     (segment,) = image.segments
     if coordinates is None:
-        raise invalid(f"{printable(picture)} has no pixel that is not black: remove {image.place}")
+        raise invalid(f"{printable(picture)} has only black pixels: remove {image.place}")
     image.shapes.append(Shape(segment.label, Kind.MASK, tuple(map(float, coordinates))))
 
 
@@ -69,7 +69,7 @@ TOOL = Tool(
     _files,
     "pelagos_pipelines.annotations.labelbox_document",
     said={
-        "videos": "data rows are no images, and are left out",
+        "videos": "data rows are not images, and are left out",
         "relations": "relations between objects are left out",
         "texts": "answers in free text are left out",
     },

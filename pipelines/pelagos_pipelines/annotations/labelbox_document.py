@@ -35,11 +35,11 @@ def _read(found: Drawings, file: BinaryIO) -> None:
         except ValueError as error:
             if number == 1:
                 raise OtherKindError from error
-            raise invalid(f"{found.where}, line {number} is no JSON: export it again") from error
+            raise invalid(f"{found.where}, line {number} is not JSON: export it again") from error
         if not _is_row(entry):
             if number == 1:
                 raise OtherKindError
-            raise invalid(f"{found.where}, line {number} is no data row with projects: export it again")
+            raise invalid(f"{found.where}, line {number} is not a data row with projects: export it again")
         with found.faults.noting():
             _Row(found, entry, f"line {number}").read()
 
@@ -49,7 +49,7 @@ def _lines(where: str, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     while line := file.readline(MAX_LINE):
         number += 1
         if len(line) == MAX_LINE:
-            raise invalid(f"{where}, line {number} is longer than {MAX_LINE} bytes: export fewer objects of an image")
+            raise invalid(f"{where}, line {number} is longer than {MAX_LINE} bytes: export fewer objects per image")
         if line.strip():
             yield number, line
 
@@ -111,8 +111,8 @@ class _Row:
         for labels in labelled.values():
             if len(labels) > 1:
                 raise invalid(
-                    f"{self._found.where}: {self._place} has {len(labels)} labels of one project, as consensus and benchmarks"
-                    " make them, of which one must be chosen: export with the winner alone, or archive the others"
+                    f"{self._found.where}: {self._place} has {len(labels)} labels of one project, as with consensus and "
+                    "benchmarks, of which one must be chosen: export only the winner, or archive the others"
                 )
             return _mapping(labels[0])
         return None
@@ -179,7 +179,7 @@ def _shape(entry: _Object, rest: Mapping[str, Any], label: str) -> Shape:
     for key, make in _KINDS.items():
         if key in entry:
             return make(label, entry[key], rest)
-    raise ValueError("an object is of a kind that is not read")
+    raise ValueError("an object has a kind that is not supported")
 
 
 def _box(label: str, value: Any, rest: Mapping[str, Any]) -> Shape:

@@ -26,14 +26,14 @@ def _read(found: Drawings, file: BinaryIO) -> None:
     image = found.image([content.get("imagePath"), _beside(found.where, content)], "imagePath", size)
     flags = content.get("flags") or {}
     if not isinstance(flags, dict):
-        raise invalid(f"{found.where}: flags is no list of names with true or false: correct it")
+        raise invalid(f"{found.where}: flags is not a list of names with true or false: correct it")
     for name, is_set in flags.items():
         if is_set is True:
             found.shape(image, f"flags.{len(image.shapes)}", name, lambda label: Shape(label, Kind.TAG))
     for number, entry in enumerate(content["shapes"]):
         place = f"shapes[{number}]"
         if not isinstance(entry, dict):
-            raise invalid(f"{found.where}: {place} is no shape: export it again")
+            raise invalid(f"{found.where}: {place} is not a shape: export it again")
         found.shape(image, place, entry.get("label"), functools.partial(_shape, entry))
 
 
@@ -56,7 +56,7 @@ def _shape(entry: Mapping[str, Any], label: str) -> Shape:
     kind, points = entry.get("shape_type") or "polygon", entry["points"]
     flat = [one for x, y in points for one in (x, y)]
     if kind not in _KINDS:
-        raise ValueError("a shape is of a type that LabelMe does not have")
+        raise ValueError("a shape has a type that LabelMe does not define")
     rest: dict[str, Any] = {"attributes": _attributes(entry)}
     return _KINDS[kind](label, flat, entry, rest)
 
@@ -80,7 +80,7 @@ def _rectangle(label: str, flat: Sequence[float], _: object, rest: Mapping[str, 
 def _turned(label: str, flat: Sequence[float], _: object, rest: Mapping[str, Any]) -> Shape:
     found = shapes.turned(flat, label, **rest) if len(flat) == 8 else None
     if found is None:
-        raise ValueError("a rectangle that is turned has other corners than four of a rectangle")
+        raise ValueError("a turned rectangle does not have the four corners of a rectangle")
     return found
 
 

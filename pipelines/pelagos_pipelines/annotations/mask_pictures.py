@@ -79,8 +79,8 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
         if bare:
             raise RefusedError(
                 Reason.TASK_MISMATCH,
-                f"task is {asked.task.value}, but {len(bare)} pictures show classes alone, and do not tell objects apart:"
-                f" {format_names(bare)}; add those of SegmentationObject/, or set task to SemanticSegmentation",
+                f"task is {asked.task.value}, but {len(bare)} pictures show only classes, and do not distinguish objects: "
+                f"{format_names(bare)}; add those of SegmentationObject/, or set task to SemanticSegmentation",
                 "task",
             )
     found = TOOL.read(tree, sizes, asked)
@@ -127,8 +127,8 @@ def _draw(tree: SourceFiles, paths: list[str], image: Drawn, legend: Drawn, draw
     document, found = reading.objects(_PICTURES, tree, paths, told)
     if document["mixed"]:
         raise invalid(
-            f"{printable(paths[1])} has {document['mixed']} objects whose pixels are of several classes, or of none, in"
-            f" {printable(paths[0])}: export both again"
+            f"{printable(paths[1])} has {document['mixed']} objects whose pixels belong to several classes, or to none, in "
+            f"{printable(paths[0])}: export both again"
         )
     drawings.counted["unknown"] += bool(document["others"])
     image.width, image.height = document["width"], document["height"]
@@ -163,7 +163,7 @@ TOOL = Tool(
     MASKS,
     _files,
     "pelagos_pipelines.annotations.mask_pictures_document",
-    said={"unknown": "pictures have pixels that are of no class that is declared, and say nothing of them"},
+    said={"unknown": "pictures have pixels of no declared class, about which they say nothing"},
     pictures=_pictures,
     fill=_fill,
 )

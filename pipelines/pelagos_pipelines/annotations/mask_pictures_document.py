@@ -33,26 +33,26 @@ def _read(found: Drawings, file: BinaryIO) -> None:
             name, value = _coloured(where, line) if with_colours else (line, number - 1)
             if not with_colours and place == 0 and (value or _plain(name) not in _BACKGROUND):
                 raise invalid(
-                    f"{where} must be background, which is what pixels of the number 0 are: add it before the classes"
+                    f"{where} must be background, which pixels with the number 0 show: add it before the classes"
                 )
             if value == 0:
                 continue
             if value in numbers:
-                raise invalid(f"{where} has the colour of an earlier line: give each class a colour of its own")
+                raise invalid(f"{where} has the colour of an earlier line: give each class its own colour")
             numbers.add(value)
             label = class_name(name, where)
             if label in found.classes:
-                raise invalid(f"{where} has the name of an earlier line: give each class a name of its own")
+                raise invalid(f"{where} has the name of an earlier line: give each class its own name")
             found.declare(label, f"line {number}")
             legend.segments.append(Segment(value, label, is_thing=True, is_crowd=False))
     if not legend.segments and not found.faults.count:
-        raise invalid(f"{found.where} has no class beside the background: add the classes")
+        raise invalid(f"{found.where} has no class but the background: add the classes")
 
 
 def _lines(found: Drawings, file: BinaryIO) -> Iterator[tuple[int, str]]:
     content = file.read(_LARGEST + 1)
     if len(content) > _LARGEST:
-        raise invalid(f"{found.where} has more than {_LARGEST} bytes, which is no list of classes")
+        raise invalid(f"{found.where} has more than {_LARGEST} bytes, which is too large for a list of classes")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -69,7 +69,9 @@ def _coloured(where: str, line: str) -> tuple[str, int]:
     found = _COLOUR.fullmatch(line)
     colour = [int(found[name]) for name in ("red", "green", "blue")] if found is not None else [256]
     if found is None or max(colour) > 255:
-        raise invalid(f"{where} is no name with a colour, as in cod:128,0,0:: with numbers from 0 to 255: correct it")
+        raise invalid(
+            f"{where} is not a name with a colour, as in cod:128,0,0:: with numbers from 0 to 255: correct it"
+        )
     red, green, blue = colour
     return found["name"], red + 256 * green + 65536 * blue
 

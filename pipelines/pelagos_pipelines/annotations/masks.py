@@ -251,17 +251,17 @@ def of_picture(label: str, picture: bytes, corner: tuple[int, int] = (0, 0), **r
     try:
         with Image.open(io.BytesIO(picture), formats=["PNG"]) as opened:
             if opened.width * opened.height > MAX_PIXELS:
-                raise ValueError("a mask has more pixels than any camera")
+                raise ValueError("a mask has more pixels than any camera has")
             pixels = np.asarray(opened.convert("L") if opened.mode not in {"1", "L", "P", "I", "I;16"} else opened)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError("a mask is no PNG") from error
+        raise ValueError("a mask is not a PNG") from error
     return of_array(label, pixels, corner, **rest)
 
 
 def from_base64(text: object) -> bytes:
     """The bytes of a picture encoded as text. Raises ValueError when it is invalid."""
     if not isinstance(text, str) or len(text) > MAX_ENCODED:
-        raise ValueError("a mask is no text of a size that is read")
+        raise ValueError("a mask is not text of an accepted size")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -277,7 +277,7 @@ def of_columns(label: str, counts: Sequence[int], size: tuple[int, int], **rest:
 
     width, height = size
     if width * height > MAX_PIXELS:
-        raise ValueError("a mask has more pixels than any camera")
+        raise ValueError("a mask has more pixels than any camera has")
     if sum(counts) != width * height or min(counts, default=0) < 0:
         raise ValueError(f"a mask has runs of {sum(counts)} pixels, but {width} x {height} are {width * height}")
     values: Any = np.arange(len(counts)) % 2 == 1
@@ -301,7 +301,7 @@ def of_rows(label: str, runs: Sequence[int], sides: tuple[int, int, int, int], *
     """
     left, top, width, height = sides
     if width * height > MAX_PIXELS:
-        raise ValueError("a mask has more pixels than any camera")
+        raise ValueError("a mask has more pixels than any camera has")
     return Shape(label, Kind.MASK, tuple(map(float, (left, top, width, height, *runs))), **rest)
 
 

@@ -366,8 +366,8 @@ class SourceFiles:
             yield
         except NoFileError as error:
             raise invalid(
-                f"{printable(path)} became a link, or no regular file, while the source was read;"
-                " put the file itself there, and let nobody change the source meanwhile"
+                f"{printable(path)} was replaced by a link or something other than a regular file while the source was read; put "
+                "the file itself there, and do not change the source while it is read"
             ) from error
         except PermissionError as error:
             raise closed([path]) from error

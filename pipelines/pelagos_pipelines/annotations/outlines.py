@@ -37,7 +37,7 @@ def box_of(outline: object, place: str, size: tuple[int, int] | None) -> Sides:
         if len(polygon) < _LEAST_NUMBERS or len(polygon) % 2:
             _refuse(f"{place} has a polygon of {len(polygon)} numbers; it must have x and y of three points or more")
         if not all(map(is_finite, polygon)):
-            _refuse(f"{place} must hold finite numbers alone")
+            _refuse(f"{place} must contain only finite numbers")
     return around(
         [value for polygon in polygons for value in polygon[::2]],
         [value for polygon in polygons for value in polygon[1::2]],
@@ -83,10 +83,10 @@ def runs_of(mask: dict[str, Any], place: str, size: tuple[int, int] | None) -> t
         _refuse(f"{place}.size must be height and width in pixels")
     height, width = shape
     if size is not None and size != (width, height):
-        _refuse(f"{place}.size is that of {width} x {height} pixels, but the image has {size[0]} x {size[1]}")
+        _refuse(f"{place}.size is {width} x {height} pixels, but the image has {size[0]} x {size[1]}")
     runs = _uncompressed(counts, place) if isinstance(counts, str) else counts
     if not (isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)):
-        _refuse(f"{place}.counts is no run-length encoding")
+        _refuse(f"{place}.counts is not a run-length encoding")
     if sum(runs) != height * width:
         _refuse(f"{place}.counts adds up to {sum(runs)} pixels; {width} x {height} are {height * width}")
     return runs, (width, height)
@@ -115,7 +115,7 @@ def _uncompressed(text: str, place: str) -> list[int]:
     for character in text:
         bits = ord(character) - ord("0")
         if not 0 <= bits < 1 << 6 or shift >= _MOST_SHIFTS:
-            _refuse(f"{place}.counts is no run-length encoding")
+            _refuse(f"{place}.counts is not a run-length encoding")
         value |= (bits & 0x1F) << 5 * shift
         shift += 1
         if bits & 0x20:

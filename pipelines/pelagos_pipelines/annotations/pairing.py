@@ -73,7 +73,7 @@ def pair(tree: SourceFiles, listings: Iterable[str], faults: Faults) -> Pairs:
             renamed.append(path)
         elif len(alike) == 1:
             two = " and ".join(map(printable, sorted((path, labels[alike[0]]))))
-            faults.add(invalid(f"there are two label files, {two}, of {printable(alike[0])}: keep one"))
+            faults.add(invalid(f"there are two label files, {two}, for {printable(alike[0])}: keep one"))
         elif rows:
             orphans.append(path)
         elif _is_in_labels(path) or str(PurePosixPath(path).parent) in near:

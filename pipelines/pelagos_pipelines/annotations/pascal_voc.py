@@ -50,15 +50,15 @@ _FLAG = re.compile(r"\s+-?[01]$")
 _WRITTEN: Mapping[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 _SAID: Mapping[str, str] = {
     "boxless": "objects without a bndbox are left out",
-    "rotated": "objects have a rotated box (robndbox) alone, and are left out",
-    "polygons": "objects have an outline beside their box; the box alone is read",
+    "rotated": "objects have only a rotated box (robndbox), and are left out",
+    "polygons": "objects have an outline in addition to their box; only the box is read",
     "parts": "parts of objects are left out",
     "attributes": "objects have attributes, which are left out",
     "difficult": "objects are marked as difficult, and are kept",
     "truncated": "objects are marked as truncated, and are kept",
     "occluded": "objects are marked as occluded, and are kept",
-    "repeated": "objects repeat another of the same image, class and box; one of each is kept",
-    "doubted": "boxes are given for two classes, or more; all are kept: check them",
+    "repeated": "objects repeat another with the same image, class and box; one of each is kept",
+    "doubted": "boxes are given for two or more classes; all are kept: check them",
 }
 _LEFT_OUT = ("boxless", "rotated")
 
@@ -257,8 +257,8 @@ def _image_of(known: Set[str], path: str, file_name: str, stems: naming.Names, i
     same = stems.alike(path)
     if len(same) == 1 and len(named) == 1 and same[0] != named[0]:
         raise invalid(
-            f"{printable(path)} has the name of {printable(same[0])}, and its filename says {printable(named[0])}: correct the"
-            " filename, or rename the file"
+            f"{printable(path)} has the name of {printable(same[0])}, but its filename says {printable(named[0])}: correct the "
+            "filename, or rename the file"
         )
     # Masks in another folder can also have the name of their image.
     chosen = same if len(same) == 1 else named
@@ -295,11 +295,11 @@ def _counted(counts: Mapping[str, int]) -> Iterator[str]:
 
 
 def _warnings(tally: _Tally, bare: Sequence[str], overlapping: Sequence[str], *, by_list: bool) -> Iterator[str]:
-    yield from untrusted_input.matched(tally.renamed, "XML files are not named as their image, or differ from it")
+    yield from untrusted_input.matched(tally.renamed, "XML files are not named like their image, or differ from it")
     if tally.challenge:
         yield (
-            f"{tally.challenge} XML files are of the challenge itself (source.database): their corners are numbers of pixels that"
-            " begin at 1 and include the last, and are read as such"
+            f"{tally.challenge} XML files belong to the challenge itself (source.database): their corners are pixel numbers that "
+            "begin at 1 and include the last pixel, and are read as such"
         )
     if tally.others:
         yield f"{len(tally.others)} XML files are of another kind and are not read: {format_names(tally.others)}"
@@ -311,11 +311,11 @@ def _warnings(tally: _Tally, bare: Sequence[str], overlapping: Sequence[str], *,
     yield from _counted(tally.counts)
     if tally.unlabelled:
         yield (
-            f"{len(tally.unlabelled)} images have no other objects than those that are left out, and are left out themselves:"
-            f" {format_names(tally.unlabelled)}"
+            f"{len(tally.unlabelled)} images have only objects that are left out, and are left out themselves: "
+            f"{format_names(tally.unlabelled)}"
         )
     if overlapping and by_list:
-        yield f"{len(overlapping)} images stand in more than one list of ImageSets, which counts as in none"
+        yield f"{len(overlapping)} images are in more than one list of ImageSets, and count as in none"
     elif overlapping:
         yield untrusted_input.torn(overlapping)
 
@@ -325,7 +325,7 @@ def _hint(tree: SourceFiles) -> str | None:
     documents = _documents(tree)
     if not documents:
         return None
-    kind = f"{format_names(documents)} is XML of another kind than {PASCAL_VOC.name}"
+    kind = f"{format_names(documents)} is not XML of {PASCAL_VOC.name}"
     return f"{kind}: export it as {COCO.name}, {YOLO.name} or {PASCAL_VOC.name}."
 
 

@@ -515,6 +515,6 @@ class refusing:  # noqa: N801 - used like a function
                 raise invalid(
                     f"{told} ({raise_it('annotation_seconds')}); divide it, or have the ceiling raised"
                 ) from error
-            raise invalid(f"{told}; divide it, or leave out what is no box") from error
+            raise invalid(f"{told}; divide it, or leave out what is not a box") from error
         if isinstance(error, SandboxError | ValueError | TypeError | KeyError | IndexError):
             raise invalid(f"{self._where} cannot be parsed; export it again") from error

@@ -42,7 +42,7 @@ FORMATS = Registry(
         mask_pictures.FORMAT,
     ),
 )
-_WITHOUT: Mapping[str, str] = {"classFolder": "folders are no classes"}
+_WITHOUT: Mapping[str, str] = {"classFolder": "folders are not classes"}
 """By option, why a format does not support it, for messages."""
 
 
@@ -119,7 +119,7 @@ def detect(tree: SourceFiles) -> Format:
     layouts = "; ".join(f"{known.name}: {known.description.layout}" for known in FORMATS)
     # Every folder of images is nearly an ImageFolder, so it helps to say what is in the way.
     obstacles = "".join(
-        f" What keeps them from being an {known.name}: {obstacle}."
+        f" What prevents them from being an {known.name}: {obstacle}."
         for known in FORMATS
         if (obstacle := known.obstacle(tree)) is not None
     )

@@ -133,14 +133,14 @@ class Shape:
 def problem(kind: Kind, coordinates: Sequence[float], rings: Sequence[int] = ()) -> str | None:
     """Why the numbers are not a valid shape, in words; None when they are."""
     if not all(type(one) in {int, float} and -_LARGEST < one < _LARGEST for one in coordinates):
-        return f"a {kind} has a coordinate that is no number of pixels"
+        return f"a {kind} has a coordinate that is not a number of pixels"
     if kind in _LENGTHS and len(coordinates) != _LENGTHS[kind]:
         return f"a {kind} has {len(coordinates)} numbers instead of {_LENGTHS[kind]}"
     if kind is Kind.POLYGON:
         if not rings or 2 * sum(map(abs, rings)) != len(coordinates):
             return f"a polygon has {len(coordinates)} numbers, which are not x and y of all its points"
         if min(map(abs, rings)) < _LEAST_POINTS or max(rings) < 0:
-            return "a polygon has a ring of less than three points, or holes alone"
+            return "a polygon has a ring of fewer than three points, or only holes"
     if kind is Kind.LINE and (len(coordinates) < 4 or len(coordinates) % 2):
         return f"a line has {len(coordinates)} numbers, not x and y of two points or more"
     if kind is Kind.KEY_POINTS and (not coordinates or len(coordinates) % 3):

@@ -38,7 +38,7 @@ def rows(
     text = _text(file)
     names, delimiter = _header(text, wanted)
     if len(set(names)) < len(names):
-        raise invalid(f"{where} has two columns of one name: remove one")
+        raise invalid(f"{where} has two columns with the same name: remove one")
     csv.field_size_limit(longest)
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     while True:
@@ -46,7 +46,7 @@ def rows(
             cells = next(reader, None)
         except csv.Error as error:
             raise invalid(
-                f"{where}, line {reader.line_num + 1} has quotes or cells that no table has: export it again"
+                f"{where}, line {reader.line_num + 1} has quotes or cells that are not valid in a table: export it again"
             ) from error
         if cells is None:
             return

@@ -60,8 +60,8 @@ def class_name(value: object, where: str) -> str:
         if is_seen(name) and len(name) <= MAX_CLASS_NAME and not _CONTROL.search(name):
             return name
     raise invalid(
-        f"{where} is no class name, which is text of 1 to {MAX_CLASS_NAME} characters on one line, not all of them invisible:"
-        " rename the class"
+        f"{where} is not a class name, which is text of 1 to {MAX_CLASS_NAME} characters on one line, not all of them invisible: "
+        "rename the class"
     )
 
 
@@ -119,8 +119,8 @@ def require_distinct(names: Mapping[str, str], where: str) -> None:
     same = [f"{name} ({', '.join(found[:MAX_NAMED])})" for name, found in places.items() if len(found) > 1]
     if same:
         raise invalid(
-            f"{where} has {len(same)} class names that stand for more than one class: {format_names(same)}; annotations use"
-            " them all: give each class a name of its own, or make them one class"
+            f"{where} has {len(same)} class names that stand for more than one class: {format_names(same)}; annotations use them "
+            "all: give each class its own name, or merge them"
         )
 
 
@@ -142,8 +142,8 @@ def below(value: str, where: str) -> str:
     escapes = path.startswith("/") or ".." in parts or _DRIVE.match(value)
     if escapes or not parts or _CONTROL.search(value) or not (value.isascii() or is_encodable(value)):
         raise invalid(
-            f"{where} is no path below the source's folder, without '..' and control characters:"
-            " write the path relative to the annotation file"
+            f"{where} is not a path below the source's folder without '..' and control characters: write the path relative to "
+            "the annotation file"
         )
     return "/".join(parts)
 
@@ -165,7 +165,7 @@ def encoded(where: str, document: object) -> bytes:
     try:
         content: bytes = orjson.dumps(document)
     except (orjson.JSONEncodeError, RecursionError) as error:  # for example a lone surrogate
-        raise invalid(f"{where} holds text that is not Unicode; save it as UTF-8") from error
+        raise invalid(f"{where} contains text that is not Unicode; save it as UTF-8") from error
     return content
 
 
@@ -184,7 +184,7 @@ def unused_classes(classes: Iterable[str]) -> list[str]:
 
 def torn(images: Sequence[str]) -> str:
     """The warning about images in folders of several splits, such as ``train/test``."""
-    return f"{len(images)} images lie in folders named like more than one split, which count as in none: {format_names(images)}"
+    return f"{len(images)} images lie in folders named like more than one split, and count as in none: {format_names(images)}"
 
 
 def missing_images(orphans: Sequence[str], count: int | None = None, looked: Iterable[str] = ()) -> RefusedError:
@@ -193,7 +193,7 @@ def missing_images(orphans: Sequence[str], count: int | None = None, looked: Ite
     many = len(orphans) if count is None else count
     places = format_names(looked, 2 * MAX_NAMED)
     where = (
-        f"; looked for in {places}, and elsewhere for names that differ in {naming.DIFFERENCES} alone" if places else ""
+        f"; looked for in {places}, and elsewhere for names that differ only in {naming.DIFFERENCES}" if places else ""
     )
     return RefusedError(
         Reason.LABEL_WITHOUT_IMAGE,
@@ -212,13 +212,13 @@ def with_nearest(place: str, meant: Sequence[str], nearest: Sequence[str]) -> st
 
 def too_large(path: str, size: int, limit: int, raise_it: str = "") -> RefusedError:
     """The refusal of a file that is too large to read."""
-    hint = f"{raise_it}; divide the file, or have the ceiling raised" if raise_it else "divide it"
+    hint = f"{raise_it}; split the file, or have the ceiling raised" if raise_it else "divide it"
     return invalid(f"{printable(path)} has {size} bytes; at most {limit} are read: {hint}")
 
 
 def too_many(where: str, limit: int) -> RefusedError:
     """The refusal of more annotations than memory allows, here and in all readers of the version."""
-    hint = f"{ceilings.raise_it('annotations')}; divide the source, or have the ceiling raised"
+    hint = f"{ceilings.raise_it('annotations')}; split the source, or have the ceiling raised"
     return invalid(f"{where} brings the source to more than {limit} annotations or images: {hint}")
 
 
@@ -252,8 +252,8 @@ def unlabelled(images: Sequence[str], looked: Mapping[str, str], predicted: Sequ
     places = ", ".join(f"{printable(label)} for {printable(image)}" for image, label in looked.items())
     return RefusedError(
         Reason.TASK_MISMATCH,
-        f"none of {len(images)} images has a label file; looked for {places}, and elsewhere for names that differ in"
-        f" {naming.DIFFERENCES} alone{passed}: add the label files, or set task to what the source is annotated for",
+        f"none of {len(images)} images has a label file; looked for {places}, and elsewhere for names that differ only in "
+        f"{naming.DIFFERENCES}{passed}: add the label files, or set task to what the source is annotated for",
         "task",
     )
 
@@ -262,8 +262,8 @@ def unknown_categories(where: str, many: int, places: Sequence[str], declared: i
     """The refusal of ``many`` annotations with undeclared categories, the first of them at ``places``."""
     return RefusedError(
         Reason.UNKNOWN_CLASS,
-        f"{where} has {many} annotations of categories that it does not declare ({format_names(places, of=many)}); declared are"
-        f" {declared}: declare the others, or remove the annotations",
+        f"{where} has {many} annotations with undeclared categories ({format_names(places, of=many)}); declared are {declared}: "
+        "declare the others, or remove the annotations",
         "source",
     )
 

@@ -93,7 +93,7 @@ def read(where: str, content: bytes, faults: Faults, limit: int) -> Document | N
         return None
     except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError: an unknown encoding
         place = f", in line {error.lineno}" if isinstance(error, expat.ExpatError) else ""
-        raise invalid(f"{where} is no well-formed XML{place}: export it again") from error
+        raise invalid(f"{where} is not well-formed XML{place}: export it again") from error
     return reader.document
 
 
@@ -115,8 +115,8 @@ class _Reader:
 
     def refuse_type(self, *_: object) -> None:
         raise invalid(
-            f"{self._where} declares a document type, which annotations have no need of and which is never read: remove the line"
-            " that begins with <!DOCTYPE"
+            f"{self._where} declares a document type, which annotations do not need and which is never read: remove the line "
+            "that begins with <!DOCTYPE"
         )
 
     def start(self, name: str, _: object) -> None:
@@ -125,11 +125,9 @@ class _Reader:
         if self._path[0] != _ROOT:
             raise _OtherKindError
         if len(self._path) > MAX_DEPTH:
-            raise invalid(
-                f"{self._where} has elements in each other more than {MAX_DEPTH} levels deep: export it again"
-            )
+            raise invalid(f"{self._where} has elements nested more than {MAX_DEPTH} levels deep: export it again")
         if self._path[-1] == _OBJECT[-1] and self._path != _OBJECT:
-            raise invalid(f"{self._where} has an object in another element than the first: export it again")
+            raise invalid(f"{self._where} has an object outside of the first element: export it again")
         if self._path == _OBJECT:
             self._values, self._is_double = {}, False
             self._objects += 1
@@ -172,13 +170,13 @@ class _Reader:
         """A side of the image; None for 0, which labelImg writes for an unknown size."""
         number = _number(value)
         if number is None or not 0 <= number < _LARGEST or number != int(number):
-            raise invalid(f"{self._where}: size.{name} is no whole number of pixels: correct it, or remove size")
+            raise invalid(f"{self._where}: size.{name} is not a whole number of pixels: correct it, or remove size")
         return int(number) or None
 
     def _take_object(self) -> None:
         place, values, counted = f"{self._where}: object {self._objects}", self._values, self.document.counted
         if self._is_double:
-            raise invalid(f"{place} has more than one name or bndbox: make an object of each box")
+            raise invalid(f"{place} has more than one name or bndbox: create an object for each box")
         label = class_name(values.get("name"), f"{place}: name")
         for flag in _FLAGS.values():
             counted[flag] += values.get(flag, "").lower() in {"1", "true", "yes"}

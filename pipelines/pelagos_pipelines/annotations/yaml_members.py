@@ -28,7 +28,7 @@ def members(where: str, file: BinaryIO, opened: str) -> Iterator[tuple[str, str 
     try:
         events = _Events(where, file)
         if not isinstance(events.next(), yaml.MappingStartEvent):
-            raise invalid(f"{where} is no mapping: export it again")
+            raise invalid(f"{where} is not a mapping: export it again")
         for key in events.keys(1):
             if key == opened and isinstance(event := events.next(), yaml.MappingStartEvent):
                 for name in events.keys(2):
@@ -39,8 +39,8 @@ def members(where: str, file: BinaryIO, opened: str) -> Iterator[tuple[str, str 
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark is not None else ""
         raise invalid(
-            f"{where}{place} is not YAML that is read here, which is plain lists and mappings without aliases (*) and tags (!!);"
-            " correct it"
+            f"{where}{place} is not supported YAML, which has plain lists and mappings without aliases (*) and tags (!!); "
+            "correct it"
         ) from error
 
 
@@ -69,8 +69,7 @@ class _Events:
             if event.value in seen:
                 line = event.start_mark.line + 1 if event.start_mark else 0
                 raise invalid(
-                    f"{self._where}, line {line}: the key stands twice in its mapping, and one would be"
-                    " lost; correct it"
+                    f"{self._where}, line {line}: the key is twice in its mapping, and one value would be lost; correct it"
                 )
             seen.add(event.value)
             yield event.value

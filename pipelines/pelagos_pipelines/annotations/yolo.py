@@ -98,33 +98,33 @@ class _Tally:
             (columns,) = self.columns
             if self.alike.is_certain(self.polygons, columns):
                 raise untrusted_input.invalid(
-                    f"rows of more than 5 columns, {self.polygons}, look like a box with key points, and {where} has no"
-                    f" kpt_shape: add it, which would be {' or '.join(keypoints.shapes(columns))}; if they are outlines, write"
-                    " the boxes around them"
+                    f"rows of more than 5 columns, {self.polygons}, look like a box with key points, and {where} has no "
+                    f"kpt_shape: add it, which would be {' or '.join(keypoints.shapes(columns))}; if they are outlines, write "
+                    "their bounding boxes"
                 )
 
     def warnings(self, settings: Settings, task: Task) -> Iterator[str]:
         """The warnings about the label files."""
         if settings.points is not None:
-            yield f"{settings.where} has kpt_shape: of rows with key points the box is read, and the points are left out"
+            yield f"{settings.where} has kpt_shape: in rows with key points the box is read, and the points are left out"
         if self.polygons and task is Task.DETECTION:
             yield f"{self.polygons} rows are polygons; their bounding boxes are read, and the outlines are left out"
         if len(self.columns) == 1 and self.alike.is_possible(self.polygons):
-            yield f"the polygons could as well be a box with key points each; if they are, add kpt_shape to {settings.where}"
+            yield f"each polygon could also be a box with key points; if so, add kpt_shape to {settings.where}"
         if self.mixed:
             yield (
-                f"{len(self.mixed)} label files hold boxes and polygons; a row with 5 columns is read as a box:"
-                f" {format_names(self.mixed)}"
+                f"{len(self.mixed)} label files contain boxes and polygons; a row with 5 columns is read as a box: "
+                f"{format_names(self.mixed)}"
             )
         if self.doubted:
             yield (
-                f"{len(self.doubted)} label files give a box for two classes, or more; all are kept:"
-                f" {format_names(self.doubted)}; check them"
+                f"{len(self.doubted)} label files give a box for two or more classes; all are kept: "
+                f"{format_names(self.doubted)}; check them"
             )
         if self.repeats:
             yield (
-                f"{self.repeats} rows repeat another of the same file, class and box; one of each is kept:"
-                f" {format_names(self.repeated)}"
+                f"{self.repeats} rows repeat another with the same file, class and box; one of each is kept: "
+                f"{format_names(self.repeated)}"
             )
 
 
@@ -229,11 +229,11 @@ def _of_matching(where: str, listed: Listed, pairs: pairing.Pairs, files: Sequen
     """Warnings about inexact matches; ``files`` has the label file of each image."""
     if several := [path for path, count in sorted(Counter(files).items()) if count > 1]:
         yield (
-            f"{len(several)} label files have the name of more than one image, and each of these gets their boxes:"
-            f" {format_names(several)}; check them"
+            f"{len(several)} label files match the name of more than one image, and each of these gets their boxes: "
+            f"{format_names(several)}; check them"
         )
     yield from untrusted_input.matched(listed.renamed, f"entries of {where} and its lists differ from the files")
-    elsewhere = "label files lie where ultralytics would not look, or differ from their image"
+    elsewhere = "label files lie where ultralytics would not look, or differ in name from their image"
     yield from untrusted_input.matched(pairs.renamed, elsewhere)
     if pairs.empty:
         yield f"{len(pairs.empty)} label files are empty and have no image: {format_names(pairs.empty)}"
@@ -252,7 +252,7 @@ def _of_left_out(
     if overlapping and listed.by_folder:
         yield untrusted_input.torn(overlapping)
     elif overlapping:
-        yield f"{len(overlapping)} images stand in more than one split of {settings.where}, which counts as in none"
+        yield f"{len(overlapping)} images are in more than one split of {settings.where}, and count as in none"
     if unlisted:
         yield f"{len(unlisted)} images are in no split of {settings.where} and are left out: {format_names(unlisted)}"
     if bare:
@@ -262,16 +262,16 @@ def _of_left_out(
         )
     if pairs.predicted:
         yield (
-            f"{len(pairs.predicted)} label files lie where ultralytics writes predictions, and are not read:"
-            f" {format_names(pairs.predicted)}; move them when they are labels"
+            f"{len(pairs.predicted)} label files lie where ultralytics writes predictions, and are not read: "
+            f"{format_names(pairs.predicted)}; move them if they are labels"
         )
     yield from untrusted_input.unused_classes(unused)
     # data.yaml may name the folders of images without a split under a key that its author meant as one.
     folders = {str(above) for path in unlisted for above in PurePosixPath(path).parents} if settings.others else set()
     if named := sorted({plain for one in settings.others if (plain := yolo_splits.plain(one).strip("/")) in folders}):
         yield (
-            f"keys of {settings.where} that are no words for splits name {format_names(named)}: call them train, val or test if"
-            " these images shall be used"
+            f"keys of {settings.where} that are not words for splits name {format_names(named)}: rename them to train, val or "
+            "test to use these images"
         )
 
 
@@ -342,14 +342,14 @@ def _shapes(image: ImageRecord, ids: Mapping[str, int]) -> bytes:
 def _hint(tree: SourceFiles) -> str | None:
     """A hint about settings in a subfolder of the source."""
     settings = [path for path in tree.files if PurePosixPath(path).name in {"data.yaml", "classes.txt", "obj.names"}]
-    return f"{format_names(settings)} may be of {YOLO.name}: let {tree.named_by} name its folder." if settings else None
+    return f"{format_names(settings)} may be {YOLO.name}: let {tree.named_by} name its folder." if settings else None
 
 
 def _evidence(tree: SourceFiles) -> str:
     files = dict.fromkeys(
         [*yolo_settings.files_of(tree), *(path for group in class_lists.groups(tree) for path in group)]
     )
-    return f"{format_names(files, 2)} may say what the classes of label files are called"
+    return f"{format_names(files, 2)} may name the classes of label files"
 
 
 FORMAT = Format(YOLO, recognises, read, write, hint=_hint, evidence=_evidence)

@@ -178,14 +178,14 @@ def _yaml(where: str, text: str) -> dict[Any, Any]:
     except _TwiceError as error:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else 0
         raise invalid(
-            f"{where}, line {line}: the key stands twice in its mapping, and one would be lost; correct it"
+            f"{where}, line {line}: the key is twice in its mapping, and one value would be lost; correct it"
         ) from error
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}, column {mark.column + 1}," if mark is not None else ""
         raise invalid(
-            f"{where}{place} is not YAML that is read here, which is plain lists and mappings without aliases (*) and tags"
-            " (!!); correct it"
+            f"{where}{place} is not supported YAML, which has plain lists and mappings without aliases (*) and tags (!!); "
+            "correct it"
         ) from error
     if not isinstance(content, dict):
         raise invalid(f"{where} is not a mapping; Yolo expects names, train, val and test")
@@ -195,11 +195,11 @@ def _yaml(where: str, text: str) -> dict[Any, Any]:
         if plain in found:
             known = plain in {"names", "path", "nc", "kpt_shape", "download"} or split_of(str(plain)) is not None
             raise invalid(
-                f"{where}: {f'the key {plain}' if known else 'a key'} stands twice, in other case; keep one of them"
+                f"{where}: {f'the key {plain}' if known else 'a key'} is there twice, in different case; keep one of them"
             )
         found[plain] = value
     if "download" in found:
-        raise invalid(f"{where} has the key download, which may hold a program; it is never executed: remove it")
+        raise invalid(f"{where} has the key download, which may contain a program; it is never executed: remove it")
     return found
 
 
@@ -314,10 +314,12 @@ class Rows:
     def _class_of(self, text: str, where: str) -> int:
         number = _whole(text)
         if number is None:
-            raise invalid(f"{where}: the row is not 'class x y width height', the class a whole number; correct it")
+            raise invalid(
+                f"{where}: the row is not 'class x y width height' with the class as a whole number; correct it"
+            )
         if not 0 <= number < self.classes:
             raise _unknown(
-                f"{where}: class {number} is none of those that names declares, {self.classes} (0 to {self.classes - 1})"
+                f"{where}: class {number} is not declared in names, which has {self.classes} (0 to {self.classes - 1})"
             )
         if number in self.unnamed:
             raise _unknown(f"{where}: class {number} has no name: its line, {number + 1}, is empty in classes.txt")
@@ -332,13 +334,13 @@ class Rows:
             raise invalid(f"{where}: the row is not 'class x y width height' in numbers; correct it") from error
         shape = values if polygon else values[: _BOX_COLUMNS - 1]
         if not all(map(math.isfinite, shape)):
-            raise invalid(f"{where}: a value is no finite number; correct the row")
+            raise invalid(f"{where}: a value is not a finite number; correct the row")
         far = next((value for value in shape if not -_FARTHEST <= value <= 1 + _FARTHEST), None)
         if far is not None:
             hint = " (rows with key points need kpt_shape in data.yaml)" if polygon else ""
             raise invalid(
-                f"{where}: {far:g} is no fraction of the image, from 0 to 1, which all values of a row are{hint}; divide pixels"
-                " by the image's width or height"
+                f"{where}: {far:g} is not a fraction of the image, from 0 to 1, as all values of a row must be{hint}; divide "
+                "pixels by the image's width or height"
             )
         if polygon:
             sides = outlines.around(shape[::2], shape[1::2])

@@ -81,7 +81,7 @@ def with_lists(tree: SourceFiles, settings: Settings) -> Settings:
             splits[stem] = (path,)
     warnings, further = settings.warnings, settings.further
     if stated.lost:
-        warnings += (f"{stated.path} names files that are not there, or more than one: {format_names(stated.lost)}",)
+        warnings += (f"{stated.path} names files that do not exist, or several at once: {format_names(stated.lost)}",)
     if stated.path is not None and (stated.names or splits):
         further += (stated.path,)
     return replace(settings, splits=splits, warnings=warnings, further=further)
@@ -118,8 +118,8 @@ def _from_lines(path: str, lines: Sequence[tuple[int, str]], faults: Faults) -> 
                 )
             if pairing.is_row(line):
                 raise untrusted_input.invalid(
-                    f"{where}, line {number} is a row of a label file, no class name: give {where} the class names, or add a"
-                    " data.yaml with them"
+                    f"{where}, line {number} is a row of a label file, not a class name: put the class names into {where}, or "
+                    "add a data.yaml with them"
                 )
     empty = [f"line {number}" for number, name in enumerate(names, start=1) if not name]
     warnings = untrusted_input.recomposed(
@@ -127,7 +127,7 @@ def _from_lines(path: str, lines: Sequence[tuple[int, str]], faults: Faults) -> 
     )
     if empty:
         warnings.append(
-            f"{where} has {len(empty)} empty lines before its last name, which keep their number: {format_names(empty)}"
+            f"{where} has {len(empty)} empty lines before its last name, which keep their numbers: {format_names(empty)}"
         )
     return Settings(path, where, tuple(names), {}, PurePosixPath(), tuple(warnings))
 
@@ -159,8 +159,8 @@ def _of_other_names(
         listed = class_lists.of(tree, path)
         if listed and listed != list(names):
             yield (
-                f"{untrusted_input.printable(path)} has other class names than {where}, or another order;"
-                f" {where} is what counts"
+                f"{untrusted_input.printable(path)} has other class names than {where}, or another order; {where} takes "
+                "precedence"
             )
 
 

@@ -1,5 +1,5 @@
 # ruff: noqa: PLR0913, PLR0917 - a component has the parameters of its flow; a comment beside them would be compiled with it
-"""The components that make a proven, servable model of a dataset version. Used by the two forms of the flow training."""
+"""The components that make a verified, servable model from a dataset version. Used by the two forms of the flow training."""
 
 from kfp import dsl
 

@@ -1,6 +1,6 @@
 """The model of a package in this process: encoded images in, answers in the JSON shape of the service contract out, or pictures.
 
-An image that is larger than the tiles that the model was taught on is cut into such, as ``pelagos predict`` does for servers.
+An image that is larger than the tiles that the model was trained on is cut into tiles, as ``pelagos predict`` does for servers.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from pelagos_pipelines.serving.predictions import Thresholds
 AT_ONCE = 8
 """Tiles whose outputs are held at once."""
 DRAWN_MEGAPIXELS = 16
-"""Millions of pixels of an image that is drawn on: a PNG of more takes longer than whoever asks waits."""
+"""Millions of pixels of the largest image that is drawn on: encoding a larger PNG takes longer than callers wait."""
 
 
 class Answering:
-    """One model. Not for several threads: DEEPaaS gives each of its processes one request at a time."""
+    """One model. Not safe for several threads: DEEPaaS gives each of its processes one request at a time."""
 
     def __init__(self, settings: Settings) -> None:
-        """Load the package. Raises packages.RefusedError for one that is missing, altered, or no graph that can be run."""
+        """Load the package. Raises packages.RefusedError if it is missing or altered, or its graph cannot be run."""
         graph, described = predictor.read(settings.package, settings.manifest_sha256)
         try:
             self._predictor = predictor.Predictor(graph, described, settings.threads, AT_ONCE)
@@ -49,13 +49,13 @@ class Answering:
         """What the model finds in an encoded image.
 
         Raises:
-            ImageRefusedError: it is not a whole image of a kind that is read, or above a ceiling.
-            UnavailableError: no process could be started that reads it.
+            ImageRefusedError: it is not a complete image of a supported format, or it exceeds a ceiling.
+            UnavailableError: no process could be started to read it.
         """
         return self._found(self._decoder.pixels(data), confidence)
 
     def picture(self, data: bytes, confidence: float | None = None) -> io.BytesIO:
-        """The image as PNG, with what the model finds drawn on it. Raises as above, and for one that is too large for that."""
+        """The image as PNG, with what the model finds drawn on it. Raises like ``answer``, or if it is too large to draw on."""
         pixels = self._decoder.pixels(data)
         height, width = pixels.shape[:2]
         if width * height > DRAWN_MEGAPIXELS * 1_000_000:

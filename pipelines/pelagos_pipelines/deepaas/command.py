@@ -1,6 +1,6 @@
 """DEEPaaS' own command line for the model of a package: ``deepaas-cli`` in images/deepaas. Options are those of DEEPaaS.
 
-What is wrong with an image or a package is one line on standard error, and the exit code EX_DATAERR: no stack trace.
+A refused image or package gives one line on standard error and the exit code EX_DATAERR, without a stack trace.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pelagos_pipelines.serving.packages import RefusedError
 
 
 def main() -> int:
-    """Returns the exit code."""
+    """Run the command line. Returns the exit code."""
     # DEEPaaS' command line reads its environment when it is loaded.
     os.environ |= {"DEEPAAS_V2_MODEL": "pelagos", "ORT_DISABLE_TELEMETRY": "1"}
     from deepaas.cmd import cli

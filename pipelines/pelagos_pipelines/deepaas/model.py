@@ -1,7 +1,7 @@
 """The model as DEEPaaS loads it: a module with the functions of `deepaas.model.v2.base.BaseModel`, by the entry point `pelagos`.
 
 DEEPaaS' server asks for metadata and arguments in its own process, and has `warm` and `predict` called in workers. There is no
-`train`, which it says as 501; `get_train_args` is there because its command line asks for it whatever it is to do.
+`train`, to which it answers 501; `get_train_args` exists because its command line calls it for every command.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ JSON, PNG = "application/json", "image/png"
 
 
 class _Said:
-    """Of errors in the shape of DEEPaaS' own ones of arguments, which come from a process of their own."""
+    """An error in the form of DEEPaaS' own errors about arguments. It is pickled, because it is raised in another process."""
 
     def __init__(self, why: str) -> None:
         """``why``: what is wrong with the image, in words."""
@@ -34,25 +34,25 @@ class _Said:
         super().__init__(text=json.dumps({"image": [why]}), content_type=JSON)  # type: ignore[call-arg] # of the other base
 
     def __str__(self) -> str:
-        """For a command line."""
+        """The reason alone, for a command line."""
         return self.why
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """How it is made again where it arrives."""
+        """How pickle creates it again in the process that receives it."""
         return type(self), (self.why,)
 
 
 class UnusableImageError(_Said, web.HTTPUnprocessableEntity):
-    """An image is refused."""
+    """The image is refused: the response is 422."""
 
 
 class BusyError(_Said, web.HTTPServiceUnavailable):
-    """The same image may be accepted later."""
+    """The same image may be accepted later: the response is 503."""
 
 
 @cache
 def get_metadata() -> dict[str, Any]:
-    """What the package says of itself, and its card where there is one."""
+    """What the package says about itself, and its card if it has one."""
     given = settings.read(os.environ)
     _, content = packages.read(given.package, given.manifest_sha256)
     described, card = json.loads(content), given.card
@@ -113,11 +113,11 @@ def get_predict_args() -> dict[str, Any]:
 
 
 def predict(**arguments: Any) -> Any:
-    """A JSON object, or a PNG for those who accept that. The file that was sent is removed.
+    """The prediction as a JSON object, or as a PNG if the caller accepts that. The file that was sent is removed.
 
     Raises:
-        UnusableImageError: it is no image that is served; the response is 422.
-        BusyError: no process could be started that reads it; 503.
+        UnusableImageError: the image cannot be used; the response is 422.
+        BusyError: no process could be started to read it; the response is 503.
     """
     sent, confidence = arguments["image"], arguments.get("confidence")
     place = getattr(sent, "filename", None)
@@ -139,7 +139,7 @@ def predict(**arguments: Any) -> Any:
 
 
 def get_train_args() -> dict[str, Any]:
-    """None: a model is trained by a TrainingRun."""
+    """No arguments: models are trained by a TrainingRun."""
     return {}
 
 

@@ -1,8 +1,8 @@
 """Starts DEEPaaS' own server for the model of a package: ``deepaas-run`` in images/deepaas. Options are those of DEEPaaS.
 
-Before it listens, every file of the package is compared with its digest, as the entrypoint of model servers does; it ends with a
-line and EX_DATAERR when one is another. It ends, too, when a process that computes is killed: DEEPaaS would wait for an answer of
-it for ever, and say that all is well.
+Before it listens, every file of the package is compared with its digest, as the entrypoint of model servers does; if one differs,
+it ends with a line and EX_DATAERR. It also ends when a process that computes is killed: DEEPaaS would wait forever for an answer
+from it, and report that all is well.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving import entrypoint, packages
 
 FORM_BYTES = MEBIBYTE
-"""Of a request beside its image."""
+"""Largest size of a request without its image."""
 _LOOK_SECONDS = 0.2
-"""Less than an interpreter needs to start: a worker that is not known yet has taken no image, and another one takes its place."""
+"""Less than an interpreter needs to start: a worker that ends unnoticed has taken no image, and DEEPaaS replaces it."""
 _CODE_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 _SERVER = "PELAGOS_DEEPAAS_SERVER"
-"""Variable of workers: whose they are."""
+"""Environment variable of workers: the process id of their server."""
 _DESCRIPTION = "One model of Pelagos: `GET /v2/models/` says which. `POST /v2/models/pelagos/predict/` takes an image."
-"""At the top of the page /api: DEEPaaS' own has browsers fetch a picture from elsewhere."""
+"""Shown at the top of the page /api. DEEPaaS' own description makes browsers fetch a picture from another site."""
 
 
 def main() -> None:
-    """Verify, become DEEPaaS. Ends the process with a message when that cannot be."""
+    """Verify the package and run DEEPaaS. Ends the process with a message if that is impossible."""
     os.umask(0o077)
     try:
         given = settings.read(os.environ)
@@ -60,7 +60,7 @@ def main() -> None:
     try:
         run.main()
         code = 0
-    except SystemExit as ended:  # of a signal
+    except SystemExit as ended:  # raised on a signal
         code = ended.code
     except packages.RefusedError as error:
         with suppress(SystemExit):
@@ -72,15 +72,15 @@ def main() -> None:
 
 
 def _set(uploads: str) -> None:
-    """What DEEPaaS is told by its environment, where whoever starts it has not said otherwise."""
-    # DEEPaaS writes what it is sent into temporary files, and itself removes none.
+    """Set the environment of DEEPaaS. A limit for requests that the caller has set takes precedence."""
+    # DEEPaaS writes requests into temporary files and never removes them.
     os.environ["TMPDIR"] = tempfile.tempdir = uploads
     largest = Ceilings.read().image_mebibytes * MEBIBYTE + FORM_BYTES
     os.environ.setdefault("OS_DEFAULT__CLIENT_MAX_SIZE", str(largest))
     os.environ["OS_DEFAULT__MODEL_NAME"] = "pelagos"
     os.environ[_SERVER] = str(os.getpid())
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    # Python's own helper would have the last word in the log, of semaphores that end with us.
+    # Otherwise the last line of the log would be Python's resource tracker warning about semaphores that end with this process.
     os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
 
 
@@ -101,8 +101,8 @@ def _watch(uploads: str) -> None:
 
 
 def _how(worker: BaseProcess) -> str:
-    """How a process has ended."""
-    # The thread of DEEPaaS' pool may be the one that is told by the kernel; a moment later the code stands there.
+    """How a process has ended, in words."""
+    # A thread of DEEPaaS' pool may be the one that reaps the process; the exit code is available a moment later.
     deadline = time.monotonic() + _CODE_SECONDS
     while worker.exitcode is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -113,7 +113,7 @@ def _how(worker: BaseProcess) -> str:
 
 
 def _end(code: object, uploads: str) -> NoReturn:
-    """At once, and workers with it: Python would wait for them, and DEEPaaS start others in the place of those that ended."""
+    """End at once, with the workers: Python would wait for them, and DEEPaaS would replace those that ended."""
     shutil.rmtree(uploads, ignore_errors=True)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -121,16 +121,16 @@ def _end(code: object, uploads: str) -> NoReturn:
 
 
 def _follow() -> None:
-    """Of a worker: end with the server, however that ends, and not before it."""
-    # Whoever ends a group of processes, as a terminal does, ends the server.
+    """Make a worker end with the server, however that ends, and not before it."""
+    # A signal to the whole process group, as a terminal sends it, ends the server, and thereby the workers.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(os.environ[_SERVER]):  # it has ended before
+    if os.getppid() != int(os.environ[_SERVER]):  # the server ended before the signal was requested
         os._exit(os.EX_SOFTWARE)
 
 
-# As multiprocessing calls the program in its workers.
+# The name under which multiprocessing imports the main program in its workers.
 if __name__ == "__mp_main__":
     _follow()
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a container is told of its model, by variables: `pelagos image build` writes them; whoever mounts a package sets them."""
+"""Environment variables that describe the model. `pelagos image build` writes them; for a mounted package, set them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pelagos_pipelines.serving import entrypoint, packages, predictions
 from pelagos_pipelines.serving.packages import RefusedError
 
 LARGEST_CARD = 1 << 20
-"""Bytes."""
+"""Largest size of a card in bytes."""
 CARD = ("title", "summary", "intendedUse", "limitations", "contact", "license", "citation", "doi", "sourceCode")
-"""What is told of a card, by its fields."""
+"""The fields of a card that are shown."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """``package``: its folder; ``manifest_sha256``: which one is meant; ``threads``: of one inference."""
+    """``package``: its folder; ``manifest_sha256``: the digest it must have; ``threads``: those of one inference."""
 
     package: Path
     manifest_sha256: str
@@ -33,7 +33,7 @@ class Settings:
 
 
 def read(variables: Mapping[str, str]) -> Settings:
-    """Settings from the environment. Raises RefusedError for one that is missing or not usable."""
+    """Settings from the environment. Raises RefusedError if one is missing or invalid."""
     digest = variables.get("PELAGOS_MANIFEST_SHA256", "")
     if not packages.is_digest(digest):
         raise RefusedError(
@@ -81,7 +81,7 @@ def _count(variables: Mapping[str, str], name: str, usual: int) -> int:
 
 
 def _card(place: str) -> dict[str, Any]:
-    """What people say of the model: known fields alone, of text or of a few texts by name. Raises RefusedError."""
+    """The card: only known fields, each a text or a few texts by name. Raises RefusedError if it cannot be read."""
     if not place:
         return {}
     with packages.opened(Path(place)) as file:

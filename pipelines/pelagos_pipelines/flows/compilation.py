@@ -11,13 +11,13 @@ from pelagos_contract.flows import PREPARATION, TRAINING
 from pelagos_pipelines.flows import preparation, training
 
 FOLDER = Path(__file__).parent.parent / "compiled"
-"""Committed, and installed with the package."""
+"""The folder of the compiled flows, which are committed and installed with the package."""
 FLOWS = {
     PREPARATION.file(gpus=False): preparation.dataset_preparation,
     TRAINING.file(gpus=False): training.training,
     TRAINING.file(gpus=True): training.training_on_gpus,
 }
-"""By the names of their files."""
+"""All flows by their file names."""
 
 
 def render() -> dict[str, str]:

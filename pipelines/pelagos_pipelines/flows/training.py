@@ -1,4 +1,4 @@
-"""The flow training: a dataset version becomes a proven, servable model. Its two forms differ in the steps that do the stages.
+"""The flow training: a dataset version becomes a verified, servable model. Its two forms divide its stages differently.
 
 Where steps run, and with how many GPUs, is not said here: the control plane writes that into every run.
 """

@@ -1,6 +1,6 @@
 """Croissant 1.0: ``croissant.json``, and ``images.csv`` and ``annotations.csv``, the tables that it describes.
 
-The tables are files of their own, so that programs read all annotations whichever layout the images are in.
+The tables are separate files, so programs can read all annotations whatever the layout of the images.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ _CAPTURE: Mapping[str, tuple[str, str]] = {
     "latitude": (_FLOAT, "Decimal degrees, WGS 84."),
     "longitude": (_FLOAT, "Decimal degrees, WGS 84."),
 }
-"""Of images, where any of it is known of one; empty where it is not."""
+"""Columns of images, present if known for at least one image; empty where unknown."""
 _LONGEST = 64 * 1024
-"""Characters that are written at once."""
+"""Characters that are buffered before they are written."""
 _CONTEXT: Mapping[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -98,7 +98,7 @@ _CONTEXT: Mapping[str, Any] = {
 
 
 def write(content: Content) -> Mapping[str, Iterator[bytes]]:
-    """See the module. The tables come first: the document has their digests."""
+    """Write the document and its tables. The tables come first, because the document has their digests."""
     return {
         IMAGES: _table(_columns(IMAGES, content), _images(content)),
         ANNOTATIONS: _table(_columns(ANNOTATIONS, content), _annotations(content)),
@@ -107,7 +107,7 @@ def write(content: Content) -> Mapping[str, Iterator[bytes]]:
 
 
 def _late(content: Content) -> Iterator[bytes]:
-    """When it is asked for, the tables are written."""
+    """Lazy: the document is created when the tables are already written."""
     yield from json_of(_document(content))
 
 
@@ -115,7 +115,7 @@ def _document(content: Content) -> dict[str, Any]:
     said = schema_org.dataset(content, others="CreativeWork")
     said.pop("size")
     language = content.metadata.language
-    if "keywords" in said:  # of Croissant, these are words alone
+    if "keywords" in said:  # in Croissant these are plain words
         said["keywords"] = [word if isinstance(word, str) else word["name"] for word in said["keywords"]]
     tables = [file for file in content.written if file.path in _COLUMNS]
     return {
@@ -123,7 +123,7 @@ def _document(content: Content) -> dict[str, Any]:
         "@type": "sc:Dataset",
         **said,
         "conformsTo": CONFORMS_TO,
-        # Numbers of three parts: the first of a digest's are as good as any, and no two versions have the same.
+        # Croissant wants three numbers; the beginning of the digest, as build metadata, tells versions apart.
         "version": f"1.0.0+{content.version[:12]}",
         "citeAs": citation(content),
         "distribution": [*(_file(file) for file in tables), *_pictures(content)],
@@ -132,7 +132,7 @@ def _document(content: Content) -> dict[str, Any]:
 
 
 def citation(content: Content) -> str:
-    """How it is cited."""
+    """The citation of the dataset, in one line."""
     said = content.metadata
     names = "; ".join(party.name for party in said.creators)
     publisher = f" {said.publisher.name}." if said.publisher else ""
@@ -152,7 +152,7 @@ def _file(file: File) -> dict[str, Any]:
 
 
 def _pictures(content: Content) -> Iterator[dict[str, Any]]:
-    """The image files, by their folders and kinds."""
+    """The image files, as one file set for each folder and file type."""
     if not content.has_images:
         return
     known = {file.path: file.media_type for file in content.files}
@@ -218,14 +218,14 @@ def _annotations(content: Content) -> Iterator[Sequence[Any]]:
 
 
 def _box(shape: Shape) -> Sequence[Any]:
-    """x, y, width and height in pixels; a point has no extent, and a tag no place."""
+    """x, y, width and height in pixels; a point has no extent, and a tag no position."""
     if shape.kind is Kind.POINT:
         return *shape.coordinates[:2], 0, 0
     return shape.sides or ("",) * 4
 
 
 def _table(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
-    """CSV as RFC 4180 has it, in UTF-8."""
+    """CSV according to RFC 4180, in UTF-8, in pieces."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(columns)

@@ -1,6 +1,6 @@
 """``python -m pelagos_pipelines.samples --wheel FILE --into FOLDER``: what tools/samples.sh calls.
 
-Writes ``phytoplankton-crops``, the real images, and what is composed from them, and says which is which.
+Writes ``phytoplankton-crops``, the real images, and everything composed from them, and says which is which.
 """
 
 from __future__ import annotations

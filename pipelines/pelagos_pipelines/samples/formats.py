@@ -1,7 +1,7 @@
 """A few of the frames and crops in every format that is read, so that people can try a format before they export from a tool.
 
-What versions can be written in, our writers write. The others are written here, each as its tool writes it; what is read of them
-stands in docs/annotation-exports.md.
+Formats that versions can be exported in use our writers. The others are written here, each as its tool writes it;
+docs/annotation-exports.md says what is read from them.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.samples.wheel import EXPECTED, Crop
 
 FRAMES: Mapping[Split, int] = {"train": 6, "validation": 3, "test": 3}
-"""Frames of each format."""
+"""Number of frames for each format, by split."""
 CROPS: Mapping[Split, int] = {"train": 4, "validation": 2, "test": 2}
-"""Crops of each class, in formats of whole images."""
+"""Number of crops of each class, for formats that label whole images."""
 CLASSES = tuple(EXPECTED)
 _COLORS = ((230, 25, 75), (60, 180, 75), (0, 130, 200), (245, 130, 48), (145, 30, 180), (70, 240, 240))
 
 
 @dataclass(frozen=True)
 class Marked:
-    """A frame or a crop: its file name, its bytes, width and height in pixels, its split, and what it shows."""
+    """A frame or a crop: file name, encoded bytes, width and height in pixels, split, and what it shows."""
 
     name: str
     encoded: bytes
@@ -58,7 +58,7 @@ def of_crops(crops: Iterable[Crop]) -> list[Marked]:
 
 
 def write(into: Path, frames: Sequence[Marked], crops: Sequence[Marked]) -> None:
-    """Write a folder for each format; its name is that of the format."""
+    """Write a folder for each format, named like the format."""
     for description in formats.FORMATS:
         folder, images = into / description.name, crops if _TASKS[description.name] is Task.CLASSIFICATION else frames
         folder.mkdir(parents=True)
@@ -71,7 +71,7 @@ def write(into: Path, frames: Sequence[Marked], crops: Sequence[Marked]) -> None
 def _write_view(folder: Path, name: str, images: Sequence[Marked]) -> None:
     task, writer = _TASKS[name], registry.FORMATS.named(name).write
     assert writer is not None
-    # Views are links to the files of a version. The blobs here go at the end, so that each file of a sample is one of its own.
+    # Views are links to the files of a version. These blobs are removed at the end, so each file of a sample is independent.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".blobs-") as scratch:
         blobs = {image.name: Path(scratch, image.name) for image in images}
         for image in images:
@@ -86,7 +86,7 @@ def _record(image: Marked, task: Task) -> ImageRecord:
     return ImageRecord(image.name, width, height, split=image.split, label=image.label, **told)
 
 
-# --- the tools whose formats are read alone
+# --- tools whose formats can only be read
 
 
 def _biigle(folder: Path, images: Sequence[Marked]) -> None:
@@ -122,7 +122,7 @@ def _biigle(folder: Path, images: Sequence[Marked]) -> None:
 
 
 def _ecotaxa(folder: Path, images: Sequence[Marked]) -> None:
-    """EcoTaxa: an export with images; each value in quotes, and a mark before the first byte."""
+    """EcoTaxa: an export with images; each value in quotes, after a byte order mark."""
     columns = "img_file_name img_rank object_id object_annotation_status object_annotation_category sample_id acq_id"
     text = io.StringIO(newline="")
     table = csv.writer(text, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
@@ -136,7 +136,7 @@ def _ecotaxa(folder: Path, images: Sequence[Marked]) -> None:
 
 
 def _labelbox(folder: Path, images: Sequence[Marked]) -> None:
-    """Labelbox: NDJSON of an export, a data row in each line."""
+    """Labelbox: NDJSON of an export, with a data row in each line."""
     lines = []
     for number, image in enumerate(images, start=1):
         things = [
@@ -224,7 +224,7 @@ def _each(images: Iterable[Marked]) -> Iterable[tuple[Marked, Shape]]:
 
 
 def _ring(shape: Shape) -> tuple[float, ...]:
-    """Of an outline without holes; organisms in several parts are drawn by hand as the largest one."""
+    """The outline without holes; of an organism in several parts the largest one, as people draw it by hand."""
     return max((ring for ring, is_hole in shape.outlines if not is_hole), key=shapes.area_of)
 
 

@@ -1,7 +1,7 @@
-"""Frames in which organisms lie at any angle, with every pixel's owner: one collection for oriented boxes and for masks.
+"""Frames in which organisms lie at any angle, with the owner of every pixel: one collection for oriented boxes and for masks.
 
-COCO's panoptic layout: a picture of the organisms of each frame, and of the water, which is no object. What the other tasks need
-follows from it: instances without the water, classes of pixels, and the smallest rectangle around each organism.
+COCO's panoptic layout: a picture of the organisms of each frame, and of the water, which is not an object. What the other tasks
+need follows from it: instances without the water, classes of pixels, and the smallest rectangle around each organism.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from pelagos_pipelines.samples.wheel import EXPECTED
 
 FRAMES: Mapping[Split, int] = {"train": 240, "validation": 48, "test": 48}
 WATER = "water"
-"""The class of what no organism covers."""
+"""The class of pixels that no organism covers."""
 SEED = 21
 QUALITY = 92
-"""Of the JPEG images."""
+"""Quality of the JPEG images."""
 
 
 def write(folder: Path, divided: Mapping[Split, Sequence[Organism]], sizes: Mapping[Split, int] = FRAMES) -> int:
-    """Compose and write so many frames of each split; how many organisms they show."""
+    """Compose and write ``sizes`` frames of each split. Returns the number of organisms that they show."""
     folder.mkdir(parents=True)
     records: list[ImageRecord] = []
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".blobs-") as scratch:
@@ -46,7 +46,7 @@ def write(folder: Path, divided: Mapping[Split, Sequence[Organism]], sizes: Mapp
                 blobs[name].write_bytes(content.tobytes())
                 size, group = (frames.SIDE, frames.SIDE), f"organisms-{split}"
                 records.append(ImageRecord(name, *size, split=split, group=group, shapes=shapes_of(frame)))
-        # Its pictures have one owner for each pixel: where two organisms touch, the smaller one lies on top.
+        # These pictures have one owner for each pixel: where two organisms overlap, the smaller one is on top.
         coco_panoptic.write(folder, Collection(Task.PANOPTIC_SEGMENTATION, (*EXPECTED, WATER), tuple(records)), blobs)
     return sum(len(record.shapes) - 1 for record in records)
 

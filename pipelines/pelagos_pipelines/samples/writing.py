@@ -76,8 +76,8 @@ def write(
 ) -> None:
     """Write all collections, the licence and, last, the README.
 
-    ``sizes`` and ``composed`` are the numbers of frames with boxes, and with masks, by split; ``surveyed`` is that of images of
-    each haul of the survey.
+    ``sizes`` and ``composed`` are the numbers of frames with boxes, and with masks, by split; ``surveyed`` is the number of
+    images of each haul of the survey.
     """
     crops = content.crops
     log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def write(
 def _compose(
     divided: Mapping[Split, Sequence[organisms.Organism]], folder: Path, sizes: Mapping[Split, int]
 ) -> tuple[Any, list[formats.Marked]]:
-    """The annotations in COCO, and the first frames of each split with outlines."""
+    """Compose frames. Returns the annotations in COCO, and the first frames of each split with outlines."""
     marked: list[formats.Marked] = []
     ids = {label: index for index, label in enumerate(EXPECTED, start=1)}
     images: list[dict[str, Any]] = []
@@ -167,7 +167,7 @@ def _compose(
 
 
 def _outline(placed: frames.Placed) -> Shape:
-    """As a person draws it: the organism without debris beside it, with a corner where the line turns."""
+    """The outline as a person draws it: the organism without debris next to it, with a corner where the line turns."""
     outlines, _ = cv2.findContours(placed.mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     drawn = cv2.approxPolyDP(max(outlines, key=cv2.contourArea), 1.0, True)[:, 0]
     left, top = placed.box[:2]

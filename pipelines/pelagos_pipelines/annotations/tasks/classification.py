@@ -50,9 +50,9 @@ class Classification(Strategy):
             return image
         if len(image.labels) > 1:
             raise invalid(
-                f"{printable(image.path)} has {len(image.labels)} classes ({format_names(sorted(image.labels))}), and"
-                " Classification needs one of each image: keep one, leave others out by labels.exclude, or make one class of"
-                " them by labels.merge"
+                f"{printable(image.path)} has {len(image.labels)} classes ({format_names(sorted(image.labels))}), and "
+                "Classification needs one of each image: keep one, leave others out with labels.exclude, or merge them with "
+                "labels.merge"
             )
         return replace(image, label=next(iter(image.labels)), shapes=())
 
