@@ -14,6 +14,7 @@ from pelagos.decisions.effects import ApplyService, RestartService
 from pelagos.decisions.verdicts import ConditionState, Decision, summary
 from pelagos.ports.gateway import Gateway
 from pelagos.ports.serving import ProbeResult, ServiceState
+from pelagos.ports.tenants import Tenant
 
 
 def decide(state: ServiceState, *, ago: float = 0, **changes: Any) -> Decision:
@@ -181,3 +182,17 @@ def test_a_package_that_does_not_reach_the_server_is_no_death_of_it() -> None:
         in summary(decision).message
     )
     assert "died" not in summary(decision).message
+
+
+def test_how_many_trials_may_be_open_is_published_where_there_is_a_gateway() -> None:
+    there = Gateway("https://models.example.org")
+    cases = (
+        (there, Tenant(), {"perUser": 3, "atOnce": 5}),
+        (there, Tenant(trials_per_user=1, trials_at_once=2), {"perUser": 1, "atOnce": 2}),
+        (there, Tenant(trials_enabled=False), {"perUser": 0, "atOnce": 0}),
+        (Gateway(), Tenant(), None),
+    )
+    for gateway, tenant, told in cases:
+        for spec in (builders.model_service_spec(), builders.model_service_spec(suspend=True)):
+            decision = model_service.decide(make_service_observed(spec=spec, gateway=gateway, tenant=tenant))
+            assert decision.status["trials"] == told

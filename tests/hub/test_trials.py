@@ -523,7 +523,10 @@ async def test_the_page_of_a_model_offers_a_trial_or_says_why_not(
     assert f'href="{path}"' in (await alice.get("/models/reef/plankton")).text
     assert "already" not in (await mallory.get("/models/reef/plankton")).text
     site.cluster.put(service("seagrass"))
-    assert "1 other trial of yours in reef is not over" in (await alice.get("/models/reef/seagrass")).text
+    assert (
+        "1 trial open in reef; how many may be open at once is unknown"
+        in (await alice.get("/models/reef/seagrass")).text
+    )
     assert "of yours" not in (await mallory.get("/models/reef/seagrass")).text
 
     failing = service("plankton")
@@ -539,3 +542,42 @@ async def test_what_a_namespace_publishes_for_itself_is_tried_by_its_members_alo
         assert (await ask(stranger)).status_code == 404
     async with site.signed_in(Person("c" * 16, "Carol", frozenset({"urn:group:reef"}))) as member:
         assert (await ask(member)).status_code == 303
+
+
+async def test_pages_say_how_many_trials_are_open_of_how_many(site: Site, alice: httpx2.AsyncClient) -> None:
+    limit = {"trials": {"perUser": 2, "atOnce": 5}}
+    for name in ("plankton", "larvae", "fish"):
+        site.cluster.put(service(name, model={"name": name}, **limit))
+    assert "0 of 2 trials open in reef." in (await alice.get("/models/reef/larvae")).text
+    begun = await ask(alice)
+    for path in ("/me", begun.headers["location"], "/models/reef/larvae"):
+        assert "1 of 2 trials open in reef" in (await alice.get(path)).text, path
+    await ask(alice, "larvae")
+    page = (await alice.get("/models/reef/fish")).text
+    assert "2 of 2 trials open in reef: stop one of them first." in page
+    assert 'action="/trials"' not in page
+    for each in list(site.cluster.trials().objects.values()):
+        site.cluster.put(each | {"status": {"phase": "Expired", "attested": True}})
+    page = (await alice.get("/me")).text
+    assert "trials open" not in page, "what is over takes no place"
+
+
+@pytest.mark.parametrize("told", [{}, {"perUser": "3"}, {"perUser": -1}, {"perUser": True}, "text"])
+async def test_a_limit_that_is_not_known_is_said_to_be_unknown(
+    site: Site, alice: httpx2.AsyncClient, told: object
+) -> None:
+    site.cluster.put(service("plankton", model={"name": "plankton"}, trials=told))
+    begun = await ask(alice)
+    for path in ("/me", begun.headers["location"]):
+        assert "1 trial open in reef; how many may be open at once is unknown" in (await alice.get(path)).text, path
+    # While settings change, services may differ for a moment.
+    site.cluster.put(service("larvae", trials={"perUser": 2, "atOnce": 5}))
+    site.cluster.put(service("fish", trials={"perUser": 4, "atOnce": 5}))
+    assert "is unknown" in (await alice.get("/me")).text
+
+
+async def test_models_of_a_group_without_trials_are_not_offered(site: Site, alice: httpx2.AsyncClient) -> None:
+    site.cluster.put(service("plankton", model={"name": "plankton"}, trials={"perUser": 0, "atOnce": 0}))
+    page = (await alice.get("/models/reef/plankton")).text
+    assert "Models of this group cannot be tried." in page
+    assert 'action="/trials"' not in page

@@ -35,7 +35,7 @@ function follow(root) {
   function over(now, words) {
     if (["Expired", "Stopped", "Refused"].includes(phase)) return;
     phase = now;
-    for (const gone of [clock.parentElement, bar, at("drop", root), at("stop", root), at("own", root)]) if (gone) gone.hidden = true;
+    for (const gone of [clock.parentElement, bar, at("drop", root), at("stop", root), at("count", root), at("own", root)]) if (gone) gone.hidden = true;
     at("again", root).hidden = false;
     told.textContent = words;
   }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pelagos_hub.login import sessions
-from pelagos_hub.trials import owning
+from pelagos_hub.trials import limits, owning
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -18,24 +18,27 @@ if TYPE_CHECKING:
 class Offer:
     """``reason`` is empty when the button is enabled; ``path`` and ``words`` are the target and text of a link to the next step.
 
-    ``others`` counts the person's other live trials in the namespace, which may have a limit per person.
+    ``count`` has the person's open trials in the namespace, and the limit.
     """
 
     reason: str = ""
     path: str = ""
     words: str = ""
-    others: int = 0
+    count: limits.Count | None = None
 
 
 def of(request: Request, entry: Entry) -> Offer:
-    """The offer for a model that this visitor sees. Limits are left to the operator; the trial's page reports them."""
+    """The offer for a model that this visitor sees. The operator enforces limits; the trial's page reports its refusals."""
     session = sessions.of(request)
     if session is None or session.person is None:
         return Offer("Sign in to try it on your own images", f"/login?next={entry.path}", "Sign in")
-    live = [each for each in owning.own(request, session) if each.is_live and each.namespace == entry.namespace]
-    for each in live:
-        if each.service == entry.name:
+    for each in owning.own(request, session):
+        if each.is_live and (each.namespace, each.service) == (entry.namespace, entry.name):
             return Offer("You are trying it already", each.path, "Go there")
     if not entry.is_ready:
         return Offer("It cannot be tried now, because it does not answer right")
-    return Offer(others=len(live))
+    count = limits.of(request, session, entry.namespace)
+    if count.is_full:
+        what = "Models of this group cannot be tried" if count.most == 0 else f"{count.words}: stop one of them first"
+        return Offer(what, "/me", "My things", count)
+    return Offer(count=count)

@@ -20,7 +20,7 @@ from pelagos_hub.context import duration, hub
 from pelagos_hub.login import forms, sessions
 from pelagos_hub.pictures import UnusableError
 from pelagos_hub.problems import Problem
-from pelagos_hub.trials import images, making, owning, views
+from pelagos_hub.trials import images, limits, making, owning, views
 from pelagos_hub.trials.views import View
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ async def mine(request: Request) -> Response:
         request,
         "me.html",
         trials=own,
+        counts=limits.everywhere(request, session),
         titles={(each.namespace, each.name): each.title for each in hub(request).shelf.all()},
         is_live=any(each.is_live for each in own),
         stale=hub(request).staleness(hub(request).cluster.trials()),
@@ -180,6 +181,7 @@ def _page(request: Request, session: sessions.Session, trial: View, **answered: 
         request,
         "trial.html",
         trial=trial,
+        count=limits.of(request, session, trial.namespace) if trial.is_live else None,
         title=entry.title if entry else shown(trial.service),
         pictures=entry.pictures if entry else [],
         token=secret or "",

@@ -362,6 +362,13 @@ class Endpoints(Strict):
     ] = None
 
 
+class TrialLimits(Strict):
+    """How many Trials may be open at once in the namespace, as the platform sets it; 0: none."""
+
+    per_user: Annotated[int, Field(description="Of one user whom the hub attests (trialsPerUser).")]
+    at_once: Annotated[int, Field(description="Of all users together (trialsAtOnce).")]
+
+
 class ModelServiceStatus(BaseStatus):
     """Where the endpoint is, and what is behind it."""
 
@@ -388,6 +395,10 @@ class ModelServiceStatus(BaseStatus):
         int | None, Field(description="How often the server has died since the model or its settings changed.")
     ] = None
     replicas: Annotated[int | None, Field(description="Replicas that are ready.")] = None
+    trials: Annotated[
+        TrialLimits | None,
+        Field(description="How many Trials may be open at once in the namespace; absent without a gateway."),
+    ] = None
     selector: Annotated[
         str | None, Field(description="Labels of the replicas' pods, for autoscalers; none on one machine.")
     ] = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pelagos.decisions import chains
-from pelagos.decisions.model_service import card, change, loading, model, probing, suspension
+from pelagos.decisions.model_service import card, change, loading, model, probing, suspension, trying
 from pelagos.decisions.model_service.conditions import MODEL_LOADED, MODEL_RESOLVED, PROBED
 from pelagos.decisions.model_service.observed import Observed
 from pelagos.decisions.verdicts import Decision
@@ -12,6 +12,7 @@ CONDITIONS = (MODEL_RESOLVED, MODEL_LOADED, PROBED)
 
 CHAIN: tuple[chains.Check[Observed], ...] = (
     card.judged,  # CardComplete: CardFilledIn or CardIncomplete, if spec has a card or asks for a place in the catalogue
+    trying.limits_published,  # status.trials
     # Which model is to be served?
     model.spec_breaks_a_rule,  # ends: InvalidSpec
     model.limits_exceeded_before_a_service,  # ends: GpuLimitExceeded; an existing service was allowed, and stays
