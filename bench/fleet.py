@@ -21,8 +21,8 @@ from bench import measuring, traffic
 from bench.plan import Plan
 from control_plane import ControlPlane, start_control_plane
 
-OURS, FLOOR = "Pelagos", "kopf alone"
-PROGRAMS = {OURS: "operator_with_fakes", FLOOR: "operator_of_kopf_alone"}
+OURS, SAME, FLOOR = "Pelagos", "the same requests", "kopf alone"
+PROGRAMS = {OURS: "operator_with_fakes", SAME: "operator_of_same_requests", FLOOR: "operator_of_kopf_alone"}
 EARLY = "early"
 """A Dataset that is there before the operator."""
 SETTLE_SECONDS = 1.5

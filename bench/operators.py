@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from bench import fleet, measuring, traffic
-from bench.fleet import FLOOR, OURS
+from bench.fleet import FLOOR, OURS, SAME
 from bench.plan import Plan
 from bench.results import Cell, Section, compared, middle
 from control_plane import ControlPlane
@@ -66,16 +66,16 @@ def _measure(plan: Plan, plane: ControlPlane, name: str, number: int, own: set[i
 
 async def _observe(plan: Plan, plane: ControlPlane, name: str, number: int, own: set[int]) -> Found:
     async with fleet.staged(plan, plane, name, own) as stage:
-        return await _burst(stage, number, ours=name == OURS)
+        return await _burst(stage, number, ours=name == OURS, is_made_ready=name != FLOOR)
 
 
-async def _burst(stage: fleet.Stage, number: int, *, ours: bool) -> Found:
+async def _burst(stage: fleet.Stage, number: int, *, ours: bool, is_made_ready: bool) -> Found:
     before = await stage.settle()
     pid, users, seen = stage.operator.pid, stage.users, stage.reset()
     rss, cpu, plane_cpu = measuring.resident_bytes(pid), measuring.cpu_seconds(pid), fleet.cpu_of(stage.plane)
     await users.create(number)
     await users.until(lambda seen: len(seen.first) >= number, "all have a status", 120)
-    if ours:
+    if is_made_ready:
         await users.until(lambda seen: len(seen.ready) >= number, "all are Ready", 120)
     writes = fleet.writes(await stage.settle() - before)
     cpu, plane_cpu = measuring.cpu_seconds(pid) - cpu, fleet.cpu_of(stage.plane) - plane_cpu
@@ -87,7 +87,7 @@ async def _burst(stage: fleet.Stage, number: int, *, ours: bool) -> Found:
         plane_cpu=plane_cpu,
         writes=writes,
         first_rate=number / (max(seen.first.values()) - begun),
-        ready_rate=number / (max(seen.ready.values()) - begun) if ours else 0.0,
+        ready_rate=number / (max(seen.ready.values()) - begun) if is_made_ready else 0.0,
         latency=middle([seen.first[name] - seen.created[name] for name in seen.created]),
         idle_rss=rss,
         full_rss=full,
@@ -117,20 +117,21 @@ async def _again(stage: fleet.Stage, number: int) -> tuple[float, int]:
 
 
 def _section(plan: Plan, number: int, found: dict[str, list[Found]], limits: list[fleet.Limit]) -> Section:
-    ours, floor = found[OURS], found[FLOOR]
+    ours, same, floor = found[OURS], found[SAME], found[FLOOR]
     creations, patches = middle([limit.creations for limit in limits]), middle([limit.patches for limit in limits])
+    nothing: list[Cell] = [None] * 4
     rows: list[list[Cell]] = [
-        *_both(number, ours, floor),
-        ["CPU ms per unchanged pass", [item.again_cpu * 1000 / number for item in ours], None, None],
-        [f"writes in {number} unchanged passes", [float(item.again_writes) for item in ours], None, None],
-        ["Datasets/s to Ready", [item.ready_rate for item in ours], None, None],
+        *_all(number, ours, same, floor),
+        ["CPU ms per unchanged pass", [item.again_cpu * 1000 / number for item in ours], *nothing],
+        [f"writes in {number} unchanged passes", [float(item.again_writes) for item in ours], *nothing],
+        _row("Datasets/s to Ready", (lambda item: item.ready_rate), ours, same, None),
     ]
     return Section(
         title="Operator",
         reading=plan.reading(
             number=number, poll=_poll(), writers=traffic.WRITERS, limit=f"{creations:.0f}", patches=f"{patches:.0f}"
         ),
-        columns=["", OURS, FLOOR, "ratio"],
+        columns=["", OURS, FLOOR, "ratio", SAME, "ratio to these"],
         rows=rows,
         details={
             "number": number,
@@ -140,9 +141,17 @@ def _section(plan: Plan, number: int, found: dict[str, list[Found]], limits: lis
     )
 
 
-def _both(number: int, ours: list[Found], floor: list[Found]) -> Iterator[list[Cell]]:
+def _row(
+    what: str, value: Callable[[Found], float], ours: list[Found], same: list[Found], floor: list[Found] | None
+) -> list[Cell]:
+    mine, theirs = [value(item) for item in ours], [value(item) for item in same]
+    first = compared(what, mine, [value(item) for item in floor]) if floor is not None else [what, mine, None, None]
+    return [*first, *compared(what, mine, theirs)[2:]]
+
+
+def _all(number: int, ours: list[Found], same: list[Found], floor: list[Found]) -> Iterator[list[Cell]]:
     def row(what: str, value: Callable[[Found], float]) -> list[Cell]:
-        return compared(what, [value(item) for item in ours], [value(item) for item in floor])
+        return _row(what, value, ours, same, floor)
 
     yield row("CPU ms per Dataset", (lambda item: item.cpu * 1000 / number))
     yield row("writes per Dataset, without events", (lambda item: fleet.patches(item.writes) / number))

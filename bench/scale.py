@@ -40,6 +40,8 @@ class Found:
     """With all Datasets, after the burst."""
     again_writes: int
     """In a pass over all, of which none has changed."""
+    list_alone: float
+    """To read and decode the list of all, as the operator does, and nothing else."""
     start_full: float
     """From the start of a process to its having listed all Datasets."""
     passes_full: float
@@ -79,6 +81,7 @@ async def _observe(plan: Plan, plane: ControlPlane, number: int) -> Found:
         burst = await _burst(stage, number)
         status = await stage.users.read_status(fleet.EARLY)
         stored = await stage.users.read_size(fleet.EARLY)
+        list_alone = await stage.users.list_all()
     with fleet.operating(plan, plane, OURS, stage.operator.namespace, cores) as operator:
         listed = await asyncio.to_thread(operator.until, number + 1)
         looked = await asyncio.to_thread(operator.until, number + 1, passes=True)
@@ -87,6 +90,7 @@ async def _observe(plan: Plan, plane: ControlPlane, number: int) -> Found:
     return Found(
         number=number,
         start=stage.start,
+        list_alone=list_alone,
         start_full=listed - operator.began,
         passes_full=looked - operator.began,
         again_rss=again_rss,
@@ -161,6 +165,11 @@ def _section(plan: Plan, sizes: list[int], found: list[Found]) -> Section:
             row("seconds from start to the first status, one Dataset", lambda item: item.start),
             row("seconds from start to having listed all", lambda item: item.start_full),
             row("seconds from start to having looked at all", lambda item: item.passes_full),
+            row("seconds to list and decode all, alone", lambda item: item.list_alone),
+            row(
+                "seconds from start to having looked at all, ratio to that",
+                lambda item: item.passes_full / item.list_alone,
+            ),
             row("memory at rest without Datasets, MB", lambda item: item.rss / 1e6),
             row("memory with all, after the burst, MB", lambda item: item.full_rss / 1e6),
             row("memory with all, after a start, MB", lambda item: item.again_rss / 1e6),

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import pydantic_core
 
 from bench.measuring import MeasurementError
 from control_plane import ControlPlane
@@ -25,6 +26,8 @@ from pelagos.api import meta
 WRITERS = 16
 """Requests at once: as many as the operator makes."""
 SPEC = {"source": {"volume": {"path": "plankton"}}, "task": "Detection"}
+PAGE = 500
+"""Resources in a page of a list."""
 WRITES = frozenset({"PATCH", "PUT", "POST", "DELETE"})
 _LINE = re.compile(r"^apiserver_request_total\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -75,6 +78,22 @@ class Traffic:
         """Bytes of a Dataset as the API server answers: it keeps them as such, JSON without spaces."""
         async with self._session.get(f"{self._plane.url}{self._path}/{name}") as answer:
             return len(await answer.read())
+
+    async def list_all(self) -> float:
+        """Seconds that it takes to read and decode all Datasets, in pages as the operator reads them."""
+        began, rest, found = time.monotonic(), "", 0
+        headers = {"Accept-Encoding": "identity"}
+        while True:
+            query = {"limit": str(PAGE)} | ({"continue": rest} if rest else {})
+            async with self._session.get(self._plane.url + self._path, params=query, headers=headers) as answer:
+                page = pydantic_core.from_json(await answer.read())
+            found += len(page["items"])
+            rest = page["metadata"].get("continue") or ""
+            if not rest:
+                break
+        if found < len(self.seen.ready):
+            raise MeasurementError(f"the list has {found} Datasets, and {len(self.seen.ready)} were made Ready")
+        return time.monotonic() - began
 
     async def patch_status(self, number: int, status: Mapping[str, Any]) -> float:
         """Patch the status of every Dataset once; patches per second. The limit of any operator."""
