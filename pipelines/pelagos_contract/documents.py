@@ -21,6 +21,10 @@ class DocumentDescription:
     purpose: str
     needs: tuple[str, ...]
 
+    def suffices(self, metadata: Metadata) -> bool:
+        """Whether all needed fields are set."""
+        return all(getattr(metadata, name) for name in self.needs)
+
     def lacking(self, metadata: Metadata) -> tuple[str, ...]:
         """The needed fields that are not set, as paths in YAML."""
         missing = (name for name in self.needs if not getattr(metadata, name))

@@ -83,7 +83,7 @@ class Facts:
 
     def writes(self, document: DocumentDescription) -> bool:
         """Whether the metadata suffices for the document."""
-        return not document.lacking(self.metadata)
+        return document.suffices(self.metadata)
 
 
 def registered(classes: Sequence[Mapping[str, Any]]) -> frozenset[str]:
