@@ -26,12 +26,14 @@ PROGRAMS = {OURS: "operator_with_fakes", SAME: "operator_of_same_requests", FLOO
 EARLY = "early"
 """A Dataset that is there before the operator."""
 SETTLE_SECONDS = 1.5
-LEAST_PAUSE = 10
-"""Between two looks at an operator's metrics, in times of what the last one took."""
+LEAST_PAUSE, LONGEST_PAUSE = 10, 1.0
+"""Between two looks at an operator's metrics: in times of what the last one took, but at most so many seconds."""
 _WITHOUT_CLIENT = (
     "import runpy, sys; sys.modules['kubernetes'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
 )
 """kopf imports the official client where it is installed, for logging in. Pelagos goes without, so the peer does, too."""
+_AS_STARTED = "from pelagos import garbage; garbage.look_later(); "
+"""What `python -m pelagos` does first."""
 _PASSES = re.compile(r'^pelagos_reconciles_total\{kind="Dataset",[^}]*\} (\S+)$', re.MULTILINE)
 _KNOWN = re.compile(r'^pelagos_resources\{kind="Dataset",[^}]*\} (\S+)$', re.MULTILINE)
 _numbers = itertools.count(1)
@@ -67,7 +69,7 @@ class Operator:
                 return began
             # The operator counts all its resources at each look. Looking as often as it can answer would be a good part of
             # what is measured, and it is asked every 15 seconds or so where it works.
-            pause = max(0.25, LEAST_PAUSE * (time.monotonic() - began))
+            pause = min(max(0.25, LEAST_PAUSE * (time.monotonic() - began)), LONGEST_PAUSE)
             if time.monotonic() + pause > deadline:
                 raise measuring.MeasurementError(
                     f"{number} Datasets are not seen after {seconds:.0f} s; see {self.log}"
@@ -118,7 +120,8 @@ def operating(
         "PELAGOS_NAMESPACE": where,
         **settings,
     }
-    command = [plan.python("control-plane"), "-c", _WITHOUT_CLIENT, plan.program(PROGRAMS[name])]
+    begin = (_AS_STARTED if name == OURS else "") + _WITHOUT_CLIENT
+    command = [plan.python("control-plane"), "-c", begin, plan.program(PROGRAMS[name])]
     log = plan.log(home.name)
     began = time.monotonic()
     with measuring.running(command, log, environment, cores) as process:
