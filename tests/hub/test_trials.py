@@ -545,7 +545,7 @@ async def test_what_a_namespace_publishes_for_itself_is_tried_by_its_members_alo
 
 
 async def test_pages_say_how_many_trials_are_open_of_how_many(site: Site, alice: httpx2.AsyncClient) -> None:
-    limit = {"trials": {"perUser": 2, "atOnce": 5}}
+    limit: dict[str, Any] = {"trials": {"perUser": 2, "atOnce": 5}}
     for name in ("plankton", "larvae", "fish"):
         site.cluster.put(service(name, model={"name": name}, **limit))
     assert "0 of 2 trials open in reef." in (await alice.get("/models/reef/larvae")).text
@@ -557,7 +557,7 @@ async def test_pages_say_how_many_trials_are_open_of_how_many(site: Site, alice:
     assert "2 of 2 trials open in reef: stop one of them first." in page
     assert 'action="/trials"' not in page
     for each in list(site.cluster.trials().objects.values()):
-        site.cluster.put(each | {"status": {"phase": "Expired", "attested": True}})
+        site.cluster.put({**each, "status": {"phase": "Expired", "attested": True}})
     page = (await alice.get("/me")).text
     assert "trials open" not in page, "what is over takes no place"
 
