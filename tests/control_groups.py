@@ -9,7 +9,7 @@ from pathlib import Path
 PREFIX = "pelagos-node-"
 """How their names begin; the pid of the test process follows."""
 _ROOT = Path("/sys/fs/cgroup")
-_SECONDS = 5.0
+_SECONDS = 60.0
 
 
 def hierarchies() -> list[Path]:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 CRDS = Path(__file__).parents[1] / "manifests" / "crds"
-_START_SECONDS = 60.0
-_STOP_SECONDS = 5.0
+_START_SECONDS = 120.0
+_STOP_SECONDS = 60.0
 _REMINDER_SECONDS = 10.0
 _OLDEST_WITH_RULES = (1, 25)
 _BREAKS_A_RULE = {

@@ -18,7 +18,7 @@ from loopback import free_port
 from model_packages import ENVIRONMENTS
 
 PYTHON = ENVIRONMENTS / "deepaas" / "bin" / "python"
-PATIENCE = 60
+PATIENCE = 120
 _PASSED_ON = ("PATH", "HOME", "LANG", "TESTS_OF_PELAGOS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 
 

@@ -126,7 +126,12 @@ class Installation:
 
     def kill(self, process: int) -> None:
         """Send SIGKILL."""
+        assert process > 0, "0 would be the group of the tests themselves"
         os.kill(process, signal.SIGKILL)
+
+    def running(self, name: str) -> int:
+        """Process id of a supervised part, once it has one: it may be between two lives."""
+        return int(self.wait(f"{name} runs", lambda: self.part(name)))
 
     def tracked_runs(self) -> list[Mapping[str, Any]]:
         """All runs in MLflow, of all experiments."""

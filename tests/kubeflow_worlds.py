@@ -26,7 +26,7 @@ COMPILED = Path(__file__).parents[1] / "pipelines" / "pelagos_pipelines" / "comp
 UID = "3c9a8f4e-0000-4000-8000-000000000001"
 NAME = RunName(f"dataset-{UID}-0123456789ab")
 TIMEOUTS = Timeouts(end=1.0, unconfirmed=3.0, poll=0.02, look=timedelta())
-SECONDS = 15.0
+SECONDS = 60.0
 
 
 def make_request(name: str = NAME, **changes: Any) -> RunRequest:

@@ -105,7 +105,7 @@ def listening(process: int) -> set[tuple[str, int]]:
 
 async def settled(triton: TritonLocal, uid: str) -> ObservedService:
     """Wait until the server has loaded the model, refused it or died; returns what is observed then."""
-    deadline = monotonic() + 60
+    deadline = monotonic() + 120
     while True:
         seen = await triton.observe(uid)
         assert seen is not None
@@ -117,7 +117,7 @@ async def settled(triton: TritonLocal, uid: str) -> ObservedService:
 
 async def loaded(triton: TritonLocal, uid: str) -> ObservedService:
     """Wait until the model is loaded, for a server that was briefly unavailable."""
-    deadline = monotonic() + 60
+    deadline = monotonic() + 120
     while True:
         seen = await triton.observe(uid)
         if seen is not None and seen.state is ServiceState.LOADED:

@@ -213,7 +213,7 @@ class Triton:
         self._process = self._server.start()
         await self._gateway.keep({MODEL: (MODEL, self._server)})
         async with aiohttp.ClientSession() as session:
-            for _ in range(300):
+            for _ in range(1200):
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(f"{self._url}/v2/models/{MODEL}/ready") as answer:
                         if answer.status == 200:

@@ -25,7 +25,7 @@ from pelagos.embedded import parent_death_wrapper
 ROOT = Path(__file__).parents[1]
 MANIFESTS = ROOT / "manifests" / "monitoring"
 ENVIRONMENTS = Path(os.environ.get("PELAGOS_ENVIRONMENTS", ROOT / ".venvs"))
-_START_SECONDS = 30.0
+_START_SECONDS = 120.0
 
 
 def programs() -> Path:

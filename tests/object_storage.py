@@ -28,7 +28,7 @@ SERVER = (
 )
 KEY, SECRET = "TESTKEY", "test/secret+key"
 _UNSIGNED = f"AWS4-HMAC-SHA256 Credential={KEY}/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 
 
 @dataclass
@@ -132,7 +132,7 @@ def serve(folder: Path) -> Iterator[ObjectStorage]:
         yield ObjectStorage(f"http://127.0.0.1:{port}")
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def _wait(port: int, process: subprocess.Popen[bytes], folder: Path) -> None:

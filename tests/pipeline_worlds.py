@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PYTHON = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[1] / ".venvs")) / "pipelines/bin/python"
-SECONDS = 30.0
+SECONDS = 90.0
 """A run that has not reached a state within these seconds never will, even on the slowest machine."""
 
 

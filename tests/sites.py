@@ -118,7 +118,7 @@ class Site:
         await self.call("DELETE", self.path(kind, name))
 
     async def wait(
-        self, kind: str, name: str, holds: Callable[[Mapping[str, Any]], bool], *, seconds: float = 20
+        self, kind: str, name: str, holds: Callable[[Mapping[str, Any]], bool], *, seconds: float = 60
     ) -> Mapping[str, Any]:
         """Wait until ``holds`` is true of the resource; fails with its status."""
         deadline = time.monotonic() + seconds
@@ -130,7 +130,7 @@ class Site:
             await asyncio.sleep(0.1)
         pytest.fail(f"{kind} {name} did not come so far: {body.get('status')}")
 
-    async def wait_gone(self, kind: str, name: str, *, seconds: float = 20) -> None:
+    async def wait_gone(self, kind: str, name: str, *, seconds: float = 60) -> None:
         """Wait until the resource no longer exists."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -158,13 +158,13 @@ class Site:
         prepared = resources.prepared(settings, functools.partial(self._operate, settings))
         operator = kopf.operator(**prepared, stop_flag=self._stop, ready_flag=ready)
         self._task = asyncio.create_task(operator)
-        await asyncio.wait_for(ready.wait(), 20)
+        await asyncio.wait_for(ready.wait(), 60)
 
     async def stop_operator(self) -> None:
         """Stop the operator gracefully."""
         if self._task is not None and self._stop is not None:
             self._stop.set()
-            await asyncio.wait_for(self._stopped.wait(), 20)
+            await asyncio.wait_for(self._stopped.wait(), 60)
             # kopf would now wait 5 seconds for every task of the event loop, and the test itself is one of them.
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

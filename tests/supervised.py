@@ -27,7 +27,7 @@ class FakeParts:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
 
-    def __call__(self, name: str, *behaviours: str, start_seconds: float = 20) -> ManagedProcess:
+    def __call__(self, name: str, *behaviours: str, start_seconds: float = 60) -> ManagedProcess:
         # The search starts at another place for each name: the servers do not listen yet, so the same port would look free again.
         port = addresses.choose(self.layout.home / name, [name], {})[name]
         url = f"http://{addresses.HOST}:{port}"
@@ -61,7 +61,7 @@ def is_running(pid: int) -> bool:
     return groups.identify(pid) is not None
 
 
-async def eventually(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
+async def eventually(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """Wait until the condition holds; fails the test after ``seconds``."""
     deadline = monotonic() + seconds
     while not condition():

@@ -68,5 +68,5 @@ def test_a_kubectl_that_does_not_end_is_killed(kubectl: Path, monkeypatch: pytes
     with forwarding.reachable(INSIDE, CURRENT):
         process = (kubectl / "called").read_text().split()[0]
 
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
     assert not Path(f"/proc/{process}").exists()

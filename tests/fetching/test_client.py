@@ -225,7 +225,7 @@ def test_a_server_that_asks_for_time_is_given_it_within_bounds(server: Server) -
     with server.client() as client:
         began = time.monotonic()
         assert client.json(f"{server.url}/x") == {"ok": True}
-    assert 8 * quick().longest <= time.monotonic() - began < 5
+    assert 8 * quick().longest <= time.monotonic() - began < 60
     server.fail(Fault("answer", 429, "3600"))
     impatient = Patience(total=0.2, longest=0.05)
     with (

@@ -223,7 +223,7 @@ async def talk(address: str, data: bytes) -> Answer:
         writer.close()
 
 
-async def until(holds: Any, seconds: float = 20) -> None:
+async def until(holds: Any, seconds: float = 60) -> None:
     """Wait until it holds; an OSError counts as not yet."""
     async with asyncio.timeout(seconds):
         while True:
@@ -233,7 +233,7 @@ async def until(holds: Any, seconds: float = 20) -> None:
             await asyncio.sleep(0.02)
 
 
-async def until_true(asks: Any, seconds: float = 20) -> None:
+async def until_true(asks: Any, seconds: float = 60) -> None:
     """The same for something that is awaited."""
     async with asyncio.timeout(seconds):
         while not await asks():  # noqa: ASYNC110 - nobody tells

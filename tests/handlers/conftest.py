@@ -30,7 +30,7 @@ class Starting:
         """GET from its own server; (0, "") when it does not answer."""
         try:
             port = json.loads((self.home / "operator.json").read_text())["metrics_port"]
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

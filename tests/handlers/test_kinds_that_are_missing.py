@@ -68,7 +68,7 @@ def test_it_stops_in_order_while_it_waits(starting: Starting) -> None:
 
     starting.process.send_signal(signal.SIGTERM)
 
-    starting.process.wait(10)
+    starting.process.wait(60)
     assert "Traceback" not in (starting.home / "log").read_text()
 
 

@@ -26,7 +26,7 @@ HOME = "pelagos-system"
 OLDEST = (1, 30)
 """Every server since this version has policies; rules in definitions exist since 1.25."""
 POLICIES = "/apis/admissionregistration.k8s.io/v1"
-_SECONDS = 30.0
+_SECONDS = 60.0
 MOST = 1_024_000
 """Thousandths of cores."""
 LIMITS = ("", "0", "2", "9999", "many")

@@ -62,7 +62,7 @@ class Node:
 
     async def run(self) -> None:
         """Work until canceled."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3)) as session:
             while True:
                 # The API server may be away, and another client may have changed the same object.
                 with contextlib.suppress(OutageError, RejectedError):

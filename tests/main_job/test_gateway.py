@@ -185,7 +185,7 @@ def status_of(called: Called, token: str, service: str = NAME) -> int:
     url = called.http.replace(f"/{NAME}", f"/{service}") + "/v2/health/ready"
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -203,13 +203,13 @@ def test_the_token_of_a_trial_opens_its_service_until_it_is_stopped(called: Call
     site.wait("the trial is open", lambda: site.get("trial", "mine").get("status", {}).get("phase") == "Open")
     secret = site.get("secret", site.get("trial", "mine")["status"]["tokenSecretRef"]["name"])
     token = base64.b64decode(secret["data"]["token"]).decode()
-    site.wait("the token is good", lambda: status_of(called, token) == 200, 5)
+    site.wait("the token is good", lambda: status_of(called, token) == 200)
     assert status_of(called, token, "another") == 403
     assert status_of(called, token[:-1] + ("a" if token[-1] != "a" else "b")) == 401
-    site.kill(site.part("operator"))
+    site.kill(site.running("operator"))
     assert status_of(called, token) == 200
     site.kubectl("delete", "trial", "mine", "--wait=false")
-    site.wait("the token is good no more", lambda: status_of(called, token) == 401, 5)
+    site.wait("the token is good no more", lambda: status_of(called, token) == 401)
 
 
 @pytest.mark.parametrize("what", ["pelagos_gateway", "front/bootstrap.json"])
@@ -226,21 +226,21 @@ def test_what_is_killed_of_the_gateway_is_back_at_the_same_addresses(called: Cal
         except tritonclient.utils.InferenceServerException:
             return False
 
-    called.site.wait("another one answers", lambda: killed not in called.site.processes(what) and answers(), 30)
+    called.site.wait("another one answers", lambda: killed not in called.site.processes(what) and answers())
     assert (called.http, called.grpc) == addresses
 
 
 def test_models_answer_while_the_operator_and_the_api_server_are_away(called: Called) -> None:
     ask = called.client("http")
     for part in ("operator", "apiserver"):
-        called.site.kill(called.site.part(part))
+        called.site.kill(called.site.running(part))
     assert ask()["detections"] != []
     called.site.wait(
         "the API server is back", lambda: "ok" in called.site.kubectl("get", "--raw", "/readyz", check=False)
     )
     called.site.wait_ready("modelservice", NAME, 120)
     with pytest.raises(urllib.error.HTTPError, match="404"):
-        urllib.request.urlopen(f"{called.http.replace(NAME, 'nobody')}/v2", timeout=10)
+        urllib.request.urlopen(f"{called.http.replace(NAME, 'nobody')}/v2", timeout=60)
 
 
 def _command(pid: int) -> str:

@@ -60,7 +60,7 @@ def test_a_killed_pipeline_starts_again_in_the_same_run(training_site: Installat
 
 @pytest.mark.parametrize("part", ["operator", "mlflow", "apiserver", "etcd"])
 def test_a_killed_part_is_restarted_and_the_training_goes_on(training_site: Installation, part: str) -> None:
-    before = training_site.part(part)
+    before = training_site.running(part)
 
     training_site.kill(before)
 

@@ -166,7 +166,7 @@ def test_nothing_that_the_main_job_wrote_is_open_to_other_users(served: Installa
 def test_metrics_tell_of_resources_and_probes(served: Installation) -> None:
 
     port = json.loads((served.home / "operator.json").read_text(encoding="utf-8"))["metrics_port"]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         text = answer.read().decode()
 
     assert 'pelagos_resources{kind="ModelService",ready="True"} 1.0' in text
@@ -194,7 +194,7 @@ def test_stopping_and_starting_again_trains_nothing_twice(served: Installation) 
     served.pelagos("up")
 
     endpoint = served.get("modelservice", "detector")["status"]["endpoints"]["http"]
-    with urllib.request.urlopen(f"{endpoint}/v2/models/detector/ready", timeout=10) as answer:
+    with urllib.request.urlopen(f"{endpoint}/v2/models/detector/ready", timeout=60) as answer:
         assert answer.status == 200, "it was waited for"
     served.wait_ready("modelservice", "detector", 60)
     after = served.wait_ready("trainingrun", "detector", 60)["status"]

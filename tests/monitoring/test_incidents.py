@@ -367,13 +367,17 @@ async def test_a_request_that_the_model_refuses_is_no_failure_of_the_service(wel
 
     Measured with Triton 2.51.
     """
-    failures = "sum(nv_inference_request_failure)"
+    failures, refusals = "sum(nv_inference_request_failure)", "sum(pelagos_refused_images_total)"
+
+    def are_scraped() -> bool:
+        found = well.prometheus.query(refusals)
+        return bool(found) and float(found[0]["value"][1]) >= 5
 
     async with aiohttp.ClientSession() as session:
         answered = [await well.triton.ask(session, REFUSED) for _ in range(5)]
-    await asyncio.sleep(3)  # two scrapes
-
     assert not any(answered)
+    await well.until("the refusals are scraped", are_scraped)
+
     (found,) = await asyncio.to_thread(well.prometheus.query, failures)
     assert found["value"][1] == "0"
 

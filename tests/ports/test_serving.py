@@ -265,7 +265,7 @@ def make_want(world: World, make_want: MakeWant) -> MakeWant:
     return lambda *arguments, **changes: world.place(make_want(*arguments, **changes))
 
 
-async def settled(serving: Serving, uid: str, seconds: float = 60) -> ObservedService:
+async def settled(serving: Serving, uid: str, seconds: float = 120) -> ObservedService:
     """Wait until the server has loaded the model, refused it or died; returns what is observed."""
     deadline = monotonic() + seconds
     seen = None

@@ -159,10 +159,10 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def wait_until_live(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
     """Return once the server answers; fail with its log if it does not."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"{address}/v2/health/live", timeout=2):
+            with urllib.request.urlopen(f"{address}/v2/health/live", timeout=10):
                 return
         except OSError:
             time.sleep(0.1)

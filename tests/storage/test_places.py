@@ -148,7 +148,7 @@ def test_a_lease_is_waited_for_until_it_is_released(bucket: str, monkeypatch: py
     time.sleep(0.5)
     assert waiting.is_alive()
     first.release()
-    waiting.join(10)
+    waiting.join(60)
     assert not waiting.is_alive()
     second.confirm()
 
@@ -157,15 +157,15 @@ def test_a_holder_without_a_sign_of_life_is_replaced_and_one_with_signs_is_not(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "POLL", 0.05)
-    monkeypatch.setattr(leases, "TTL", 0.6)
+    monkeypatch.setattr(leases, "TTL", 1.5)
     first, second = (Lease(Bucket(f"s3://{bucket}"), ".lease.json") for _ in range(2))
     first.wait()
     waiting = threading.Thread(target=second.wait, daemon=True)
     with first.renewed():
         waiting.start()
-        time.sleep(1.5)
+        time.sleep(2.5)
         assert waiting.is_alive()
-    waiting.join(10)
+    waiting.join(60)
     assert not waiting.is_alive()
     with pytest.raises(TakenOverError):
         first.confirm()

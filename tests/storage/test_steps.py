@@ -189,7 +189,7 @@ def test_a_killed_training_goes_on_from_its_last_epoch_on_another_machine(
             time.sleep(0.05)
     finally:
         os.killpg(training.pid, signal.SIGKILL)
-        training.wait(10)
+        training.wait(60)
     (saved,) = read(object_storage, bucket, "workspaces/training/history.json")
 
     for step in (train, evaluate, export, export):  # on another disk, see the fixture scratch

@@ -28,4 +28,4 @@ def test_a_secret_in_a_command_line_is_found(tmp_path: Path) -> None:
         assert b"--restricted" in line
         assert found == secret.encode()
     finally:
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)

@@ -29,7 +29,7 @@ def test_a_process_of_the_run_is_found_and_ended(process: subprocess.Popen[bytes
 
     orphans.end([found])
 
-    assert process.wait(10) == -9
+    assert process.wait(60) == -9
     assert orphans.settled(MARK) == []
 
 

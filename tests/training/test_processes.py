@@ -145,7 +145,7 @@ def test_a_step_that_is_killed_leaves_no_process_behind(tmp_path: Path, truth: G
 
 
 def wait_for(look: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (found := look()):
         assert time.monotonic() < deadline
         time.sleep(0.02)

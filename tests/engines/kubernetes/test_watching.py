@@ -34,7 +34,7 @@ async def following(watched: Watched) -> AsyncIterator[None]:
 
 
 async def until(true: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110  what is waited for has no event
             await asyncio.sleep(0.01)
 

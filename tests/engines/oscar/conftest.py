@@ -58,7 +58,7 @@ class Site:
         self.manager.calls.clear()
         return made
 
-    async def until(self, uid: str, *states: ServiceState, seconds: float = 60) -> ObservedService:
+    async def until(self, uid: str, *states: ServiceState, seconds: float = 120) -> ObservedService:
         """Wait until the endpoint is in one of the states; returns what is observed."""
         deadline, seen = monotonic() + seconds, None
         while monotonic() < deadline:

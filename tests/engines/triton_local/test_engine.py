@@ -126,7 +126,8 @@ async def test_a_server_that_hangs_fails_its_probe_and_is_cured(
     await triton.restart(uid)
     await triton.apply(want)
     assert (await settled(triton, uid)).restarts == 1
-    assert (await triton.probe(uid)).correct
+    patient = TritonLocal(tmp_path, environments)
+    assert (await patient.probe(uid)).correct
     await triton.remove(uid)
     await triton.close()
 
