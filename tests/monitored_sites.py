@@ -211,7 +211,7 @@ class Triton:
         (self._model / "1" / "model.py").write_text(_MODEL_CODE, encoding="utf-8")
         (self._model / "config.pbtxt").write_text(_MODEL_CONFIG, encoding="utf-8")
         self._process = self._server.start()
-        await self._gateway.keep({MODEL: (MODEL, self._server)})
+        await self._gateway.keep(lambda: {MODEL: (MODEL, self._server)})
         async with aiohttp.ClientSession() as session:
             for _ in range(1200):
                 with contextlib.suppress(aiohttp.ClientError):
@@ -223,7 +223,7 @@ class Triton:
 
     async def stop(self) -> None:
         """Stop the gateway and the server."""
-        await self._gateway.keep({})
+        await self._gateway.keep(dict)
         await self._server.stop(self._process)
 
     @property

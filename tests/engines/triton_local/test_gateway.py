@@ -33,8 +33,9 @@ from local_triton import (
     triton,
     uid,
 )
-from pelagos.engines.processes import groups, sockets
+from pelagos.engines.processes import groups, locks, sockets
 from pelagos.engines.triton import inference
+from pelagos.engines.triton_local import records
 from pelagos.ports.serving import Scaling, ServiceState
 
 if TYPE_CHECKING:
@@ -66,6 +67,23 @@ async def test_a_port_that_somebody_took_while_no_gateway_ran_is_given_up(
         taken.listen()
         assert (await loaded(triton, uid)).grpc_url != f"127.0.0.1:{before.grpc}"
         assert (await triton.probe(uid)).correct
+
+
+async def test_an_endpoint_that_is_removed_while_somebody_looks_after_the_gateway_does_not_come_back(
+    triton: TritonLocal, tmp_path: Path, uid: str, make_want: MakeWant
+) -> None:
+    await triton.apply(make_want(uid=uid))
+    await settled(triton, uid)
+    await triton.close()
+    async with locks.held("Envoy", tmp_path / "gateway" / ".lock"):
+        waiting = asyncio.create_task(triton._keep())
+        await asyncio.sleep(0.2)
+        records.forget(service(tmp_path, uid))
+
+    await waiting
+
+    assert triton.gateway.process is None
+    assert [pid for pid in processes_of(tmp_path) if b"envoy" in program(pid)] == []
 
 
 async def test_a_gateway_that_was_killed_is_back_in_seconds_at_the_same_addresses(

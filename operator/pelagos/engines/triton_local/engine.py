@@ -363,7 +363,7 @@ class TritonLocal:
     async def _keep(self) -> None:
         self._fault = ""
         try:
-            await self.gateway.keep(await asyncio.to_thread(self._upstreams))
+            await self.gateway.keep(self._upstreams)
         except (OutageError, OSError) as error:
             self._fault = f": {error}"
             raise

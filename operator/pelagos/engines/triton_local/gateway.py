@@ -8,6 +8,7 @@ which Envoy reads again when they are replaced; its record; and ``envoy.log``. A
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -30,6 +31,8 @@ from pelagos.engines.triton_local.server import bound, site_packages
 from pelagos.ports.errors import OutageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pelagos.engines.triton_local.server import ServerFolder
 
 logger = logging.getLogger(__name__)
@@ -87,14 +90,16 @@ class Gateway:
         digest = hashlib.sha256(os.fsencode(self._services / uid)).hexdigest()
         return str(sockets.folder(self._home) / f"{digest[:12]}.probe")
 
-    async def keep(self, upstreams: dict[str, tuple[str, ServerFolder]]) -> None:
-        """Make sure that Envoy runs and routes to the servers in ``upstreams`` (model and server, by service).
+    async def keep(self, read: Callable[[], dict[str, tuple[str, ServerFolder]]]) -> None:
+        """Make sure that Envoy runs and routes to the servers that ``read`` returns (model and server, by service).
 
         Without any, Envoy is stopped. Raises OutageError when it cannot be started.
         """
-        if not upstreams and not self._folder.exists():
+        if not self._folder.exists() and not await asyncio.to_thread(read):
             return
         async with locks.held(SYSTEM, self._folder / ".lock"):
+            # Under the lock: what was read before somebody else's turn would bring back an endpoint that is gone by now.
+            upstreams = await asyncio.to_thread(read)
             if not upstreams:
                 await self._stop()
                 return
