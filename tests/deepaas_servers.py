@@ -55,8 +55,16 @@ class Server:
             sleep(0.1)
 
     def ended(self) -> int:
-        """Wait until the process has ended by itself; returns its exit code."""
-        return self.process.wait(PATIENCE)
+        """Wait until the process has ended by itself; returns its exit code. One that does not end is killed."""
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            # Otherwise it would fail other tests as well: as a process that is left, and as one that nobody waits for.
+            for each in (*self.workers(), self.process.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGKILL)
+            self.process.wait()
+            raise
 
     def get(self, path: str) -> urllib3.BaseHTTPResponse:
         """The answer to a GET of a path."""
@@ -92,7 +100,7 @@ class Server:
         """End the server as a container is stopped; returns the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE)
+        return self.ended()
 
 
 def start(package: Path, folder: Path, **variables: str) -> Server:

@@ -19,6 +19,7 @@ import control_groups
 
 VARIABLE = "TESTS_OF_PELAGOS"
 """Holds the run's mark; pytest processes append their pid. Not PELAGOS_...: those are settings, and unknown ones are refused."""
+PATIENCE = f"{VARIABLE}_PATIENCE"
 _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "/pelagos/upstream/kstatus/")
 """Python's helper processes and that of kstatus.py, which end with the process that uses them."""
 
@@ -49,9 +50,9 @@ def of(mark: str) -> list[Orphan]:
     return found
 
 
-def settled(mark: str, seconds: float = 30) -> list[Orphan]:
-    """The same, after processes that are ending had up to ``seconds`` to do so."""
-    deadline = time.monotonic() + seconds
+def settled(mark: str) -> list[Orphan]:
+    """The same, after processes that are ending had up to half a minute to do so; PATIENCE changes that."""
+    deadline = time.monotonic() + float(os.environ.get(PATIENCE, "30"))
     while (found := of(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return found

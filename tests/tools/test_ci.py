@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import orphans
+
 ROOT = Path(__file__).parents[2]
 NEIGHBOUR = "shared"
 MAKEFILE = """
@@ -50,6 +52,7 @@ def whole(checkout: Path, test: str, cluster: str) -> tuple[list[str], int]:
         "PELAGOS_HOME": "/elsewhere",
         "KUBECONFIG": "/elsewhere",
         "TMPDIR": str(checkout.parent),
+        orphans.PATIENCE: "1",
     }
     done = subprocess.run([checkout / ".ci/run"], env=environment, capture_output=True, text=True, check=False)
     assert not Path(told.read_text().strip()).exists(), "the clone is gone"

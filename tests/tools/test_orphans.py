@@ -24,7 +24,7 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_process_of_the_run_is_found_and_ended(process: subprocess.Popen[bytes]) -> None:
-    (found,) = orphans.settled(MARK, seconds=0)
+    (found,) = orphans.of(MARK)
     assert (found.pid, found.command) == (process.pid, "sleep 60")
 
     orphans.end([found])

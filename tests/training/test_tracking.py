@@ -287,7 +287,10 @@ def test_an_unknown_authority_is_told_with_the_variable_that_names_it(
 ) -> None:
     _, run = new_run(mlflow)
     with proxied(mlflow.uri, authority.server) as proxy:
-        tracker = Tracker(proxy.url, run, flush_seconds=15)
+        tracker = Tracker(proxy.url, run, flush_seconds=1)
         tracker.metrics({"train/loss": 1.0}, 1, time.time())
+        deadline = time.monotonic() + 60
+        while not tracker._last_error and time.monotonic() < deadline:
+            time.sleep(0.05)
         with pytest.raises(TrackingError, match="certificate authority in MLFLOW_TRACKING_SERVER_CERT_PATH"):
             tracker.flush()

@@ -323,7 +323,7 @@ def admission_knows(pods: PodCluster) -> None:
         try:
             pods.plane.request("POST", f"/api/v1/namespaces/{pods.namespace}/pods?dryRun=All", body)
         except urllib.error.HTTPError as error:
-            if b"exceeded quota" in error.read():
+            if "exceeded quota" in str(error.__notes__):
                 return
         time.sleep(0.05)
     raise AssertionError("admission does not hear of the quota")

@@ -60,6 +60,7 @@ async def test_the_answer_is_the_one_that_grpc_gets(triton: TritonLocal, uid: st
 async def answering() -> AsyncIterator[tuple[str, dict[str, web.Response]]]:
     """A server that answers inferences as the test says."""
     answers: dict[str, web.Response] = {}
+    is_over = asyncio.Event()
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if request.method == "GET":
@@ -69,7 +70,7 @@ async def answering() -> AsyncIterator[tuple[str, dict[str, web.Response]]]:
             answers["seen"] = web.Response(text=request.headers["Authorization"])
         found = answers["now"]
         if found.status == 299:
-            await asyncio.sleep(60)
+            await is_over.wait()
         return found
 
     app = web.Application(client_max_size=2**30)
@@ -79,6 +80,7 @@ async def answering() -> AsyncIterator[tuple[str, dict[str, web.Response]]]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     yield f"http://127.0.0.1:{runner.addresses[0][1]}/base", answers
+    is_over.set()
     await runner.cleanup()
 
 
