@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
 import rendering
 from installed import Site
 from pelagos.api import kinds, meta
+from pelagos.observability import hosts
 from pelagos_hub.settings import Settings
 from value_sets import SETS, objects, of_components
 
@@ -51,6 +55,26 @@ def test_its_memory_is_bounded_however_it_is_installed(values: dict[str, Any]) -
     # Four images of 64 MiB at once, each with an answer of up to 32 MiB that is read as JSON and drawn: 1 GiB would not suffice.
     resources = container(values)[0]["resources"]
     assert (resources["requests"]["memory"], resources["limits"]["memory"]) == ("128Mi", "2Gi")
+
+
+@pytest.mark.parametrize("values", [of_components("hub"), SETS["everything"]], ids=["as it is", "everything"])
+async def test_the_operator_answers_under_the_name_that_the_hub_asks(values: dict[str, Any]) -> None:
+    asked = urlsplit(container(values)[1]["PELAGOS_HUB_OPERATOR_METRICS"])
+    assert asked.hostname
+    (service,) = (
+        body["metadata"]
+        for body in objects(values)
+        if body["kind"] == "Service" and asked.hostname.startswith(f"{body['metadata']['name']}.")
+    )
+    assert asked.hostname == f"{service['name']}.{service['namespace']}.svc"
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(text="metrics")
+
+    application = web.Application(middlewares=[hosts.only(())])
+    application.router.add_get(asked.path, answer)
+    async with TestClient(TestServer(application)) as client:
+        assert (await client.get(asked.path, headers={"Host": asked.netloc})).status == 200
 
 
 def test_it_reads_documents_in_object_storage_with_a_login_of_its_own() -> None:
