@@ -14,6 +14,7 @@ import time
 import urllib.error
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +182,21 @@ class Site:
         *,
         namespace: str = "default",
     ) -> Mapping[str, Any]:
-        """Wait until ``holds`` is true of a resource and return it; fails with its status and the end of the operator's log."""
+        """Wait until ``holds`` is true of a resource and return it; fails with its status and the end of the operator's log.
+
+        A resource that the operator is still to create is empty.
+        """
+
+        def read() -> Mapping[str, Any]:
+            try:
+                return self.read(kind, name, namespace)
+            except urllib.error.HTTPError as error:
+                if error.code != HTTPStatus.NOT_FOUND:
+                    raise
+                return {}
+
         deadline = time.monotonic() + 60
-        while not holds(body := self.read(kind, name, namespace)):
+        while not holds(body := read()):
             if time.monotonic() > deadline:
                 said = (home / "operator.log").read_text(encoding="utf-8")[-3000:]
                 pytest.fail(f"{kind} {name} did not come so far: {body.get('status')}\n{said}")

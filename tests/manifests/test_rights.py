@@ -23,6 +23,13 @@ SPECS: Mapping[str, Mapping[str, Any]] = {
     "ModelService": {"model": {"trainingRunRef": {"name": "plankton"}}},
     "Trial": {"registry": {"model": "plankton", "alias": "champion"}},
 }
+REFUSED = {
+    "apiVersion": "pelagos.dev/v1alpha1",
+    "kind": "Trial",
+    "metadata": {"name": "refused"},
+    "spec": {"modelServiceRef": {"name": "plankton"}, "duration": "60m"},
+}
+"""A Trial that asks for more than is allowed, so that it is over at once."""
 
 
 def given(overlay: str, namespace: str, feature: str) -> frozenset[Grant]:
@@ -53,9 +60,13 @@ def test_the_operator_uses_all_of_its_rights_and_needs_no_other(
     settings |= {"PELAGOS_GATEWAY_HTTP": "https://models.example.org"}
     if overlay == "cluster":
         site.admit(namespace)
+    of_the_tenant = ("configmap", f"pelagos-tenant-{namespace}", f"--namespace={SYSTEM}")
+    site.kubectl("create", *of_the_tenant, "--from-literal=trialsKeep=1s")
     before = len(site.log.read_text().splitlines())
     try:
         with site.operator(tmp_path, **settings):
+            site.create(REFUSED, namespace)
+            site.kubectl("wait", "--for=delete", "trial/refused", f"--namespace={namespace}", "--timeout=60s")
             for kind, spec in SPECS.items():
                 body = {
                     "apiVersion": "pelagos.dev/v1alpha1",
@@ -72,6 +83,7 @@ def test_the_operator_uses_all_of_its_rights_and_needs_no_other(
             for plurals in ("trials", "modelservices,trainingruns,datasets"):
                 site.kubectl("delete", plurals, "--all", "--all-namespaces", "--timeout=60s")
     finally:
+        site.kubectl("delete", *of_the_tenant)
         site.remove(OVERLAYS / overlay)
 
     seen = audit_rbac.trace(site.log.read_text().splitlines()[before:], USER)
@@ -81,15 +93,13 @@ def test_the_operator_uses_all_of_its_rights_and_needs_no_other(
 
 
 def with_launches(seen: Trace) -> Trace:
-    """Add requests before a training or a server starts, and after a training or a Trial expired.
+    """Add requests before a training or a server starts, and after a training expired.
 
     No object gets that far here. See test_life_of_a_training.
     """
     asked = [act for act in seen.done if act.verb == "get" and act.resource == "datasets"]
     others = {dataclasses.replace(act, resource=name) for act in asked for name in ("trainingruns", "modelservices")}
-    expired = {
-        dataclasses.replace(act, resource=name, verb="delete") for act in asked for name in ("trainingruns", "trials")
-    }
+    expired = {dataclasses.replace(act, resource="trainingruns", verb="delete") for act in asked}
     return Trace(seen.done | others | expired | with_nodes(asked), seen.forbidden)
 
 
