@@ -22,6 +22,7 @@ from cluster.platform.kueue import Kueue
 from cluster.platform.services import Platform
 from cluster.platform.site import make_tenant
 from model_packages import environments, make_want, packages
+from pelagos.engines.triton_local.server import site_packages
 
 __all__ = ["environments", "make_want", "packages"]
 
@@ -48,6 +49,26 @@ def operator_image(cluster: Cluster) -> str:
 def serving_image(cluster: Cluster) -> str:
     """The model server's image for CPUs, with the Triton of a wheel."""
     return cluster.images.build("serving")
+
+
+@pytest.fixture(scope="session")
+def gateway_image(cluster: Cluster) -> str:
+    """The image of what judges who calls, beside an Envoy."""
+    return cluster.images.build("gateway")
+
+
+@pytest.fixture(scope="session")
+def envoy_image(cluster: Cluster) -> str:
+    """In place of the official image, which no registry here has: the same version, of its wheel, at the same path."""
+    return cluster.images.build_around(
+        site_packages(machine.ENVIRONMENTS / "triton") / "envoy/_bin/envoy", "/usr/local/bin/envoy"
+    )
+
+
+@pytest.fixture(scope="session")
+def hub_image(cluster: Cluster) -> str:
+    """The hub's image."""
+    return cluster.images.build("hub")
 
 
 @pytest.fixture(scope="session")

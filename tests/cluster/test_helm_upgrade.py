@@ -21,10 +21,10 @@ import rendering
 import upstream
 from cluster.harness import machine
 from cluster.platform import services
-from cluster.platform.client import Client
+from cluster.platform.client import Client, directly
 from cluster.platform.environments import TRAINER
 from cluster.platform.services import Platform
-from cluster.platform.site import AUTHORITY, OPERATOR, SYSTEM, Site, give_storage_credentials
+from cluster.platform.site import AUTHORITY, OPERATOR, SYSTEM, Site, give_storage_credentials, remove
 from installations import dataset, service, training
 from manifests.test_helm_upgrades import EARLIER
 
@@ -118,8 +118,8 @@ def release(
     # With everything that they created: other tests count what is in these servers.
     made.kubectl("delete", "datasets,trainingruns,modelservices", "--all", "--timeout=120s")
     made.helm("uninstall", RELEASE, "--wait", "--timeout=120s")
-    for what in (("-k", str(rendering.MANIFESTS / "crds")), ("namespace", SYSTEM)):
-        cluster.kubectl("delete", *what, "--ignore-not-found", "--timeout=120s")
+    remove(cluster, rendering.MANIFESTS / "crds")
+    cluster.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found", "--timeout=120s")
 
 
 def values(operator: str, serving: str, trainer: str) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def test_an_upgrade_and_a_rollback_train_nothing_twice_and_lose_no_request(
     url = release.get("modelservice", "crops")["status"]["url"]
     image = next((SAMPLES / "phytoplankton-crops").rglob("*.jpg")).read_bytes()
 
-    with Client(release, "crops", image) as client:
+    with Client(directly(release, "crops", image)) as client:
         begun(release, "over-the-upgrade")
         release.cluster.kubectl("apply", "--validate=false", "-k", rendering.MANIFESTS / "crds")
         release.helm("upgrade", RELEASE, rendering.CHART, *valued(release, "today"))

@@ -39,7 +39,7 @@ _TRITON = (
     " --allow-gpu-metrics=false --strict-readiness=false"
 )
 _SCRATCH = {"name": "scratch", "emptyDir": {}}
-IMAGES = ("operator_image", "serving_image", "trainer_image", "deepaas_image")
+IMAGES = ("operator_image", "serving_image", "trainer_image", "gateway_image", "hub_image", "deepaas_image")
 
 
 @pytest.fixture(params=IMAGES)
@@ -75,7 +75,7 @@ def test_nothing_in_an_image_can_be_changed_by_its_user(cluster: Cluster, image:
     assert set(found.split()) <= {"/tmp", "/var/tmp", "/run/lock", "/var/lib/pelagos"}
 
 
-@pytest.mark.parametrize("image", ["operator_image", "serving_image", "deepaas_image"], indirect=True)
+@pytest.mark.parametrize("image", [each for each in IMAGES if each != "trainer_image"], indirect=True)
 def test_no_training_framework_and_no_agpl_code_outside_the_trainer(cluster: Cluster, image: str) -> None:
     modules = (
         "import importlib.util as u; print([m for m in ('torch', 'ultralytics', 'kfp', 'mlflow') if u.find_spec(m)])"

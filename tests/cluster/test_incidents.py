@@ -18,7 +18,7 @@ import pytest
 from cluster.harness import machine, servers
 from cluster.harness.namespaces import Node
 from cluster.platform import services
-from cluster.platform.client import Client
+from cluster.platform.client import Client, directly
 from cluster.platform.environments import Mounted, serve
 from cluster.platform.services import Platform
 from cluster.platform.site import OPERATOR, SYSTEM, TENANT, Site, give_storage_credentials
@@ -293,7 +293,8 @@ def test_a_model_server_leaves_a_drained_node_without_a_failed_request(site: Sit
     site.wait("a server is on each node", lambda: servers_by_node(site) == [servers.NODE, second.place.name], 240)
     uid = site.get("modelservice", "late")["metadata"]["uid"]
 
-    with Client(site, "late", next((SAMPLES / "phytoplankton-crops").rglob("*.jpg")).read_bytes()) as client:
+    image = next((SAMPLES / "phytoplankton-crops").rglob("*.jpg")).read_bytes()
+    with Client(directly(site, "late", image)) as client:
         site.cluster.drain(pods=f"pelagos.dev/uid={uid}")
         try:
             site.wait("both are on the other", lambda: servers_by_node(site) == [second.place.name] * 2, 240)

@@ -16,7 +16,7 @@ import yaml
 
 from cluster.harness import machine
 from cluster.platform import services
-from cluster.platform.client import Client
+from cluster.platform.client import Client, directly
 from cluster.platform.kserve import Kserve
 from cluster.platform.services import BUCKET, Platform
 from cluster.platform.site import OPERATOR, SYSTEM, TENANT, Site, give_storage_credentials
@@ -140,7 +140,7 @@ def test_with_what_was_asked_for_it_serves(site: Site, package: Path) -> None:
 
 def test_a_new_version_is_rolled_out_without_a_failed_request(site: Site, package: Path) -> None:
     before = {pod["metadata"]["name"] for pod in pods(site, "colours")}
-    with Client(site, "colours", (package / "probe.png").read_bytes()) as client:
+    with Client(directly(site, "colours", (package / "probe.png").read_bytes())) as client:
         site.kubectl("patch", "modelservice/colours", "--type=merge", "-p", '{"spec":{"thresholds":{"iou":"0.6"}}}')
         site.wait(
             "another pod serves, alone",
@@ -204,7 +204,7 @@ def test_an_inference_service_that_is_deleted_behind_our_back_comes_back(site: S
 
 
 def test_while_kserves_controller_is_away_what_serves_serves_on(site: Site, kserve: Kserve, package: Path) -> None:
-    with Client(site, "colours", (package / "probe.png").read_bytes()) as client:
+    with Client(directly(site, "colours", (package / "probe.png").read_bytes())) as client:
         kserve.end()
         try:
             site.kubectl("patch", "modelservice/colours", "--type=merge", "-p", '{"spec":{"thresholds":{"iou":"0.7"}}}')

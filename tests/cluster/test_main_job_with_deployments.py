@@ -1,31 +1,44 @@
 """The main job on a real cluster: pipelines on a Kubeflow server, objects in S3, models served by Deployments.
 
-The operator is a pod under its own ServiceAccount; pipeline steps and model servers are pods with real images and real programs.
+The operator is a pod under its own ServiceAccount; pipeline steps, model servers, the tenant's gateway and the hub are pods with
+real images and real programs.
 platform/services.py says what is not the original.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import os
+import secrets
 import time
+import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from catalogued import CARD
 from cluster.harness import machine
+from cluster.platform import gateway as gateway_of
 from cluster.platform import services
-from cluster.platform.client import Client
+from cluster.platform.client import Client, directly
+from cluster.platform.gateway import Gateway
 from cluster.platform.services import BUCKET, Platform
-from cluster.platform.site import SYSTEM, TENANT, Site, give_storage_credentials
+from cluster.platform.site import OPERATOR, SYSTEM, TENANT, Site, give_storage_credentials
 from installations import dataset, service, training
+from pelagos_contract import trial_signature
 
 IN_ORDER = True
 """The tests of this module build on each other."""
 SAMPLES = Path(os.environ.get("PELAGOS_SAMPLES", machine.ROOT / ".pelagos/data/samples"))
 FRAMES = "samples/phytoplankton-frames"
+KEY = secrets.token_bytes(32)
+"""The hub's key, with which the operator knows its Trials."""
+THE_OPERATOR = "app.kubernetes.io/component=operator"
 GROUPED = {"policy": "Grouped", "ratios": {"train": 72, "validation": 14, "test": 14}}
 RESOURCES = (
     dataset(
@@ -46,6 +59,8 @@ RESOURCES = (
         "detector",
         {"trainingRunRef": {"name": "detector"}},
         thresholds={"confidence": "0.01"},
+        card=CARD,
+        publish={"catalogue": "Public"},
         resources={"cpu": 1, "memory": "1Gi"},
         deletionPolicy="Delete",
     ),
@@ -59,21 +74,42 @@ def site(
     operator_image: str,
     serving_image: str,
     trainer_image: str,
+    hub_image: str,
 ) -> Iterator[Site]:
     """Pelagos from the overlay for clusters without KServe."""
     cluster = platform.cluster
     platform.upload(SAMPLES, f"data/{TENANT}/samples")
     cluster.create_namespace(SYSTEM)
     give_storage_credentials(cluster, SYSTEM)
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": trial_signature.SECRET, "namespace": SYSTEM},
+            "data": {trial_signature.SECRET_KEY: base64.b64encode(KEY).decode()},
+        }
+    )
     installed = Site.install(
         cluster,
         tmp_path_factory.mktemp("site") / "kustomization",
         overlay="triton-only",
-        images={"operator": operator_image, "serving": serving_image, "trainer": trainer_image},
+        components=("hub",),
+        images={"operator": operator_image, "serving": serving_image, "trainer": trainer_image, "hub": hub_image},
         PELAGOS_S3_ENDPOINT=services.STORAGE,
+        **gateway_of.SETTINGS,
     )
     yield installed
     installed.uninstall()
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    site: Site, gateway_image: str, envoy_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """The tenant's gateway."""
+    started = Gateway.start(site, tmp_path_factory.mktemp("gateway") / "kustomization", gateway_image, envoy_image)
+    yield started
+    started.stop()
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +174,19 @@ def test_applying_everything_again_changes_nothing(served: Site) -> None:
     assert {line.rsplit(" ", 1)[1] for line in applied} == {"unchanged"}, applied
 
 
-def test_new_settings_are_rolled_out_without_a_failed_request(served: Site, platform: Platform, tmp_path: Path) -> None:
-    image, _ = probe_image(served, platform, tmp_path)
+def test_a_new_version_is_rolled_out_without_a_failed_request(
+    served: Site, gateway: Gateway, platform: Platform, tmp_path: Path
+) -> None:
+    """Neither of those who ask the service itself, nor of those who ask the gateway on a connection that stays open."""
+    image = probe_image(served, platform, tmp_path)[0].read_bytes()
     before = served.pods("pelagos.dev/uid=" + served.get("modelservice", "detector")["metadata"]["uid"])
-    client = Client(served, "detector", image.read_bytes())
-    with client:
+    # One for each, since a caller has a limit.
+    tokens = {kind: gateway.opened(kind, modelServiceRef={"name": "detector"}) for kind in ("http", "grpc")}
+    asking = {kind: gateway.asking(kind, token, "detector", image) for kind, token in tokens.items()}
+    clients = {kind: Client(ask) for kind, ask in {**asking, "directly": directly(served, "detector", image)}.items()}
+    with contextlib.ExitStack() as asked:
+        for client in clients.values():
+            asked.enter_context(client)
         served.kubectl("patch", "modelservice/detector", "--type=merge", "-p", '{"spec":{"thresholds":{"iou":"0.6"}}}')
         served.wait(
             "another pod serves, alone",
@@ -151,8 +195,12 @@ def test_new_settings_are_rolled_out_without_a_failed_request(served: Site, plat
         )
         served.wait_ready("modelservice", "detector", 120)
 
-    assert client.failures == []
-    assert client.answers > 10
+    assert [failure for client in clients.values() for failure in client.failures] == []
+    assert all(client.answers > 10 for client in clients.values())
+    served.kubectl("delete", "trials", *tokens)
+    served.wait(
+        "their tokens open nothing", lambda: {gateway.status(each, "detector") for each in tokens.values()} == {401}
+    )
 
 
 def served_pods(site: Site) -> list[Any]:
@@ -163,6 +211,70 @@ def served_pods(site: Site) -> list[Any]:
 
 def name(pod: Any) -> str:
     return str(pod["metadata"]["name"])
+
+
+def test_the_hub_shows_the_model_and_when_it_was_proven(served: Site) -> None:
+    def entries() -> Any:
+        return json.loads(asked_of_the_hub(served, "/api/models"))["items"]
+
+    (entry,) = served.wait("the catalogue has the model", entries)
+    assert (entry["namespace"], entry["name"], entry["title"]) == (TENANT, "detector", CARD["title"])
+    page = asked_of_the_hub(served, f"/models/{TENANT}/detector").decode()
+    assert str(CARD["title"]) in page
+    served.wait("it has read the operator's metrics", lambda: entries()[0]["proof"]["asked"], 30)
+
+
+def asked_of_the_hub(site: Site, path: str) -> bytes:
+    """The hub's answer to a request through its Service, which names the host that browsers name."""
+    port = site.cluster.forward_service("pelagos-hub", 80, SYSTEM)
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Host": "models.example.org"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return bytes(answer.read())
+
+
+def test_a_trial_with_a_server_of_its_own_opens_and_leaves_nothing(
+    served: Site, gateway: Gateway, platform: Platform, tmp_path: Path
+) -> None:
+    image = probe_image(served, platform, tmp_path)[0].read_bytes()
+    spec = {"modelServiceRef": {"name": "detector"}, "isolation": "Dedicated", "user": "ada"}
+    signature = trial_signature.sign(KEY, namespace=TENANT, name="own", spec=spec, seconds=int(time.time()))
+    token = gateway.opened("own", {trial_signature.ANNOTATION: signature}, **spec)
+
+    assert served.get("trial", "own")["status"]["attested"] is True
+    assert gateway.asking("grpc", token, "trial-own", image)()["detections"] != []
+    assert gateway.status(token, "detector") == 403
+    served.kubectl("delete", "trial/own", "--timeout=120s")
+    served.kubectl("wait", "--for=delete", "modelservice/trial-own", "--timeout=120s")
+    assert gateway.status(token, "trial-own") == 401
+
+
+def test_a_trial_ends_on_time_while_the_operator_is_away(served: Site, gateway: Gateway) -> None:
+    token = gateway.opened("short", modelServiceRef={"name": "detector"}, duration="1m")
+    told = served.get("trial", "short")["status"]
+    assert told["url"] == f"http://pelagos-gateway.{TENANT}:8080/{TENANT}/detector"
+    script = (
+        "import sys, urllib.request as u; u.urlopen(u.Request(sys.argv[1], headers={'Authorization': sys.argv[2]}))"
+    )
+    within = ("--", "python3", "-c", script, f"{told['url']}/v2/health/ready", f"Bearer {token}")
+    served.cluster.kubectl("exec", f"--namespace={SYSTEM}", "deployment/pelagos-hub", *within)
+    another = token[:-1] + ("a" if token[-1] != "a" else "b")
+    assert [gateway.status(each, "detector") for each in ("", another)] == [401, 401]
+    assert gateway.status(token, "another") == 403
+
+    deployment = f"deployment/{OPERATOR}"
+    served.cluster.kubectl("scale", f"--namespace={SYSTEM}", deployment, "--replicas=0")
+    served.cluster.kubectl("wait", "--for=delete", f"--namespace={SYSTEM}", "pods", "--selector", THE_OPERATOR)
+    try:
+        assert gateway.status(token, "detector") == 200, "the operator was gone too late"
+        ends = datetime.fromisoformat(told["expiresAt"])
+        served.wait("its token opens nothing", lambda: gateway.status(token, "detector") == 401, 70)
+        assert abs((datetime.now(UTC) - ends).total_seconds()) < 5
+        assert served.get("trial", "short")["status"]["phase"] == "Open"
+    finally:
+        served.cluster.kubectl("scale", f"--namespace={SYSTEM}", deployment, "--replicas=1")
+        served.await_operator()
+    # It says that it has ended, and is deleted by itself a moment later.
+    served.kubectl("wait", "--for=delete", "trial/short", "--timeout=60s")
 
 
 def test_a_service_that_may_grow_gets_an_autoscaler_and_loses_it_again(served: Site) -> None:
@@ -290,8 +402,10 @@ def test_the_deletion_of_the_dataset_leaves_nothing(served: Site, platform: Plat
     served.kubectl("delete", "dataset/frames", "--timeout=120s")
 
     # Longer than a pod may take to finish requests in progress.
-    served.wait("no pod is left", lambda: not served.pods(), 180)
-    left = served.kubectl("get", "deployments,services,hpa,pdb,networkpolicies,configmaps", "-o", "name").split()
+    but_the_gateway = f"app.kubernetes.io/name!={gateway_of.NAME}"
+    served.wait("no pod is left", lambda: not served.pods(but_the_gateway), 180)
+    kinds = "deployments,services,hpa,pdb,networkpolicies,configmaps"
+    left = served.kubectl("get", kinds, "-o", "name", f"--selector={but_the_gateway}").split()
     assert set(left) <= {"configmap/kube-root-ca.crt"}
     assert platform.storage().keys(BUCKET, "objects/") == []
     assert platform.pipeline_runs(TENANT) == []

@@ -11,7 +11,6 @@ import audit_rbac
 import rendering
 from cluster.harness.cluster import Cluster
 from cluster.platform.site import OPERATOR, SYSTEM, TENANT
-from pelagos.api import meta
 
 USER = f"system:serviceaccount:{SYSTEM}:{OPERATOR}"
 KUEUE = "kueue.x-k8s.io"
@@ -23,12 +22,6 @@ OTHER_TENANTS = ("marine-lab", "shore")
 
 def in_one_tenant(acts: Iterable[audit_rbac.Act]) -> frozenset[audit_rbac.Act]:
     return frozenset(replace(act, namespace=TENANT) if act.namespace in OTHER_TENANTS else act for act in acts)
-
-
-def is_for_trials(grant: audit_rbac.Grant) -> bool:
-    """Rights that only trials need. No test here tries a model: tests/manifests/test_rights shows that all of them are used."""
-    is_child = grant.resource == "modelservices" and grant.verb in {"create", "delete"}
-    return grant.group == meta.GROUP and (is_child or grant.resource.partition("/")[0] == "trials")
 
 
 def test_what_is_granted_is_what_was_used(cluster: Cluster) -> None:
@@ -45,7 +38,6 @@ def test_what_is_granted_is_what_was_used(cluster: Cluster) -> None:
     # The operator reads Kueue's objects only where a queue is named and Kueue is installed.
     queued = any(act.group == KUEUE for act in seen.done)
     given = {grant for grant in given if not grant.group.endswith(KUEUE) or queued}
-    given = {grant for grant in given if not is_for_trials(grant) or any(grant.covers(act) for act in seen.done)}
     # While it is uninstalled, the operator may briefly outlive its roles: requests refused then are granted otherwise.
     refused = frozenset(act for act in seen.forbidden if not any(grant.covers(act) for grant in given))
     assert audit_rbac.problems(audit_rbac.Trace(seen.done, refused), given) == []

@@ -20,6 +20,7 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 
+import model_clients
 import model_packages
 from installations import ENVIRONMENTS, Installation, service
 from model_packages import packages
@@ -55,21 +56,9 @@ class Called:
 
     def client(self, kind: str) -> Any:
         """A client that sends the image and returns the objects found."""
-        if kind == "http":
-            client = tritonclient.http.InferenceServerClient(self.http.removeprefix("http://"))
-            given, headers = tritonclient.http.InferInput("image", [1, 1], "BYTES"), None
-        else:
-            client = tritonclient.grpc.InferenceServerClient(self.grpc)
-            given, headers = (
-                tritonclient.grpc.InferInput("image", [1, 1], "BYTES"),
-                {"pelagos-service": f"default/{NAME}"},
-            )
-        given.set_data_from_numpy(np.array([[self.image]], dtype=np.object_))
-
-        def ask() -> Any:
-            return json.loads(client.infer(NAME, [given], headers=headers).as_numpy("prediction")[0, 0])
-
-        return ask
+        address = self.http.removeprefix("http://") if kind == "http" else self.grpc
+        headers = {} if kind == "http" else {"pelagos-service": f"default/{NAME}"}
+        return model_clients.asking(kind, address, NAME, self.image, headers)
 
 
 @pytest.fixture(scope="module")

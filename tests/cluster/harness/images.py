@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from cluster.harness.engine import Engine
     from cluster.harness.namespaces import Node
 
-OURS = "control-plane triton"
-"""Locked requirements of our images. One image holds the wheels of both, so that builds of several images share its layers."""
+OURS = "control-plane triton gateway hub"
+"""Locked requirements of our images. One image holds the wheels of all, so that builds of several images share its layers."""
 IMAGES = {
     "operator": ("", OURS),
     "serving": ("cpu", OURS),
     "trainer": ("runtime", ""),
+    "gateway": ("", OURS),
+    "hub": ("", OURS),
     "deepaas": ("", "deepaas"),
 }
 """Folder below images/ -> (target of its Dockerfile, locked requirements that it needs).
@@ -42,7 +44,7 @@ _SOURCES = ("--no-binary=aiohttp-apispec,kfp-server-api,pyinotify",)
 # The shell reacts to SIGTERM at once; `sleep` as the first process of a container would not.
 _PAUSE = 'FROM {base}\nCMD ["sh", "-c", "trap \'exit 0\' TERM; while :; do sleep 3600 & wait $!; done"]\n'
 _BUILD_BASE = "FROM {base}\nRUN python3 -m venv /opt/pip && ln -s /opt/pip/bin/pip /usr/local/bin/pip\n"
-_AROUND = 'FROM {base}\nCOPY {program} /manager\nUSER 65532:65532\nENTRYPOINT ["/manager"]\n'
+_AROUND = 'FROM {base}\nCOPY {program} {path}\nUSER 65532:65532\nENTRYPOINT ["{path}"]\n'
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,10 @@ class Images:
         self.publish(tag)
         return tag
 
-    def build_around(self, program: Path) -> str:
-        """Build an image that runs one static program, with its arguments; returns the tag, which pods can use."""
+    def build_around(self, program: Path, path: str = "/manager") -> str:
+        """Build an image with one program at ``path``, which it runs with its arguments; returns the tag, which pods can use."""
         tag = f"{_REPOSITORY}/{program.name}:test"
-        recipe = _AROUND.format(base=self.base(), program=program.name)
+        recipe = _AROUND.format(base=self.base(), program=program.name, path=path)
         with tempfile.TemporaryDirectory(prefix="pelagos-image-") as folder:
             shutil.copy(program, folder)
             Path(folder, "Dockerfile").write_text(recipe, encoding="utf-8")

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 
 from cluster.platform.site import Site
 from pelagos.engines.triton import inference
 
 
 class Client(threading.Thread):
-    """Sends one request after another, each on a new connection, until the context ends."""
+    """Sends one request after another until the context ends."""
 
-    def __init__(self, site: Site, service: str, image: bytes) -> None:
+    def __init__(self, ask: Callable[[], object]) -> None:
         super().__init__(daemon=True)
-        host, _, port = site.get("modelservice", service)["status"]["endpoints"]["grpc"].rpartition(":")
-        self._port = site.cluster.forward_service(host.split(".")[0], int(port), site.tenant)
-        self._service, self._image = service, image
+        self._ask = ask
         self._ends = threading.Event()
         self.answers = 0
         self.failures: list[str] = []
@@ -33,8 +32,15 @@ class Client(threading.Thread):
     def run(self) -> None:
         while not self._ends.is_set():
             try:
-                asyncio.run(inference.infer(f"127.0.0.1:{self._port}", self._service, self._image, 20))
+                self._ask()
                 self.answers += 1
-            except inference.InferenceError as error:
-                self.failures.append(f"{time.strftime('%X')} {error}")
+            except Exception as error:
+                self.failures.append(f"{time.strftime('%X')} {type(error).__name__}: {error}")
             time.sleep(0.1)
+
+
+def directly(site: Site, service: str, image: bytes) -> Callable[[], object]:
+    """Asks the service itself, each time on a new connection."""
+    host, _, port = site.get("modelservice", service)["status"]["endpoints"]["grpc"].rpartition(":")
+    forwarded = site.cluster.forward_service(host.split(".")[0], int(port), site.tenant)
+    return lambda: asyncio.run(inference.infer(f"127.0.0.1:{forwarded}", service, image, 20))

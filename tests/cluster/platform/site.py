@@ -32,7 +32,11 @@ TENANT_SETTINGS: Mapping[str, Any] = {
     "apiVersion": "v1",
     "kind": "ConfigMap",
     "metadata": {"name": f"pelagos-tenant-{TENANT}", "namespace": "pelagos-system"},
-    "data": {"serviceAccount": "pelagos-workload", "pipelineServiceAccount": "pelagos-pipelines"},
+    "data": {
+        "serviceAccount": "pelagos-workload",
+        "pipelineServiceAccount": "pelagos-pipelines",
+        "trialsKeep": "5s",
+    },
 }
 """The platform's settings of the tenant."""
 OPERATOR = "pelagos-operator"
@@ -70,7 +74,7 @@ class Site:
             "PELAGOS_TRACKING_URI": services.MLFLOW,
             "PELAGOS_PROBE_INTERVAL": "5",
         }
-        _write_kustomization(folder, overlay, components, images["operator"], {**usual, **settings})
+        _write_kustomization(folder, overlay, components, images, {**usual, **settings})
         site = cls(cluster, folder)
         site.apply_manifests()
         site.await_operator()
@@ -101,8 +105,7 @@ class Site:
         """Uninstall as docs/installing.md says: resources first, then the rest."""
         for plurals in ("trials", "datasets,trainingruns,modelservices"):
             self.kubectl("delete", plurals, "--all", "--timeout=120s")
-        # A definition may wait for a resync of the API server: see ControlPlane.definitions_left.
-        self.cluster.kubectl("delete", "-k", self.folder, "--timeout=330s", seconds=360)
+        remove(self.cluster, self.folder)
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
         """Run kubectl in the tenant's namespace."""
@@ -189,31 +192,46 @@ def give_storage_credentials(cluster: Cluster, namespace: str) -> None:
     cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": services.CREDENTIALS})
 
 
+def remove(cluster: Cluster, folder: Path) -> None:
+    """Delete what a kustomization with our definitions holds; returns when all of it is gone."""
+    cluster.kubectl("delete", "-k", folder, "--ignore-not-found", "--wait=false")
+
+    def gone() -> bool:
+        left = [each for each in cluster.kubectl("get", "crds", "-o", "name").split() if each.endswith(".pelagos.dev")]
+        if left and "timed out" in cluster.kubectl("wait", "--for=delete", *left, "--timeout=5s", check=False):
+            # Otherwise it may wait for a resync of the API server: see ControlPlane.definitions_left.
+            cluster.kubectl("annotate", "--overwrite", *left, f"tests/reminded={time.monotonic()}", check=False)
+        return not left
+
+    cluster.wait(gone, "our kinds are gone", 330)
+    cluster.kubectl("delete", "-k", folder, "--ignore-not-found", "--timeout=120s")
+
+
 def _write_kustomization(
-    folder: Path, overlay: str, components: tuple[str, ...], image: str, settings: Mapping[str, str]
+    folder: Path, overlay: str, components: tuple[str, ...], images: Mapping[str, str], settings: Mapping[str, str]
 ) -> None:
     manifests = os.path.relpath((machine.ROOT / "manifests").resolve(), folder.resolve())
-    name, _, tag = image.partition(":")
-    container: dict[str, Any] = {
-        "name": "operator",
-        "env": [{"name": key, "value": value} for key, value in settings.items()],
-    }
-    # During an update two model servers of one core each must fit beside it.
-    container["resources"] = {"requests": {"cpu": "0"}}
-    container["env"].append({"name": "PELAGOS_GATEWAY_MILLICORES", "value": "0"})
-    patch = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": OPERATOR, "namespace": SYSTEM},
-        "spec": {"template": {"spec": {"containers": [container]}}},
-    }
-    (folder / "patch.yaml").write_text(yaml.safe_dump(patch))
+    env = [{"name": key, "value": value} for key, value in settings.items()]
+    env.append({"name": "PELAGOS_GATEWAY_MILLICORES", "value": "0"})
+    patches = [_patch("operator", env)] + ([_patch("hub", [])] if "hub" in components else [])
+    replaced = [(name, *images[name].split(":")) for name in ("operator", "hub") if name in images]
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [f"{manifests}/overlays/{overlay}"],
         "components": [f"{manifests}/components/{each}" for each in components],
-        "images": [{"name": "ghcr.io/pelagos/operator", "newName": name, "newTag": tag}],
-        "patches": [{"path": "patch.yaml"}],
+        "images": [{"name": f"ghcr.io/pelagos/{name}", "newName": new, "newTag": tag} for name, new, tag in replaced],
+        "patches": [{"patch": yaml.safe_dump(patch)} for patch in patches],
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+
+
+def _patch(name: str, env: list[dict[str, str]]) -> dict[str, Any]:
+    """A patch for one of our Deployments. During an update two model servers of one core each must fit beside all of them."""
+    container = {"name": name, "resources": {"requests": {"cpu": "0"}}, **({"env": env} if env else {})}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": f"pelagos-{name}", "namespace": SYSTEM},
+        "spec": {"template": {"spec": {"containers": [container]}}},
+    }
