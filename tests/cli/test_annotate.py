@@ -157,7 +157,7 @@ def test_a_model_of_another_task_is_refused_in_one_line(
     done = push()
 
     assert (done.exit_code, tool.tasks) == (1, [])
-    assert f"the model answers {task}, and the Dataset is for Detection" in done.stderr
+    assert f"the model's task is {task}, and the Dataset's is Detection" in done.stderr
 
 
 @pytest.mark.parametrize(

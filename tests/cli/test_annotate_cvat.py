@@ -306,7 +306,7 @@ def test_a_task_without_images_may_be_named_and_one_with_images_is_left_alone(wo
 
     assert push("--limit", 2).exit_code == 0
     assert (tool.tasks[9].name, len(tool.tasks[9].images)) == ("dive nine", 2)
-    assert "CVAT adds none to a task that has some: name a project" in push().stderr
+    assert "CVAT adds none to such a task: name a project" in push().stderr
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_a_store_that_cannot_be_written_to_is_told_before_anything_is_sent(
 
     done = push()
 
-    assert "run this command where you may write there" in done.stderr
+    assert "run this command where that folder can be written" in done.stderr
     assert tool.tasks == {}
 
 
@@ -360,7 +360,7 @@ def test_names_of_others_are_no_suggestions(name: str) -> None:
 def test_a_failed_task_says_why(world: ApiServer, tool: Cvat) -> None:
     tool.fails = "No media data found\x1b[2J"
 
-    assert "could not make a task of the images: No media data found\\u001b[2J" in push().stderr
+    assert "could not create a task from the images: No media data found\\u001b[2J" in push().stderr
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_a_push_asks_the_store_of_the_training_what_the_model_has_seen(
         names = [task["data"]["image"].rpartition("-")[2] for task in tool.tasks]
 
     assert names == ["far.png", "near.png", "same.png"]
-    assert json.loads(done.stdout)["order"] == "those of which the model is least sure, and which are most novel to it"
+    assert json.loads(done.stdout)["order"] == "those of which the model is least sure, and which are newest to it"
 
 
 def test_a_model_whose_training_is_not_known_is_told(
@@ -129,7 +129,7 @@ def test_a_model_whose_training_is_not_known_is_told(
     with label_studio_server.serving() as tool:
         api.secrets["crew"] = {"tool": "labelStudio", "url": tool.url, "project": "3", "token": PAT}
 
-        assert "no TrainingRun in sight has made the model" in push().stderr
+        assert "no TrainingRun that can be seen made the model" in push().stderr
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_why_there_is_no_entry_for_a_catalogue_is_said(api: ApiServer, tmp_path:
     ("status", "want"),
     [
         ({}, "it has made no model yet"),
-        ({"model": {"uri": "/x"}}, "it was made before there were any"),
+        ({"model": {"uri": "/x"}}, "it was made before models had one"),
         ({"model": {"uri": "/x"}, "documents": [GONE]}, "not visible"),
     ],
 )
@@ -150,7 +150,7 @@ def test_the_card_says_what_gates_say_now(api: ApiServer, tmp_path: Path) -> Non
     text = run("card", "finder").stdout
 
     assert text.startswith(CARD)
-    assert "\n## Gates\n\nAs status had them on 20" in text
+    assert "\n## Gates\n\nAs in status on 20" in text
     assert "spec.gates\\[1\\].metric: it has no such slice" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert rows[2] == r"| test/F1 of the class \<b\>\|cod | 0.8123 (0.61–0.89) | 0.75 or more | passed |"
@@ -158,9 +158,12 @@ def test_the_card_says_what_gates_say_now(api: ApiServer, tmp_path: Path) -> Non
     assert rows[4] == "| test/loss | 0.4 | 0.5 or less | passed |"
     assert "compared with version 3 of finder, which has 0.6000: a difference of +0.1000 (0.61 to 0.89)" in rows[5]
     assert "compared with the champion of finder: there was none" in rows[6]
-    assert "was changed since" not in text
+    assert "has changed since" not in text
     resource["metadata"]["generation"] = 3
-    assert "The spec was changed since, and what follows is of the gates before." in run("card", "finder").stdout
+    assert (
+        "The spec has changed since then; what follows is about the gates before the change."
+        in run("card", "finder").stdout
+    )
 
 
 def test_the_report_shows_what_gates_say_now_before_its_sections(api: ApiServer, tmp_path: Path) -> None:

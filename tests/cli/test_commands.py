@@ -63,7 +63,7 @@ def test_status_and_down_where_nothing_ever_ran(tmp_path: Path) -> None:
     status = pelagos(tmp_path / "nowhere", "status")
     assert (status.returncode, "does not run" in status.stdout) == (3, True)
     down = pelagos(tmp_path / "nowhere", "down")
-    assert (down.returncode, "Nothing runs" in down.stderr) == (0, True)
+    assert (down.returncode, "Nothing is running" in down.stderr) == (0, True)
     assert not (tmp_path / "nowhere").exists()
 
 

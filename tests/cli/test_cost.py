@@ -65,7 +65,7 @@ def test_where_nothing_has_ended_it_says_so(api: ApiServer) -> None:
     done = run("-o", "json")
 
     assert done.exit_code == 1
-    assert "no training of the namespace default" in json.loads(done.stdout)["error"]
+    assert "no training that was asked for in the namespace default" in json.loads(done.stdout)["error"]
 
 
 def test_one_that_is_not_there_is_named(api: ApiServer) -> None:

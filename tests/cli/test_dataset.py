@@ -83,7 +83,7 @@ def test_what_cannot_be_listed_is_one_line(api: ApiServer, tmp_path: Path) -> No
     api.add("elsewhere", {"uri": str(tmp_path / "none"), "version": "sha256:ab"})
     assert "is not visible from this machine" in failure(run("elsewhere"))
     api.add("old", version(tmp_path / "old", None))
-    assert "made before versions had a list" in failure(run("old"))
+    assert "made before versions listed" in failure(run("old"))
     for number, content in enumerate(("{", "[]\n", '{"path": 1, "reason": ""}', "[" * 5000)):
         api.add(f"bad{number}", version(tmp_path / f"bad{number}", content))
         assert "is not what a preparation wrote" in failure(run(f"bad{number}"))

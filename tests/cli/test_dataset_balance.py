@@ -94,7 +94,7 @@ def test_a_dataset_without_a_balance_says_so(api: ApiServer) -> None:
     done = run("fish", "-o", "json")
 
     assert done.exit_code == 1
-    assert "once in an epoch: spec.balance is not set" in json.loads(done.stdout)["error"]
+    assert "once per epoch: spec.balance is not set" in json.loads(done.stdout)["error"]
     assert "has no version yet" in run("new").stderr
 
 

@@ -89,9 +89,9 @@ async def test_kinds_rights_and_leader_of_a_fresh_cluster(api: KubernetesRest, t
     assert states(await look(control_plane.SECTION, "kinds", context)) == [State.OK]
     (rights,) = await look(control_plane.SECTION, "rights", context)
     assert rights.state is State.OK
-    assert "whoever runs this command has all" in rights.message
+    assert "the user who runs this command has all" in rights.message
     (leader,) = await look(control_plane.SECTION, "leader", context)
-    assert leader.message == "there is no Lease pelagos-system/pelagos-operator: no operator has led yet"
+    assert leader.message == "there is no Lease pelagos-system/pelagos-operator: no operator has ever led"
 
 
 async def test_rights_that_the_operators_account_lacks_are_named_with_why(
@@ -492,8 +492,8 @@ async def test_the_client_of_weights_and_biases_is_optional(api: KubernetesRest,
 @pytest.mark.parametrize(
     ("status", "text", "state", "words"),
     [
-        (401, '{"error": "No credentials came with the request"}', State.OK, "the gateway judges who calls"),
-        (404, '{"error": "default/pelagos-doctor is not served"}', State.OK, "the gateway judges who calls"),
+        (401, '{"error": "No credentials came with the request"}', State.OK, "the gateway checks who calls"),
+        (404, '{"error": "default/pelagos-doctor is not served"}', State.OK, "the gateway checks who calls"),
         (404, "not found", State.FAILURE, "which the gateway would not"),
         (200, "welcome", State.FAILURE, "which the gateway would not"),
         (503, '{"error": "Who may call cannot be determined now"}', State.FAILURE, "nobody can call models"),
@@ -516,7 +516,7 @@ async def test_where_there_is_no_gateway_nothing_is_said_of_one(api: KubernetesR
 @pytest.mark.parametrize(
     ("key", "state", "words"),
     [
-        (b"k" * 32, State.OK, "the operator knows which Trials the hub made"),
+        (b"k" * 32, State.OK, "the operator recognises the Trials that the hub created"),
         (b"short", State.FAILURE, "has 5 bytes"),
         (None, State.FAILURE, "there is no key"),
     ],

@@ -34,7 +34,7 @@ async def test_before_the_first_start_there_is_no_key_yet(tmp_path: Path) -> Non
 
     assert finding.state is State.NOTE
     assert finding.message == f"the operator has no key yet in {tmp_path / 'authority'}"
-    assert finding.hint == "pelagos up makes it."
+    assert finding.hint == "pelagos up creates it."
 
 
 async def test_keys_are_listed_and_the_one_that_seals_is_named(tmp_path: Path) -> None:

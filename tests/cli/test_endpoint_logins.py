@@ -49,7 +49,7 @@ def test_a_login_is_not_sent_where_it_could_be_read(
     result = CliRunner().invoke(app, ["predict", "detector", str(tmp_path / "a.png")])
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: the endpoint {url} is not encrypted: no login is sent there; give it TLS (https://)\n"
+        f"Error: the endpoint {url} is not encrypted, so no login is sent to it; use TLS (https://)\n"
     )
 
 

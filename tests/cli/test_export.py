@@ -69,9 +69,9 @@ def test_an_older_version_is_named_by_its_beginning(
     ("arguments", "words"),
     [
         ((), "name a --format (ImageFolder, Coco, Yolo, Voc, Cvat, LabelStudio, Ifdo), or --metadata (Ifdo, Croissant"),
-        (("--format", "Word"), "no such format is written; allowed are ImageFolder, Coco, Yolo, Voc"),
-        (("--format", "Yolo", "--version", "c3"), "0 versions of default/fish begin so; there are b2b2b2b2b2b2"),
-        (("--format", "Yolo", "--version", ""), "ended with 3 and no answer"),
+        (("--format", "Word"), "there is no such format; allowed are ImageFolder, Coco, Yolo, Voc"),
+        (("--format", "Yolo", "--version", "c3"), "0 versions of default/fish begin with that; there are b2b2b2b2b2b2"),
+        (("--format", "Yolo", "--version", ""), "ended with code 3 and no answer"),
     ],
     ids=["nothing", "format", "version", "a program that fails"],
 )
@@ -139,7 +139,7 @@ def test_documents_have_the_doi_under_which_the_version_is_published(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("Word", "no such document is written; allowed are Ifdo, Croissant"),
+        ("Word", "there is no such document; allowed are Ifdo, Croissant"),
         ("Croissant", "spec.metadata.license: Value error, 'ours' is not a licence"),
     ],
     ids=["document", "licence"],

@@ -125,7 +125,7 @@ def test_a_name_that_holds_the_end_of_a_line_of_old_is_not_two_names(api: ApiSer
 @pytest.mark.parametrize(
     ("more", "classes", "words"),
     [
-        (("--task", "Panoptic"), "a", "--task Panoptic: models for Detection and Classification are imported"),
+        (("--task", "Panoptic"), "a", "--task Panoptic: only models for Detection and Classification can be imported"),
         (("--name", "a/b"), "a", "--name 'a/b'"),
         ((), "", "--classes ''"),
         ((), "a,b/c", "--classes 'b/c'"),
@@ -223,8 +223,7 @@ def test_slices_are_asked_for_and_shown_with_how_sure_they_are(api: ApiServer, p
     why = {"by": "site", "groups": 2, "level": 0.95, "samples": 0, "why": "there are 2 different values of site"}
     (plane / "answer").write_text(json.dumps(JUDGED | {"resampling": why}))
     assert (
-        "no intervals, as there are 2 different values of site"
-        in run("evaluate", "theirs/3", "--dataset", "fish").stderr
+        "no intervals: there are 2 different values of site" in run("evaluate", "theirs/3", "--dataset", "fish").stderr
     )
 
 
@@ -245,10 +244,10 @@ def test_a_package_and_the_model_of_a_training_run_are_judged_by_their_digests(
     ("arguments", "words"),
     [
         (("theirs", "--dataset", "cats"), "Dataset default/cats not found"),
-        (("theirs", "--dataset", "fish@ff"), "0 versions of default/fish begin so"),
+        (("theirs", "--dataset", "fish@ff"), "0 versions of default/fish begin with that"),
         (
             ("theirs", "--dataset", "fish", "--slice", "sight"),
-            "--slice names no field that images are told apart by: site,",
+            "--slice must name fields by which images are grouped: site,",
         ),
         (("/models/1", "--dataset", "fish", "--sha256", "x"), "--sha256 x: must be 64 hexadecimal digits"),
         (("trainingrun/new", "--dataset", "fish"), "TrainingRun default/new has no model yet"),

@@ -239,11 +239,14 @@ def test_a_prediction_belongs_to_the_lineage_whose_graph_it_names(bundle: Path, 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b'{"task": "Classification"}', "does not say which graph it is of: it has no onnxSha256; ask the model with"),
-        (b'{"prediction": 7, "onnxSha256": 7}', "does not say which graph it is of"),
-        (b"[]", "is no prediction: a JSON object was expected"),
-        (b"[" * 100_000, "is no JSON"),
-        (b"\xff", "is no JSON"),
+        (
+            b'{"task": "Classification"}',
+            "does not say which graph it is from: it has no onnxSha256; ask the model with",
+        ),
+        (b'{"prediction": 7, "onnxSha256": 7}', "does not say which graph it is from"),
+        (b"[]", "is not a prediction: a JSON object was expected"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"\xff", "is not JSON"),
         (None, "cannot be read: No such file or directory"),
     ],
 )
@@ -266,7 +269,7 @@ def test_a_pipe_is_no_prediction_and_nobody_waits_at_it(bundle: Path, tmp_path: 
 
     done = run("verify", bundle, "--prediction", tmp_path / "pipe", "-o", "json")
 
-    assert (done.exit_code, json.loads(done.stdout)["error"]) == (1, f"{tmp_path}/pipe is no file")
+    assert (done.exit_code, json.loads(done.stdout)["error"]) == (1, f"{tmp_path}/pipe is not a file")
 
 
 def altered(bundle: Path, edit: Edit, *, listed: bool) -> Path:
@@ -343,8 +346,8 @@ def drop_record(files: dict[str, bytes]) -> None:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (add_file("../../evil"), "holds ../../evil, which no bundle has"),
-        (add_file("/etc/passwd"), "holds /etc/passwd, which no bundle has"),
+        (add_file("../../evil"), "contains ../../evil, which is not part of a bundle"),
+        (add_file("/etc/passwd"), "contains /etc/passwd, which is not part of a bundle"),
         (replaced("lineage.json", '"schemaVersion": 1', '"schemaVersion": 2'), "lineage.json: schemaVersion"),
         (replaced("lineage.json", '"uid"', '"uuid"'), "lineage.json: dataset.uid"),
         (drop_record, "has no lineage.json"),
@@ -397,7 +400,7 @@ def test_a_training_without_a_model_has_no_lineage_yet(world: ApiServer) -> None
     training = next(body for body in world.resources["default"] if body["kind"] == "TrainingRun")
     del training["status"]["model"]
 
-    assert "TrainingRun default/fish-1 has no whole lineage yet" in run("fish-1").stderr
+    assert "TrainingRun default/fish-1 does not have a complete lineage yet" in run("fish-1").stderr
 
 
 def test_a_model_whose_training_is_gone_begins_at_its_package(world: ApiServer, version: Path) -> None:
@@ -421,7 +424,7 @@ def test_a_store_that_lost_the_version_is_not_said_to_hold(world: ApiServer, ver
     done = run("finder", "-o", "json")
 
     link = json.loads(done.stdout)["links"][0]
-    assert (link["holds"], link["words"]) == (None, "the description of the version is not there")
+    assert (link["holds"], link["words"]) == (None, "the description of the version is missing")
 
 
 def relisted(files: dict[str, bytes]) -> None:

@@ -125,7 +125,9 @@ def test_one_step_and_its_end_can_be_chosen_and_the_attempt_before(api: ApiServe
     assert run("cod", "--step", "train", "--tail", 1).stdout == "two\n"
     assert run("cod", "--step", "train", "--previous").stdout.splitlines()[1:] == ["early", LOG.splitlines()[3]]
     assert run("cod", "--step", "train-evaluate", "--tail", 1).stdout == "two\n"
-    assert failure(run("cod", "--step", "prepare")).endswith("nothing of a step prepare; it has train-evaluate, export")
+    assert failure(run("cod", "--step", "prepare")).endswith(
+        "no lines of a step prepare; it has train-evaluate, export"
+    )
 
 
 READY = {"type": "Ready", "status": "True", "reason": "Completed", "message": "the result is complete"}
@@ -237,7 +239,7 @@ def test_pods_are_followed_one_after_the_other_until_the_run_ends(cluster: ApiSe
         timer.join()
 
     assert (done.exit_code, done.stdout) == (0, "one\ntwo\nthree\n"), done.output
-    assert "(pod run-train) has not begun: Unschedulable: no cpu" in done.stderr
+    assert "(pod run-train) has not started: Unschedulable: no cpu" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -280,7 +282,7 @@ def test_a_log_that_breaks_off_is_followed_further_while_its_run_goes_on(cluster
 
     assert (done.exit_code, done.stdout) == (0, "one\ntwo\n"), done.output
     assert "the log broke off" in done.stderr
-    assert "lines may be missing" in done.stderr
+    assert "some may be missing" in done.stderr
 
 
 def test_lines_of_several_model_servers_say_their_pod(cluster: ApiServer) -> None:
@@ -360,7 +362,7 @@ def test_of_pods_that_are_gone_the_lines_are_shown_that_the_operator_kept(cluste
 
     assert (alone.exit_code, alone.stdout) == (0, "two\n"), alone.output
     assert (
-        "its pod run-train is gone (Error, exit code 1); these are the last lines that the operator kept"
+        "its pod run-train no longer exists (Error, exit code 1); these are the last lines that the operator kept"
         in alone.stderr
     )
     assert is_fit(beside.stdout)
@@ -391,11 +393,11 @@ def test_what_cannot_be_read_is_one_line(cluster: ApiServer) -> None:
     resource(cluster, name="ling")
     assert "has no pod of the pipeline run" in failure(run("ling"))
     cluster.pods = [pod("run-train", "train", state="waiting", phase="Pending")]
-    assert failure(run("ling")).endswith("so that there is no log yet")
+    assert failure(run("ling")).endswith("so there is no log yet")
     resource(cluster, "Dataset", "ling")
     assert failure(run("ling")).endswith("add --kind dataset or --kind trainingrun")
     cluster.refused = {"/pods": (403, 'pods is forbidden: User "u" cannot list resource "pods"')}
     assert "you may not read pods in the namespace default: pods is forbidden" in failure(
         run("ling", "-k", "trainingrun")
     )
-    assert failure(run("ling", "-f", "-p")).startswith("what has ended cannot be followed")
+    assert failure(run("ling", "-f", "-p")).startswith("a log that has ended cannot be followed")

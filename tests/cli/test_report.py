@@ -93,7 +93,7 @@ def test_what_cannot_be_shown_is_one_line(api: ApiServer, tmp_path: Path) -> Non
     api.add("elsewhere", {"uri": str(tmp_path / "none")})
     assert "is not visible from this machine" in failure(run("elsewhere"))
     api.add("old", version(tmp_path / "old", None))
-    assert "has no report: it was made before there were any" in failure(run("old"))
+    assert "has no report: it was made before versions had one" in failure(run("old"))
     api.add("forged", version(tmp_path / "forged", "<script>alert(1)</script>" + PAGE))
     assert "is not what a preparation wrote" in failure(run("forged", "--to", tmp_path / "out.html"))
     assert not (tmp_path / "out.html").exists()

@@ -80,7 +80,7 @@ def test_where_there_is_no_search_one_line_says_so(api: ApiServer) -> None:
 
     for name, why in (
         ("plain", "TrainingRun default/plain has no search: spec.search is not set"),
-        ("begun", "no trial of TrainingRun default/begun has begun yet; see kubectl describe trainingrun"),
+        ("begun", "no trial of TrainingRun default/begun has started yet; see kubectl describe trainingrun"),
     ):
         done = run(name, "-o", "json")
         assert (done.exit_code, json.loads(done.stdout)["error"]) == (1, why)

@@ -219,13 +219,13 @@ def test_what_stands_in_the_way_is_said_and_nothing_is_built(
     ("options", "words"),
     [
         (["--push"], "--push needs --tag"),
-        (["--tag=Registry/Urchins"], "--tag 'Registry/Urchins' is no name of an image"),
-        (["--tag=a b"], "--tag 'a b' is no name of an image"),
+        (["--tag=Registry/Urchins"], "--tag 'Registry/Urchins' is not a name of an image"),
+        (["--tag=a b"], "--tag 'a b' is not a name of an image"),
         ([f"--tag=urchins@sha256:{'0' * 64}"], "--tag 'urchins@sha256:"),
-        (["--base=scratch\nRUN id"], "--base 'scratch\\\\u000aRUN id' is no name of an image"),
-        (["--engine=rkt"], "--engine is 'rkt'; possible are docker, podman, buildah"),
+        (["--base=scratch\nRUN id"], "--base 'scratch\\\\u000aRUN id' is not a name of an image"),
+        (["--engine=rkt"], "--engine is 'rkt'; allowed are docker, podman, buildah"),
         (["--engine=podman"], "podman: is not installed"),
-        (["--memory=lots"], "--memory 'lots' is no amount of memory"),
+        (["--memory=lots"], "--memory 'lots' is not an amount of memory"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused_by_its_name(
@@ -248,7 +248,7 @@ def test_an_engine_that_fails_has_the_last_word(builder: Builder, add: Add, monk
     add()
     monkeypatch.setenv("CODE", "7")
 
-    assert "buildah build failed with code 7; its words are above" in builder.refused("detector")
+    assert "buildah build failed with code 7; see its output above" in builder.refused("detector")
 
 
 def test_that_the_disk_has_no_place_for_the_package_is_said(

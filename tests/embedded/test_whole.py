@@ -209,7 +209,7 @@ def test_the_life_of_an_installation(installation: Installation) -> None:
     assert (down.returncode, time.monotonic() - began < 60) == (0, True), "it hangs"
     assert installation.processes == set()
     assert not is_running(installation.state.supervisor.pid)
-    assert "Nothing runs" in installation.run("down").stderr
+    assert "Nothing is running" in installation.run("down").stderr
 
 
 def test_a_supervisor_in_the_foreground_stops_when_interrupted(installation: Installation) -> None:

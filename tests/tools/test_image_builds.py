@@ -219,7 +219,7 @@ def test_a_docker_that_cannot_build_is_not_taken(engines: Engines, tmp_path: Pat
         ({"tag": "a b"}, "TAG is 'a b'"),
         ({"images": "operator nothing"}, "IMAGES names nothing; there are operator, trainer, trainer-cpu"),
         ({"images": "trainer-cpu"}, "TORCH_INDEX"),
-        ({"engine": "rkt"}, "ENGINE is 'rkt'; possible are docker, podman, buildah"),
+        ({"engine": "rkt"}, "ENGINE is 'rkt'; allowed are docker, podman, buildah"),
         ({}, "docker: is not installed; podman: is not installed; buildah: is not installed"),
     ],
 )

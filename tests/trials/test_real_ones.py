@@ -244,8 +244,8 @@ def test_what_the_page_has_people_type_works(site: Site, tmp_path: Path) -> None
             'is Refused (ModelNotReady): spec.modelServiceRef.name: there is no ModelService "nothing"',
         ),
         (("open", "plankton", "--duration", "2h"), "spec.duration must be from 1m to 60m; it is '2h'"),
-        (("open",), "say what is tried"),
-        (("open", "--registry", "plankton"), "say which of its versions, as MODEL@ALIAS or MODEL/VERSION"),
+        (("open",), "name what to try"),
+        (("open", "--registry", "plankton"), "name one of its versions, as MODEL@ALIAS or MODEL/VERSION"),
         (("stop", "nothing"), "Trial trials/nothing not found"),
     ],
 )

@@ -22,9 +22,9 @@ from pelagos.cli.following import Followed
 from pelagos.settings import Settings
 
 _API_TIMEOUT = 10
-Context = Annotated[str, typer.Option("--context", help="Context of the kubeconfig, as kubectl takes it.")]
+Context = Annotated[str, typer.Option("--context", help="Context of the kubeconfig, as for kubectl.")]
 Namespace = Annotated[
-    str, typer.Option("--namespace", "-n", help="Namespace of the resource; else that of the context, or default.")
+    str, typer.Option("--namespace", "-n", help="Namespace of the resource. Default: that of the context, or default.")
 ]
 """Options of commands that read a resource from an API server."""
 
@@ -128,7 +128,7 @@ def secret(at: Chosen, name: str, namespace: str) -> dict[str, str]:
     try:
         found = core_objects(at).read_namespaced_secret(name, namespace, _request_timeout=_API_TIMEOUT)
     except (ConfigException, OSError, HTTPError) as error:
-        raise AskError(f"there is no API server that answers: {error}") from error
+        raise AskError(f"no API server answers: {error}") from error
     except ApiException as error:
         if error.status == HTTPStatus.NOT_FOUND:
             raise AskError(
@@ -158,7 +158,9 @@ def listed(at: Chosen, kind: Kind, namespace: str) -> dict[str, Mapping[str, Any
             f"there is no API server to ask: {error}. Run `pelagos up`, or set KUBECONFIG, and --context to one of its contexts"
         ) from error
     except HTTPError as error:
-        raise AskError(f"the API server does not answer: {error}. Does `pelagos status` say that it runs?") from error
+        raise AskError(
+            f"the API server does not answer: {error}. Does `pelagos status` say that it is running?"
+        ) from error
     except ApiException as error:
         raise AskError(f"the API server refuses to list {kind.kind}s: {error.status} {error.reason}") from error
     return {body["metadata"]["name"]: body for body in found["items"]}

@@ -25,7 +25,7 @@ from pelagos_contract.text import shown
 _TIMEOUT = 60.0
 _HALF_SURE = 0.5
 
-app = typer.Typer(no_args_is_help=True, help="Annotation tools: images with a model's suggestions go there.")
+app = typer.Typer(no_args_is_help=True, help="Annotation tools, to which images are sent with a model's suggestions.")
 
 
 class AnnotateError(Exception):
@@ -34,7 +34,7 @@ class AnnotateError(Exception):
 
 @app.callback()
 def annotate() -> None:
-    """Annotation tools: images with a model's suggestions go there."""
+    """Annotation tools, to which images are sent with a model's suggestions."""
 
 
 @dataclass(frozen=True)
@@ -75,25 +75,30 @@ def push(  # noqa: PLR0913, PLR0917 - options of a command
     ],
     limit: Annotated[
         int,
-        typer.Option(min=1, help="Images to add: those least sure to the model, and least like what it learned from."),
+        typer.Option(
+            min=1,
+            help="Images to add: those that the model is least sure of and that are least like what it was trained on.",
+        ),
     ] = 100,
     among: Annotated[
         int,
         typer.Option(
-            min=1, help="Images at which the model looks to choose them; those after it are for the next push."
+            min=1,
+            help="Images that the model is shown to choose them from; those after them are left for the next push.",
         ),
     ] = 1000,
     namespace: access.Namespace = "",
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Send images of a Dataset's newest version to an annotation tool, with a model's predictions to be corrected.
+    """Send images of a Dataset's newest version to an annotation tool, with a model's predictions to correct.
 
-    The images go first that the model is least sure of and that look least like those it was trained on, by the mean of both
-    ranks. An image is known by its content: pushing again adds nothing twice, and goes on where a push broke off. What people
-    make of the suggestions comes back when a Dataset has the tool as its source, and stands in its status.corrections.
+    The first images are those that the model is least sure of and that look least like those it was trained on, by the mean
+    of both ranks. An image is known by its content: pushing again adds nothing twice, and continues where a push was
+    interrupted. What people do with the suggestions comes back when a Dataset has the tool as its source, and is in its
+    status.corrections.
 
-    Exit codes: 0 when all were added, 1 when not; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when all were added, 1 when not; JSON and YAML then give the reason as "error".
     """
     at = access.chosen(installed.settings(), context)
     inside = access.namespace_of(at, namespace)
@@ -105,7 +110,10 @@ def push(  # noqa: PLR0913, PLR0917 - options of a command
     if output is not Output.TABLE:
         outputs.write({"dataset": f"{inside}/{name}", **vars(done)}, output)
         return
-    told = f"{done.added} of {done.images} images were added to {done.address}, {done.known} were there before; {done.order}"
+    told = (
+        f"{done.added} of {done.images} images were added to {done.address}, {done.known} were already there; "
+        f"{done.order}"
+    )
     installed.progress_console().print(Text(shown(told)), soft_wrap=True)
     if done.refused:
         refused = f"{done.refused} images were refused by the model, the first {done.first_refused}"
@@ -153,7 +161,7 @@ async def _novelty(
     done.order = "those of which the model is least sure"
     trained = _trained_on(at, namespace, service)
     if trained is None:
-        done.order += " (no TrainingRun in sight has made the model: what is novel to it is not known)"
+        done.order += " (no TrainingRun that can be seen made the model, so it is not known what is new to it)"
         return None
     there = Store(trained, installed.settings())
     seen = await there.seen()
@@ -165,10 +173,10 @@ async def _novelty(
     mine = await store.seen()
     if not learned or not any(one.image.original in mine for one in scored):
         done.order += (
-            " (what the images it was trained on look like is not in the store, so that what is novel is not known)"
+            " (the store does not have what its training images look like, so it is not known what is new to it)"
         )
         return None
-    done.order = "those of which the model is least sure, and which are most novel to it"
+    done.order = "those of which the model is least sure, and which are newest to it"
     return ordering.novel_first([mine.get(one.image.original) for one in scored], learned)
 
 
@@ -215,8 +223,8 @@ async def _scored(store: Store, image: Image, asked: tuple[str, str, str], done:
         return None
     if found.get("task") != task:
         raise AnnotateError(
-            f"the model answers {shown(str(found.get('task')))}, and the Dataset is for {task}: name a ModelService whose model"
-            " is for the same task"
+            f"the model's task is {shown(str(found.get('task')))}, and the Dataset's is {task}: name a ModelService whose "
+            "model has the same task"
         )
     return _Scored(image, found, score_of(found))
 

@@ -49,7 +49,7 @@ def wait(settings: Settings, console: Console, patience: float = PATIENCE) -> tu
         listed: Sequence[Body] = found["items"]
         return listed
 
-    with console.status("model servers start ..."):
+    with console.status("model servers are starting ..."):
         return follow(fetch, _answers, patience)
 
 

@@ -41,8 +41,8 @@ _NAMES = {
     Form.MLDCAT_AP: model_card.MLDCAT_AP,
 }
 _ABSENT = {
-    Form.AI4_METADATA: "its schema needs the address of the code that the model belongs to: set spec.card.sourceCode, and the "
-    "next training has it",
+    Form.AI4_METADATA: "its schema requires the address of the code that the model belongs to: set spec.card.sourceCode "
+    "for the next training",
 }
 
 
@@ -59,12 +59,12 @@ def card(
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Show the card of the model that a TrainingRun made: what it is for, of which data, how good, its limits and its cost.
+    """Show the card of the model of a TrainingRun: its purpose, its data, how good it is, its limits and its cost.
 
-    It is the file that the training wrote, whose digest status.documents has; the Markdown with what its gates say now. What
-    nobody has said of the model in spec.card, or of the data in spec.metadata of the Dataset, is named as missing.
+    It is the file that the training wrote, whose digest is in status.documents; the Markdown also has the present outcome of its
+    gates. What nobody has stated in spec.card of the model, or in spec.metadata of the Dataset, is listed as missing.
 
-    Exit codes: 0 when there is one, 1 when not; JSON and YAML have the reason as "error" then, and else the text as "card".
+    Exit codes: 0 when there is one, 1 when not; JSON and YAML then give the reason as "error", and else the text as "card".
     """
     settings = installed.settings()
     at = access.chosen(settings, context)
@@ -101,7 +101,7 @@ def read(settings: Settings, status: Mapping[str, Any], name: str, absent: str =
                 "it has made no model yet: its documents come with the model (kubectl get trainingruns)"
             )
         others = ", ".join(each["name"] for each in status.get("documents") or ()) or "none"
-        why = absent or "it was made before there were any, or its status.warnings say why"
+        why = absent or "it was made before models had one, or its status.warnings say why"
         raise DocumentError(f"there is no {name} of this model: {why}. There are: {others}")
     folder, _, _ = str(stated["uri"]).rpartition("/")
 
@@ -114,9 +114,9 @@ def read(settings: Settings, status: Mapping[str, Any], name: str, absent: str =
         raise DocumentError(f"{stated['uri']} cannot be read: {error}") from error
     if content is None:
         raise DocumentError(
-            f"{stated['uri']} is not visible from this machine; run this command where its folder is mounted, or look at"
-            f" {stated.get('url') or 'the tracked run'}"
+            f"{stated['uri']} is not visible from this machine; run this command where its folder is mounted, or see "
+            f"{stated.get('url') or 'the tracked run'}"
         )
     if hashlib.sha256(content).hexdigest() != stated["sha256"]:
-        raise DocumentError(f"{stated['uri']} is not what the training wrote: its digest is another one than in status")
+        raise DocumentError(f"{stated['uri']} is not what the training wrote: its digest differs from that in status")
     return content

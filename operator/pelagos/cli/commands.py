@@ -40,12 +40,12 @@ ENTRIES = (
     _command("status", "Show the parts of the installation, their restarts and how they last ended."),
     _command(
         "ui",
-        "Show address and user of MLflow, and the file with the password. "
-        "The address carries no secret; the browser asks for both.",
+        "Show the address and user of MLflow, and the file with the password. The browser asks for both; the address has "
+        "neither.",
     ),
     _command(
         "hub",
-        "Show the address of the hub, and a link that signs its first user in, and no other: run this again for another one.",
+        "Show the address of the hub, and a link that signs in its first user only: run this again for another link.",
     ),
     _command(
         "demo",
@@ -54,33 +54,36 @@ ENTRIES = (
     _command("predict", "Send an image to a ModelService and show what it finds in it."),
     _command(
         "evaluate",
-        "Judge a model on the test split of a Dataset's version, as models that are trained here are, and put it on record.",
+        "Evaluate a model on the test split of a Dataset's version, in the same way as models trained here, and record the "
+        "result.",
     ),
     _command(
         "export",
-        "Write a version of a Dataset as files of another format, with documents of its metadata, or those alone.",
+        "Write a version of a Dataset as files of another format, with documents of its metadata, or only those documents.",
     ),
     _command(
         "publication",
-        "Show what of a Dataset is published, or would be: the repository, the version, its files, and what must hold before.",
+        "Show what is published of a Dataset, or would be: the repository, the version, its files, and what must be true "
+        "first.",
     ),
     _command("report", "Write the report of a version of a Dataset, or of the model of a TrainingRun, into a file."),
     _command(
         "card",
-        "Show the card of the model that a TrainingRun made: what it is for, of which data, how good, its limits and its cost.",
+        "Show the card of the model of a TrainingRun: its purpose, its data, how good it is, its limits and its cost.",
     ),
     _command(
         "search",
-        "Show the trials of a search for hyperparameters: what each tried, and how it ended. The best one stands first.",
+        "Show the trials of a search for hyperparameters: what each tried, and how it ended, the best one first.",
     ),
     _command(
         "tensorboard",
-        "Bring the event files of TrainingRuns from MLflow, and show them in TensorBoard, for this machine alone, until Ctrl+C.",
+        "Fetch the event files of TrainingRuns from MLflow, and show them in TensorBoard, on this machine only, until "
+        "Ctrl+C.",
     ),
-    _command("cost", "Show what trainings took: time of processors and GPUs, energy, and its CO2 equivalent."),
+    _command("cost", "Show what trainings took: processor and GPU time, energy, and its CO2 equivalent."),
     _command(
         "fair",
-        "Evaluate a Dataset by the 41 indicators of the RDA FAIR Data Maturity Model, and say what would give more points.",
+        "Evaluate a Dataset by the 41 indicators of the RDA FAIR Data Maturity Model, and say what would raise its score.",
     ),
     _command(
         "logs",
@@ -89,7 +92,8 @@ ENTRIES = (
     ),
     _command(
         "doctor",
-        "Check the installation that is found: by KUBECONFIG or --context as kubectl does, in a pod, or the embedded one.",
+        "Check the installation: the one of KUBECONFIG or --context, as for kubectl, of the pod this runs in, or the "
+        "embedded one.",
     ),
     _command(
         "orphans",
@@ -97,11 +101,12 @@ ENTRIES = (
     ),
     _command(
         "operator",
-        "Run the operator in the foreground, with settings from the environment (PELAGOS_...). SIGTERM stops it in order.",
+        "Run the operator in the foreground, with settings from the environment (PELAGOS_...). SIGTERM stops it "
+        "gracefully.",
         "operate",
     ),
     _group("dataset", "Image collections: what is in a version, and what is not."),
-    _group("runs", "Trainings beside each other."),
+    _group("runs", "Comparison of trainings."),
     _group(
         "lineage",
         "Where a model comes from: source, dataset version, inputs, run, package, service, each link by its digest.",
@@ -109,9 +114,9 @@ ENTRIES = (
     ),
     _group("model", "Models that were trained elsewhere."),
     _group("image", "Served models as container images with the DEEPaaS API.", "image.command"),
-    _group("invocation", "Images that are looked at later, by jobs of OSCAR."),
-    _group("trial", "Models that are tried for some minutes."),
-    _group("annotate", "Annotation tools: images with a model's suggestions go there."),
+    _group("invocation", "Images that are processed later, by jobs of OSCAR."),
+    _group("trial", "Trials of models, for some minutes."),
+    _group("annotate", "Annotation tools, to which images are sent with a model's suggestions."),
     _group("control-plane", "The programs of the embedded Kubernetes API server.", "control_plane"),
 )
 

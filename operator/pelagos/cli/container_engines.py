@@ -53,7 +53,7 @@ class Engine:
             self._run("push", f"--digestfile={written}", reference)
             digest = written.read_text().strip()
         if not _DIGEST.fullmatch(digest):
-            raise RefusedError(f"{self.program} pushed {reference} and names no digest for it: {digest!r}")
+            raise RefusedError(f"{self.program} pushed {reference} but reported no digest for it: {digest!r}")
         return digest
 
     def _of_the_engine(self, file: Path, epoch: int) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ class Engine:
         )
         if done.returncode != 0:
             raise RefusedError(
-                f"{self.program} {arguments[0]} failed with code {done.returncode}; its words are above."
+                f"{self.program} {arguments[0]} failed with code {done.returncode}; see its output above."
             )
         return done.stdout or ""
 
@@ -78,7 +78,7 @@ class Engine:
 def usable(named: str, option: str) -> str:
     """The program to build with: the one named by ``option``, else the first that works here. Raises RefusedError."""
     if named and named not in _PROBES:
-        raise RefusedError(f"{option} is {named!r}; possible are {', '.join(_PROBES)}.")
+        raise RefusedError(f"{option} is {named!r}; allowed are {', '.join(_PROBES)}.")
     reasons = {program: _unusable(program) for program in ((named,) if named else _PROBES)}
     for program, reason in reasons.items():
         if not reason:

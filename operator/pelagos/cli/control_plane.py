@@ -23,13 +23,13 @@ def control_plane() -> None:
 @app.command()
 def install(
     version: Annotated[str, typer.Option(help="Only this version of Kubernetes, such as 1.20.2.")] = "",
-    source: Annotated[Source | None, typer.Option("--from", help="Only from there.")] = None,
+    source: Annotated[Source | None, typer.Option("--from", help="Only from this source.")] = None,
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Get etcd and kube-apiserver: from KUBEBUILDER_ASSETS, the cache, the envtest archive, or by building them once.
+    """Get etcd and kube-apiserver from KUBEBUILDER_ASSETS, the cache or the envtest archive, or build them once.
 
-    The build goes on where it was when it is interrupted. Prints where they are. Exit codes: 0 when they are there, 1 when they
-    could not be installed.
+    An interrupted build continues where it was. Prints where they are. Exit codes: 0 when they are installed, 1 when they could
+    not be installed.
     """
     found = binaries.installed(version, source)
     if found is None:
@@ -42,6 +42,6 @@ def install(
     rows = {
         "etcd": found.etcd,
         "kube-apiserver": found.kube_apiserver,
-        "Kubernetes": told or "of a version that it does not tell",
+        "Kubernetes": told or "of an unknown version",
     }
     console.print("\n".join(f"{name:<14}  {value}" for name, value in rows.items()), soft_wrap=True)

@@ -26,17 +26,17 @@ class CostError(Exception):
 
 def cost(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names of TrainingRuns; none: all of the namespace.")
+        list[str] | None, typer.Argument(help="Names of TrainingRuns. Default: all in the namespace.")
     ] = None,
     namespace: access.Namespace = "",
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Show what trainings took: time of processors and GPUs, energy, and its CO2 equivalent.
+    """Show what trainings took: processor and GPU time, energy, and its CO2 equivalent.
 
-    Figures are measured where that is possible and estimated where not; the method stands below. A sum is of what is known.
+    Figures are measured where that is possible and estimated elsewhere; the method is shown. Sums include only what is known.
 
-    Exit codes: 0 when there is a cost to show, 1 when not; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when there is a cost to show, 1 when not; JSON and YAML then give the reason as "error".
     """
     at = access.chosen(installed.settings(), context)
     namespace = access.namespace_of(at, namespace)
@@ -60,8 +60,8 @@ def _known(found: Sequence[Mapping[str, Any]], namespace: str) -> dict[str, Mapp
     known = {one["metadata"]["name"]: one["status"]["cost"] for one in found if (one.get("status") or {}).get("cost")}
     if not known:
         raise CostError(
-            f"no training of the namespace {namespace} that was named has ended and says what it took; see kubectl get"
-            f" trainingruns -n {namespace}"
+            f"no training that was asked for in the namespace {namespace} has ended and reported its cost; see kubectl get "
+            f"trainingruns -n {namespace}"
         )
     return known
 

@@ -30,7 +30,7 @@ def version_uri(name: str, status: Mapping[str, Any], version: str, asked: str) 
     meant = [digest for digest in known if digest.startswith(version.removeprefix("sha256:"))]
     if len(meant) != 1:
         there = ", ".join(digest[:12] for digest in known) or "none"
-        raise DataPlaneError(f"{asked}: {len(meant)} versions of {name} begin so; there are {there}")
+        raise DataPlaneError(f"{asked}: {len(meant)} versions of {name} begin with that; there are {there}")
     return known[meant[0]]
 
 
@@ -76,7 +76,9 @@ def run(
         answer = json.loads(done.stdout.splitlines()[-1])
         error = answer.get("error")
     except (ValueError, IndexError, AttributeError) as failure:
-        raise DataPlaneError(f"{program} ended with {done.returncode} and no answer; see its words above") from failure
+        raise DataPlaneError(
+            f"{program} ended with code {done.returncode} and no answer; see its output above"
+        ) from failure
     if error is not None:
         raise DataPlaneError(str(error))
     return dict(answer)
@@ -97,7 +99,7 @@ def fetch_package(settings: Settings, uri: str, manifest_sha256: str, folder: Pa
         check=False,
     )
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode} and no words"])[-1]
+        last = (done.stderr.strip().splitlines() or [f"it ended with code {done.returncode} and no message"])[-1]
         raise DataPlaneError(f"the model package cannot be fetched: {last.removeprefix('pelagos: ')}")
 
 
@@ -105,7 +107,7 @@ def _python(settings: Settings) -> Path:
     found = settings.environments / "pipelines" / "bin" / "python"
     if not found.exists():
         raise DataPlaneError(
-            f"{found} is not there: install Pelagos' environments (make install), or set PELAGOS_ENVIRONMENTS"
+            f"{found} does not exist: install Pelagos' environments (make install), or set PELAGOS_ENVIRONMENTS"
         )
     return found
 

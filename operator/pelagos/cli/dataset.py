@@ -58,7 +58,7 @@ def excluded(
     Versions on S3-compatible storage are read with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, PELAGOS_S3_ENDPOINT and
     PELAGOS_S3_REGION. The API server is that of KUBECONFIG, or the embedded one.
 
-    Exit codes: 0 when the list could be read, 1 when not; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when the list could be read, 1 when not; JSON and YAML then give the reason as "error".
     """
     at = access.chosen(installed.settings(), context)
     namespace = access.namespace_of(at, namespace)
@@ -80,8 +80,8 @@ def excluded(
 def read(settings: Settings, name: str, status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The files that are excluded from the newest version of the Dataset ``name``. Raises DatasetError."""
     absent = (
-        "was made before versions had a list of what they leave out; new content, or another value of the annotation"
-        " pelagos.dev/retry, makes one"
+        "was made before versions listed what they leave out; new content, or another value of the annotation "
+        "pelagos.dev/retry, makes one that does"
     )
     found = version_files.entries(LIST, settings, name, status, required="path", absent=absent)
     return list(map(_told, found))

@@ -40,12 +40,12 @@ def balance(
     ] = False,
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Show how trainings on the newest version make up for classes that its training split shows unevenly.
+    """Show how trainings on the newest version compensate for uneven classes in its training split.
 
-    Versions on S3-compatible storage are read with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, PELAGOS_S3_ENDPOINT and
-    PELAGOS_S3_REGION, with --images. The API server is that of KUBECONFIG, or the embedded one.
+    With --images, versions on S3-compatible storage are read with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+    PELAGOS_S3_ENDPOINT and PELAGOS_S3_REGION. The API server is that of KUBECONFIG, or the embedded one.
 
-    Exit codes: 0 when there is a balance to show, 1 when not; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when there is a balance to show, 1 when not; JSON and YAML then give the reason as "error".
     """
     at = access.chosen(installed.settings(), context)
     namespace = access.namespace_of(at, namespace)
@@ -75,8 +75,8 @@ def _balance_of(named: str, status: Mapping[str, Any]) -> Mapping[str, Any]:
         raise BalanceError(f"Dataset {named} has no version yet; see kubectl describe dataset")
     if found is None:
         raise BalanceError(
-            f"trainings show each training image of Dataset {named} once in an epoch: spec.balance is not set, or the version"
-            " was made before it was"
+            f"trainings show each training image of Dataset {named} once per epoch: spec.balance is not set, or the "
+            "version was made before it was set"
         )
     return found
 

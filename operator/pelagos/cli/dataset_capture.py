@@ -28,11 +28,11 @@ def capture(
     reason: Annotated[str, typer.Option(help="Only findings with this reason, for example NotReadable.")] = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """List what is not known of when and where images of the newest version's source were taken, each with its reason.
+    """List what is not known about when and where images of the newest version's source were taken, with the reasons.
 
     Versions on S3-compatible storage are read as `pelagos dataset excluded` reads them.
 
-    Exit codes: 0 when the list could be read, 1 when not; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when the list could be read, 1 when not; JSON and YAML then give the reason as "error".
     """
     at = access.chosen(installed.settings(), context)
     namespace = access.namespace_of(at, namespace)

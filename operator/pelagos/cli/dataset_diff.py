@@ -52,28 +52,31 @@ def diff(
         str,
         typer.Argument(
             metavar="A",
-            help="NAME of a Dataset, NAME@DIGEST or sha256:DIGEST; digests may be cut short. Without B: the version before its "
-            "newest one.",
+            help="NAME of a Dataset, NAME@DIGEST or sha256:DIGEST; the beginning of a digest is enough. Without B: the "
+            "version before its newest one.",
         ),
     ],
     second: Annotated[
-        str, typer.Argument(metavar="[B]", help="Likewise. Default: the newest version of A's Dataset.")
+        str,
+        typer.Argument(
+            metavar="[B]", help="The same for the other version. Default: the newest version of A's Dataset."
+        ),
     ] = "",
     picture: Annotated[
-        Path | None, typer.Option(help="PNG file to draw what differs in, at most 12 images of each sort.")
+        Path | None, typer.Option(help="PNG file in which the differences are drawn, at most 12 images of each kind.")
     ] = None,
     namespace: access.Namespace = "",
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Say what differs between two versions: images, splits, annotations, classes, recipe, and what was left out.
+    """Show what differs between two versions: images, splits, annotations, classes, recipe, and what was left out.
 
     A table names the first files of each list; JSON and YAML have all. With --picture they are drawn, too.
 
     Versions on S3-compatible storage are read with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, PELAGOS_S3_ENDPOINT and
     PELAGOS_S3_REGION. The API server is that of KUBECONFIG, or the embedded one.
 
-    Exit codes: 0 when both could be read, whether they differ or not; 1 when not; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when both could be read, whether they differ or not; 1 when not; JSON and YAML then give the reason as "error".
     """
     settings = installed.settings()
     at = access.chosen(settings, context)
@@ -127,7 +130,7 @@ def _one(datasets: Mapping[str, Mapping[str, Any]], namespace: str, named: str) 
     if named.startswith("sha256:"):
         name, digest = "", named
     if digest and not _DIGEST.fullmatch(digest):
-        raise DataPlaneError(f"{named}: {digest} is not the beginning of a sha256, in small letters")
+        raise DataPlaneError(f"{named}: {digest} is not the beginning of a sha256 in lower case")
     if name:
         status = _status(datasets, namespace, name)
         return _Meant(f"{namespace}/{name}", data_plane.version_uri(f"{namespace}/{name}", status, digest, named))
@@ -139,7 +142,9 @@ def _one(datasets: Mapping[str, Mapping[str, Any]], namespace: str, named: str) 
         if known.startswith(wanted)
     }
     if len(found) != 1:
-        raise DataPlaneError(f"{named}: {len(found)} versions in the namespace {namespace} begin so; name its Dataset")
+        raise DataPlaneError(
+            f"{named}: {len(found)} versions in the namespace {namespace} begin with that; name the Dataset"
+        )
     return next(iter(found.values()))
 
 

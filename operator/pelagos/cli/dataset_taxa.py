@@ -42,7 +42,7 @@ def taxa(
     Versions on S3-compatible storage are read with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, PELAGOS_S3_ENDPOINT and
     PELAGOS_S3_REGION. The API server is that of KUBECONFIG, or the embedded one.
 
-    Exit codes: 0 when the list could be read, 1 when not; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when the list could be read, 1 when not; JSON and YAML then give the reason as "error".
     """
     at = access.chosen(installed.settings(), context)
     namespace = access.namespace_of(at, namespace)
@@ -83,7 +83,7 @@ def read(settings: Settings, name: str, status: Mapping[str, Any]) -> TaxonomyRe
     if not isinstance(uri, str):
         raise TaxaError(f"Dataset {name} has no version yet; see kubectl describe dataset")
     if not status.get("taxonomy"):
-        raise TaxaError(f"nobody was asked which taxa the classes of Dataset {name} are; set spec.labels.taxonomy")
+        raise TaxaError(f"no register was asked which taxa the classes of Dataset {name} are; set spec.labels.taxonomy")
     try:
         content = asyncio.run(engine_registry.objects_at(uri, settings).read_bytes(RECORD, limit=LARGEST))
     except (OutageError, RejectedError, ValueError) as error:

@@ -85,7 +85,7 @@ def run(settings: Settings, samples: Path, console: Console) -> None:
     _heading(console, 4, "Send an image of the test split to the served model")
     _try_model(settings, bodies, console)
     _look(settings, console)
-    _heading(console, 5, "What was measured on the test split, and where everything is")
+    _heading(console, 5, "Show what was measured on the test split, and where everything is")
     console.print(_figures(bodies[TRAINING_RUN.kind]))
     console.print(_places(settings, bodies))
 
@@ -109,7 +109,7 @@ def kubectl(settings: Settings, console: Console, command: str, *arguments: str)
     """Run kubectl against the embedded API server and print its output. Raises DemoError."""
     program = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
     if program is None:
-        raise DemoError("kubectl is not there; run `make install`, which brings it")
+        raise DemoError("kubectl is not installed; run `make install`, which installs it")
     whole = [program, f"--kubeconfig={access.kubeconfig(settings)}", command, *arguments]
     outcome = subprocess.run(whole, capture_output=True, text=True, check=False)
     console.print(outcome.stdout.strip(), highlight=False)

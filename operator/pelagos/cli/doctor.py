@@ -36,18 +36,18 @@ _MARKS = {
 
 def doctor(
     output: outputs.Option = Output.TABLE,
-    namespace: Annotated[str, typer.Option("-n", "--namespace", help="Look at this tenant only.")] = "",
+    namespace: Annotated[str, typer.Option("-n", "--namespace", help="Check only this tenant.")] = "",
     operator_namespace: Annotated[str, typer.Option(help="Namespace of the operator.")] = "",
     context: access.Context = "",
 ) -> None:
-    """Check the installation that is found: by KUBECONFIG or --context as kubectl does, in a pod, or the embedded one.
+    """Check the installation: the one of KUBECONFIG or --context, as for kubectl, of the pod this runs in, or the embedded one.
 
     Nothing is changed.
 
     Settings are those of the environment (PELAGOS_...): on a cluster, run it in the operator's pod,
     kubectl -n pelagos-system exec deploy/pelagos-operator -- pelagos doctor.
 
-    Exit codes: 0 when nothing fails (warnings may be there), 1 when something does.
+    Exit codes: 0 when nothing fails (there may be warnings), 1 when something does.
     """
     try:
         settings = completed(installed.settings(), context)
@@ -76,7 +76,7 @@ async def _examine(settings: Settings, api: KubernetesRest, only: str | None, ho
             seen = await tenants.namespaces(api, only)
         except OutageError as error:
             reached = failure(
-                "server", str(error), "See whether the server runs, and whether the kubeconfig is the right one."
+                "server", str(error), "Check that the server is running and that the kubeconfig is the right one."
             )
             return [(control_plane.SECTION, [reached])]
         context = DoctorContext(settings, api, own, seen)

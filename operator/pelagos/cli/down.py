@@ -15,7 +15,7 @@ from pelagos.settings import Settings
 def down() -> None:
     """Stop Pelagos with its pipelines and model servers. State stays; `pelagos up` continues from it.
 
-    Exit code 0 also when nothing runs.
+    The exit code is also 0 when nothing is running.
     """
     take_down(installed.settings(), installed.progress_console())
 
@@ -31,4 +31,4 @@ def take_down(settings: Settings, console: Console) -> None:
             f"Stopped in {time.monotonic() - began:.1f} s. State stays in {layout.home}.", markup=False, soft_wrap=True
         )
     else:
-        console.print(f"Nothing runs with its state in {layout.home}.", markup=False, soft_wrap=True)
+        console.print(f"Nothing is running with its state in {layout.home}.", markup=False, soft_wrap=True)

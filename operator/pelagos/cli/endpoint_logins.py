@@ -23,7 +23,7 @@ _LONGEST = 16_384
 Option = Annotated[
     Path | None,
     typer.Option(
-        help="File with the login of an endpoint that asks for one: user:password in one line, or a token.",
+        help="File with the login for an endpoint that requires one: user:password in one line, or a token.",
         envvar="PELAGOS_LOGIN_FILE",
     ),
 ]
@@ -42,7 +42,7 @@ def read(file: Path) -> str:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise LoginError(f"--login-file {file} cannot be read: {reason}") from None
     if not content or not content.isprintable() or len(content) > _LONGEST:
-        raise LoginError(f"--login-file {file} must hold one line: user:password, or a token")
+        raise LoginError(f"--login-file {file} must contain one line: user:password, or a token")
     user, colon, password = content.partition(":")
     return aiohttp.encode_basic_auth(user, password, "utf-8") if colon else f"Bearer {content}"
 
@@ -50,5 +50,5 @@ def read(file: Path) -> str:
 def endpoint(url: str, login: str, settings: Settings) -> Endpoint:
     """The endpoint with its login. Raises LoginError if the login would be sent unencrypted."""
     if login and not may_log_in(url):
-        raise LoginError(f"the endpoint {url} is not encrypted: no login is sent there; give it TLS (https://)")
+        raise LoginError(f"the endpoint {url} is not encrypted, so no login is sent to it; use TLS (https://)")
     return Endpoint(url, login, settings.endpoint_ca_file)

@@ -40,13 +40,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 - options of a command
         str, typer.Option(help="Dataset, or NAME@VERSION with the digest of a version, or its beginning.")
     ],
     sha256: Annotated[
-        str, typer.Option(help="Of package.json, where MODEL is a folder or uri. Default: the name of the folder.")
+        str,
+        typer.Option(help="sha256 of package.json, where MODEL is a folder or uri. Default: the name of the folder."),
     ] = "",
     by: Annotated[
         list[str] | None,
-        typer.Option(
-            "--slice", help=f"Measure the images of each value by themselves, too: {', '.join(SLICE_FIELDS)}."
-        ),
+        typer.Option("--slice", help=f"Also measure the images of each value separately: {', '.join(SLICE_FIELDS)}."),
     ] = None,
     store: Annotated[
         str,
@@ -56,16 +55,16 @@ def evaluate(  # noqa: PLR0913, PLR0917 - options of a command
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Judge a model on the test split of a Dataset's version, as models that are trained here are, and put it on record.
+    """Evaluate a model on the test split of a Dataset's version, in the same way as models trained here, and record the result.
 
     Metrics, figures, and the digests of package and version go to MLflow, and the version of a registered model gets the tag
-    pelagos.dev/evaluated. Classes are compared by name. What the model did with each image is kept among the packages of the
-    namespace; gates compare with it where they state its digest (champion.evidence).
+    pelagos.dev/evaluated. Classes are compared by name. What the model predicted for each image is kept with the packages of
+    the namespace; gates compare with it where they state its digest (champion.evidence).
 
-    Where the object store and MLflow are is said as for `pelagos model import`. Versions on S3-compatible storage are read with
+    The object store and MLflow are set as for `pelagos model import`. Versions on S3-compatible storage are read with
     AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, PELAGOS_S3_ENDPOINT and PELAGOS_S3_REGION.
 
-    Exit codes: 0 when it was judged, 1 when not; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when it was evaluated, 1 when not; JSON and YAML then give the reason as "error".
     """
     settings = installed.settings()
     at = access.chosen(settings, context)
@@ -91,7 +90,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - options of a command
         raise outputs.failed(error, output, {"model": named, "dataset": dataset}) from error
     except ValidationError as error:
         field = error.errors(include_url=False)[0]["loc"][0]
-        sliced = EvaluateError(f"--slice names no field that images are told apart by: {', '.join(SLICE_FIELDS)}")
+        sliced = EvaluateError(f"--slice must name fields by which images are grouped: {', '.join(SLICE_FIELDS)}")
         wrong = (
             sliced
             if field == "slices"
@@ -159,7 +158,7 @@ def sureness(done: Mapping[str, Any]) -> str:
     if not how:
         return ""
     if how.get("why"):
-        return f"; no intervals, as {how['why']}"
+        return f"; no intervals: {how['why']}"
     ends = _ends(done, of_test(primary))
     return f"; {primary} {ends}, by {how['samples']} draws of {how['groups']} groups ({how['by']})" if ends else ""
 

@@ -31,7 +31,7 @@ class ExportError(Exception):
 
 def export(  # noqa: PLR0913, PLR0917 - options of a command
     name: Annotated[str, typer.Argument(help="Name of the Dataset.")],
-    to: Annotated[Path, typer.Option(help="Folder to write; it must not exist, or be empty.")],
+    to: Annotated[Path, typer.Option(help="Folder to write; it must be empty or not exist.")],
     format_name: Annotated[str, typer.Option("--format", help=f"{', '.join(_VIEWS)}.")] = "",
     metadata: Annotated[
         list[str] | None,
@@ -39,21 +39,21 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
     ] = None,
     version: Annotated[
         str,
-        typer.Option(help="Digest of the version, or its beginning, as status.versions has it; default: the newest."),
+        typer.Option(help="Digest of the version, or its beginning, as in status.versions. Default: the newest."),
     ] = "",
     namespace: access.Namespace = "",
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Write a version of a Dataset as files of another format, with documents of its metadata, or those alone.
+    """Write a version of a Dataset as files of another format, with documents of its metadata, or only those documents.
 
-    The files are copies: they may be changed. What the format cannot hold of the annotations is said. With --metadata, images
-    are written when --format is there, too: the documents name the files then.
+    The files are copies and may be changed. Annotations that the format cannot express are reported. With --metadata, images
+    are written only if --format is given, too; the documents then name the files.
 
     Versions on S3-compatible storage are read with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, PELAGOS_S3_ENDPOINT and
     PELAGOS_S3_REGION. The API server is that of KUBECONFIG, or the embedded one.
 
-    Exit codes: 0 when all was written, 1 when nothing was; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when all was written, 1 when nothing was; JSON and YAML then give the reason as "error".
     """
     at = access.chosen(installed.settings(), context)
     named = f"{access.namespace_of(at, namespace)}/{name}"
@@ -78,9 +78,7 @@ def _view(format_name: str, metadata: Sequence[str]) -> str:
     """The view for the format; for metadata alone the one without images."""
     for each in metadata:
         if each not in DOCUMENTS.names:
-            raise ExportError(
-                f"--metadata {each}: no such document is written; allowed are {', '.join(DOCUMENTS.names)}"
-            )
+            raise ExportError(f"--metadata {each}: there is no such document; allowed are {', '.join(DOCUMENTS.names)}")
     if not format_name and metadata:
         return _NO_VIEW
     if not format_name:
@@ -88,7 +86,7 @@ def _view(format_name: str, metadata: Sequence[str]) -> str:
             f"name a --format ({', '.join(_VIEWS)}), or --metadata ({', '.join(DOCUMENTS.names)}), or both"
         )
     if format_name not in _VIEWS:
-        raise ExportError(f"--format {format_name}: no such format is written; allowed are {', '.join(_VIEWS)}")
+        raise ExportError(f"--format {format_name}: there is no such format; allowed are {', '.join(_VIEWS)}")
     return _VIEWS[format_name]
 
 
@@ -111,6 +109,6 @@ def _told(found: Mapping[str, Any], format_name: str, metadata: Sequence[str]) -
         yield f"{found['images']} images of {what} are in {found['folder']} as {format_name}"
     if metadata:
         files = [file for each in DOCUMENTS if each.name in metadata for file in each.files]
-        yield f"what people say of {what} is in {found['folder']}: {', '.join(files)}"
+        yield f"what people say about {what} is in {found['folder']}: {', '.join(files)}"
     for each in found["altered"]:
         yield f"{each['annotations']} annotations ({each['kind']}) are not as in the version: {each['reason']}"

@@ -27,24 +27,24 @@ FAR = 25
 def fair(  # noqa: PLR0913, PLR0917 - options of a command
     name: Annotated[str, typer.Argument(help="Name of the Dataset.")],
     server: Annotated[
-        str, typer.Option(help="Address of a FAIR EVA server that is to evaluate the published record, too.")
+        str, typer.Option(help="Address of a FAIR EVA server that also evaluates the published record.")
     ] = "",
-    doi: Annotated[str, typer.Option(help="DOI of the record; default: that which the Dataset has.")] = "",
+    doi: Annotated[str, typer.Option(help="DOI of the record. Default: that of the Dataset.")] = "",
     plugin: Annotated[str, typer.Option(help="Plugin of the FAIR EVA server.")] = "oai_pmh",
     endpoint: Annotated[
         str, typer.Option(help="Where the plugin finds the record: the OAI-PMH address of the repository.")
     ] = "https://zenodo.org/oai2d",
-    every: Annotated[bool, typer.Option("--all", help="Also indicators that pass.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also show indicators that pass.")] = False,
     namespace: access.Namespace = "",
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Evaluate a Dataset by the 41 indicators of the RDA FAIR Data Maturity Model, and say what would give more points.
+    """Evaluate a Dataset by the 41 indicators of the RDA FAIR Data Maturity Model, and say what would raise its score.
 
-    The built-in evaluation asks nobody. It judges what spec.metadata says, the newest version, and where it is published. With
-    --server a FAIR EVA server evaluates the published record as well; what it could not evaluate is no zero.
+    The built-in evaluation contacts no server. It judges spec.metadata, the newest version, and where it is published. With
+    --server a FAIR EVA server evaluates the published record as well; what it could not evaluate does not count as zero.
 
-    Exit codes: 0 when it was evaluated, 1 when not, or less FAIR than spec.fair.minScore asks; JSON and YAML say why.
+    Exit codes: 0 when it was evaluated, 1 when not, or when less FAIR than spec.fair.minScore; JSON and YAML say why.
     """
     at = access.chosen(installed.settings(), context)
     namespace = access.namespace_of(at, namespace)
@@ -62,7 +62,7 @@ def fair(  # noqa: PLR0913, PLR0917 - options of a command
     else:
         _print(f"{namespace}/{name}", ours, theirs, every=every)
     if least is not None and (ours.score is None or ours.score < least):
-        installed.progress_console().print(Text(f"spec.fair.minScore is {least}: it is not to be published as it is"))
+        installed.progress_console().print(Text(f"spec.fair.minScore is {least}: it is not published like this"))
         raise typer.Exit(1)
 
 

@@ -133,7 +133,7 @@ def _parsed(result: Any) -> Found:
         return Found(None, "the server could not evaluate it")
     points = result.get("points")
     if isinstance(points, bool) or not isinstance(points, int | float) or not math.isfinite(points):
-        return Found(None, "the server says no points")
+        return Found(None, "the server gives no points")
     said = "; ".join(dict.fromkeys(_messages(result.get("msg"))))
     shortened = said if len(said) <= _LONGEST else f"{said[: _LONGEST - 1]}\u2026"
     return Found(min(max(points, 0), 100), shortened)

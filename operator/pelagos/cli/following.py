@@ -65,7 +65,7 @@ def render(
 ) -> RenderableType:
     """The table of all resources with their conditions and the progress of trainings."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("Resource", "Ready", "Conditions", "What happens"):
+    for heading in ("Resource", "Ready", "Conditions", "Progress"):
         table.add_column(heading, overflow="fold")
     for resource in resources:
         status = bodies.get(resource, {}).get("status") or {}

@@ -71,7 +71,7 @@ def _start(service: str, namespace: str, port: str, at: Chosen) -> subprocess.Po
     kubectl = str(beside) if beside.exists() else shutil.which("kubectl")
     if kubectl is None:
         raise ForwardingError(
-            f"{service}.{namespace} is inside the cluster, and there is no kubectl to forward its port"
+            f"{service}.{namespace} is inside the cluster, and kubectl, which would forward its port, is not installed"
         )
     environment = {**os.environ, "KUBECONFIG": at.file}
     command = [kubectl, *at.arguments, "--namespace", namespace, "port-forward", f"service/{service}", f":{port}"]

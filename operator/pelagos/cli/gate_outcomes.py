@@ -16,7 +16,7 @@ from pelagos.decisions.training_run.conditions import GATES_PASSED
 from pelagos_contract.text import shown
 
 _FIRST_SECTION = b"<h2>"
-_STALE = "The spec was changed since, and what follows is of the gates before."
+_STALE = "The spec has changed since then; what follows is about the gates before the change."
 
 
 def in_page(page: bytes, found: Mapping[str, Any], now: datetime) -> bytes:
@@ -55,8 +55,8 @@ def in_card(card: bytes, found: Mapping[str, Any], now: datetime) -> bytes:
 def _notes(found: Mapping[str, Any], now: datetime) -> Iterator[str]:
     status, metadata = found.get("status") or {}, found.get("metadata") or {}
     yield (
-        f"As status had them on {now.astimezone(UTC):%Y-%m-%d at %H:%M} UTC. Gates are judged after a training, and may be "
-        "changed: the file that the training wrote does not have them."
+        f"As in status on {now.astimezone(UTC):%Y-%m-%d at %H:%M} UTC. Gates are judged after a training, and may be "
+        "changed later, so the file that the training wrote does not contain them."
     )
     verdict = next((each for each in status.get("conditions") or () if each.get("type") == GATES_PASSED), None)
     if verdict is not None:

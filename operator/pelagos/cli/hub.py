@@ -20,7 +20,7 @@ def hub(
     output: outputs.Option = Output.TABLE,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the link in the browser.")] = False,
 ) -> None:
-    """Show the address of the hub, and a link that signs its first user in, and no other: run this again for another one.
+    """Show the address of the hub, and a link that signs in its first user only: run this again for another link.
 
     Where people sign in by an OpenID provider (PELAGOS_HUB_OIDC_ISSUER), the address is enough.
 
@@ -30,7 +30,7 @@ def hub(
     found = daemon.look(layout)
     part = found.state.parts.get("hub") if found.state is not None and found.runs else None
     if part is None or part.phase is not PartPhase.READY:
-        hint = "Start it: pelagos up" if not found.runs or part is not None else "PELAGOS_EMBEDDED_HUB switched it off"
+        hint = "Start it: pelagos up" if not found.runs or part is not None else "PELAGOS_EMBEDDED_HUB switches it off"
         message = f"The hub does not run with its state in {layout.home}. {hint}"
         if output is not Output.TABLE:
             outputs.write({"running": False, "error": message}, output)
@@ -45,4 +45,4 @@ def hub(
     else:
         outputs.write({"running": True, "address": part.url, "link": link}, output)
     if open_browser and not webbrowser.open(link):
-        raise StartError(f"No browser was found. Open {link} in one of this machine.")
+        raise StartError(f"No browser was found. Open {link} in a browser on this machine.")

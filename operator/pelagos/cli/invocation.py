@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pelagos.engines.oscar.invocations import Invocations, Seen
     from pelagos.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Images that are looked at later, by jobs of OSCAR.")
+app = typer.Typer(no_args_is_help=True, help="Images that are processed later, by jobs of OSCAR.")
 _SERVICE = re.compile(r"/system/services/([a-z0-9-]{1,39})/exposed/?")
 _LOOKED_EVERY = 2.0
 Given = TypeVar("Given")
@@ -32,7 +32,7 @@ _Service = Annotated[str, typer.Argument(help="Name of the ModelService.")]
 
 @app.callback()
 def invocation() -> None:
-    """Images that are looked at later, by jobs of OSCAR."""
+    """Images that are processed later, by jobs of OSCAR."""
 
 
 @app.command()
@@ -46,11 +46,14 @@ def start(  # noqa: PLR0913, PLR0917 - options of a command
         typer.Option(help="Show what is surer than this. Default: as the ModelService says.", min=0, max=1),
     ] = None,
     key: Annotated[
-        str, typer.Option(help="Key of your own, to start the same only once: 8 to 64 letters a-z, digits and '-'.")
+        str,
+        typer.Option(
+            help="A key of your own, so that the same image is started only once: 8 to 64 letters a-z, digits and '-'."
+        ),
     ] = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Send an image to a ModelService that OSCAR serves, and print the key to ask with.
+    """Send an image to a ModelService that OSCAR serves, and print the key for asking about it.
 
     It needs a login to OSCAR: PELAGOS_OSCAR_URL, its login and bucket as settings, see docs/oscar.md.
 
@@ -80,9 +83,9 @@ def show(
     wait: Annotated[float, typer.Option(help="Seconds to wait for the end.", min=0)] = 0,
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Show what came of an image that was sent before.
+    """Show the result of an image that was sent before.
 
-    Exit codes: 0 when there is a result, 1 when it failed or cannot be known, 3 when it still waits.
+    Exit codes: 0 when there is a result, 1 when it failed or is not known, 3 when it is still waiting.
     """
     told = {"service": service, "key": key}
     try:
@@ -122,7 +125,9 @@ def _named(settings: Settings, service: str, namespace: str, context: str) -> tu
     url = found_at.address
     found = _SERVICE.fullmatch(urlsplit(url).path) if url.startswith(("http://", "https://")) else None
     if found is None:
-        raise PredictError(f"ModelService {where}/{service} is not served by OSCAR; ask it at once: pelagos predict")
+        raise PredictError(
+            f"ModelService {where}/{service} is not served by OSCAR; send the image directly: pelagos predict"
+        )
     # The same name at another OSCAR cluster is another service, so compare the addresses.
     own = settings.oscar_url.rstrip("/")
     if own and not url.startswith(f"{own}/system/services/"):

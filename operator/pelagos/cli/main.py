@@ -42,7 +42,7 @@ app = _App(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     help="Image collections and image-analysis models of the aquatic sciences, as Kubernetes resources.",
-    epilog="State lies in the folder PELAGOS_HOME. The first steps: pelagos up, then kubectl apply -f your resources.",
+    epilog="State is kept in the folder PELAGOS_HOME. First steps: pelagos up, then kubectl apply -f your resources.",
 )
 
 

@@ -41,20 +41,26 @@ def import_(  # noqa: PLR0913, PLR0917 - options of a command
     task: Annotated[str, typer.Option(help=f"What it does: {', '.join(TASKS)}.")],
     classes: Annotated[
         str,
-        typer.Option(help="Names of its classes in the order of its outputs: a,b,c, or @FILE with one in each line."),
+        typer.Option(help="Names of its classes in the order of its outputs: a,b,c, or @FILE with one per line."),
     ],
     images: Annotated[
-        Path, typer.Option(help="Folder of images as it will be asked about; up to 16 of them try and probe it.")
+        Path,
+        typer.Option(
+            help="Folder of images like those it will be asked about; up to 16 of them are used to try the "
+            "model and to make its probe."
+        ),
     ],
     image_size: Annotated[
         int | None,
-        typer.Option(help="Longest side of its input in pixels, where the graph takes any. Default: that of the task."),
+        typer.Option(
+            help="Longest side of its input in pixels, where the graph accepts any. Default: that of the task."
+        ),
     ] = None,
     values: Annotated[
         Values | None,
         typer.Option(
-            help="What it expects of pixels, red first: Bytes (0 to 255), Unit (0 to 1), or ImageNet (by its mean and deviation)."
-            " Default: Unit for Detection, ImageNet for Classification."
+            help="Pixel values that it expects, red first: Bytes (0 to 255), Unit (0 to 1), or ImageNet (normalised by its "
+            "mean and deviation). Default: Unit for Detection, ImageNet for Classification."
         ),
     ] = None,
     store: Annotated[
@@ -65,16 +71,16 @@ def import_(  # noqa: PLR0913, PLR0917 - options of a command
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Make a package of an ONNX model that was trained elsewhere, and register it in MLflow as imported, not evaluated here.
+    """Package an ONNX model that was trained elsewhere, and register it in MLflow as imported, not evaluated here.
 
-    The graph is checked and run in processes with limits: standard operators alone, all weights in the one file, one input of
-    images, one output that fits the task. What it says to the images becomes the probe by which services know it. A ModelService
-    serves the package by spec.model.uri and manifestSha256, which are printed.
+    The graph is checked and run in processes with limits: only standard operators, all weights in the one file, one input of
+    images, one output that fits the task. Its answers to the images become the probe by which services recognise it. A
+    ModelService serves the package by spec.model.uri and manifestSha256, which are printed.
 
     The object store and MLflow are those of the embedded installation, else those of PELAGOS_OBJECTS_URI (with AWS_ACCESS_KEY_ID,
     AWS_SECRET_ACCESS_KEY, PELAGOS_S3_ENDPOINT and PELAGOS_S3_REGION) or PELAGOS_OBJECTS_ROOT, and PELAGOS_TRACKING_URI.
 
-    Exit codes: 0 when it is imported, 1 when not; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when it is imported, 1 when not; JSON and YAML then give the reason as "error".
     """
     settings = installed.settings()
     at = access.chosen(settings, context)
@@ -102,8 +108,8 @@ def import_(  # noqa: PLR0913, PLR0917 - options of a command
     for note in done.get("notes", ()):
         installed.progress_console().print(Text.assemble(("Note: ", "bold yellow"), shown(note)), soft_wrap=True)
     told = (
-        f"{file} is version {done['version']} of {name}: imported, and not evaluated here; tried on {done['images']} images. "
-        f"Next: pelagos evaluate {name}/{done['version']} --dataset NAME, and a ModelService with"
+        f"{file} is version {done['version']} of {name}: imported, and not evaluated here; tried on {done['images']} "
+        f"images. Next: pelagos evaluate {name}/{done['version']} --dataset NAME, and a ModelService with"
     )
     installed.progress_console().print(Text(shown(told)), soft_wrap=True)
     served = {"spec": {"model": {"uri": done["uri"], "manifestSha256": done["manifestSha256"]}}}
@@ -119,7 +125,7 @@ def packages_of(settings: Settings, namespace: str) -> str:
 def _task(given: str) -> Task:
     found = next((task for task in TASKS if task.value.lower() == given.lower()), None)
     if found is None:
-        raise NotImportedError(f"--task {given}: models for {' and '.join(TASKS)} are imported")
+        raise NotImportedError(f"--task {given}: only models for {' and '.join(TASKS)} can be imported")
     return found
 
 

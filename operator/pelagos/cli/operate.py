@@ -7,5 +7,5 @@ import sys
 
 
 def operator() -> None:
-    """Run the operator in the foreground, with settings from the environment (PELAGOS_...). SIGTERM stops it in order."""
+    """Run the operator in the foreground, with settings from the environment (PELAGOS_...). SIGTERM stops it gracefully."""
     os.execv(sys.executable, [sys.executable, "-m", "pelagos"])  # noqa: S606 - our own interpreter, no shell

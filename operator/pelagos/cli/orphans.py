@@ -47,16 +47,16 @@ def orphans(
 ) -> None:
     """List pipeline runs, model servers, folders, tracked runs and registered versions that belong to no resource.
 
-    A thing is orphaned; retained: dataset versions, models and records, which stay after their resource unless its
-    deletionPolicy was Delete; used: a resource that is there names it; young: changed within the last hour. Settings are those
+    An object is orphaned; retained: dataset versions, models and records, which stay after their resource unless its
+    deletionPolicy was Delete; used: an existing resource names it; young: changed within the last hour. Settings are those
     of the environment (PELAGOS_...): on a cluster, run it in the operator's pod.
 
-    Exit codes: 0, or 1 when something could not be looked at or removed; then nothing, or no more, is removed.
+    Exit codes: 0, or 1 when something could not be checked or removed; then nothing, or nothing more, is removed.
     """
     settings = doctor.completed(installed.settings(), context)
     if settings.namespace and namespace not in {"", settings.namespace}:
         raise StartError(
-            f"--namespace is {namespace}, and this operator works in {settings.namespace} alone (PELAGOS_NAMESPACE): what "
+            f"--namespace is {namespace}, but this operator works only in {settings.namespace} (PELAGOS_NAMESPACE): what "
             f"belongs to {namespace} cannot be determined here"
         )
     api = rest_client(doctor.credentials(settings, context))
@@ -64,7 +64,7 @@ def orphans(
         wish = Wish(namespace or settings.namespace or "", output, delete=delete, retained=retained, sure=yes)
         asyncio.run(_run(settings, api, wish))
     except (OutageError, RejectedError, ValueError) as error:
-        raise StartError(f"{error}. As long as anything cannot be looked at, nothing is removed") from error
+        raise StartError(f"{error}. Until everything can be checked, nothing is removed") from error
 
 
 @dataclass(frozen=True)

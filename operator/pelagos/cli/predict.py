@@ -74,7 +74,10 @@ def predict(  # noqa: PLR0913, PLR0917 - options of a command
     confidence: Annotated[
         float | None,
         typer.Option(
-            help="Show what is surer than this. Default: as the ModelService or its model package says.", min=0, max=1
+            help="Show only what the model is surer of than this. Default: the threshold of the ModelService or its model "
+            "package.",
+            min=0,
+            max=1,
         ),
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the image with what was found to this PNG or JPEG.")] = None,
@@ -86,7 +89,7 @@ def predict(  # noqa: PLR0913, PLR0917 - options of a command
 
     The API server is that of KUBECONFIG, or the embedded one.
 
-    Exit codes: 0 when it was answered, 1 when it was not; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when there was an answer, 1 when not; JSON and YAML then give the reason as "error".
     """
     try:
         if save is not None:

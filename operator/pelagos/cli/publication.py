@@ -29,7 +29,7 @@ _BEGIN = """spec.publish is not set. For a draft in the sandbox, where everythin
       secretRef: {name: zenodo}        # kubectl create secret generic zenodo --from-literal=token=...
 
 and for Zenodo itself url: https://zenodo.org there."""
-_GO_ON = "it is a draft. To have it published, which nobody can take back: spec.publish.zenodo.state: Published"
+_GO_ON = "it is a draft. To publish it, which cannot be undone: spec.publish.zenodo.state: Published"
 
 
 class PublicationError(Exception):
@@ -39,17 +39,20 @@ class PublicationError(Exception):
 def publication(
     name: Annotated[str, typer.Argument(help="Name of the Dataset.")],
     wait: Annotated[
-        float, typer.Option(help="Seconds to wait until what spec.publish asks is there, or somebody must act.")
+        float,
+        typer.Option(
+            help="Seconds to wait until the publication that spec.publish asks for exists, or somebody must act."
+        ),
     ] = 0,
     namespace: access.Namespace = "",
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Show what of a Dataset is published, or would be: the repository, the version, its files, and what must hold before.
+    """Show what is published of a Dataset, or would be: the repository, the version, its files, and what must be true first.
 
-    The operator publishes, by what spec.publish says; this command changes nothing, and says what to write there.
+    The operator publishes what spec.publish asks for; this command changes nothing, and says what to write there.
 
-    Exit codes: 0 when what spec.publish asks is there, 1 when not, or when it is not set; JSON and YAML say why.
+    Exit codes: 0 when what spec.publish asks for exists, 1 when not, or when it is not set; JSON and YAML say why.
     """
     at = access.chosen(installed.settings(), context)
     namespace = access.namespace_of(at, namespace)

@@ -35,11 +35,11 @@ def report(  # noqa: PLR0913, PLR0917 - options of a command
     ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
     version: Annotated[
-        str, typer.Option(help="Digest of one of status.versions, or how it begins. Default: the newest.")
+        str, typer.Option(help="Digest of one of status.versions, or its beginning. Default: the newest.")
     ] = "",
     kind: Annotated[
         str,
-        typer.Option(help="Dataset or TrainingRun; default: the first of these that has a resource of the name."),
+        typer.Option(help="Dataset or TrainingRun. Default: the first of these that has a resource with the name."),
     ] = "",
     namespace: access.Namespace = "",
     context: access.Context = "",
@@ -48,12 +48,12 @@ def report(  # noqa: PLR0913, PLR0917 - options of a command
     """Write the report of a version of a Dataset, or of the model of a TrainingRun, into a file.
 
     Of a version: classes, splits, slices, sizes, unusual annotations and samples. Of a model: metrics, curves, slices, pictures
-    of what it gets wrong, what it was trained on and with, what that cost, and what its gates say now.
+    of what it gets wrong, what it was trained on and with, what that cost, and the present outcome of its gates.
 
-    The file holds all that it shows, and asks nothing of any server. Versions on S3-compatible storage are read with
+    The file contains everything that it shows, and contacts no server. Versions on S3-compatible storage are read with
     AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, PELAGOS_S3_ENDPOINT and PELAGOS_S3_REGION.
 
-    Exit codes: 0 when the file is written (and shown, with --open), 1 when not; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when the file is written (and shown, with --open), 1 when not; JSON and YAML then give the reason as "error".
     """
     at = access.chosen(installed.settings(), context)
     namespace = access.namespace_of(at, namespace)
@@ -122,12 +122,12 @@ def read(settings: Settings, uri: str) -> bytes:
         )
     if content is None:
         raise ReportError(
-            f"the version {uri} has no report: it was made before there were any, or the log of its preparation says why; another"
-            " value of the annotation pelagos.dev/retry makes one for the newest version"
+            f"the version {uri} has no report: it was made before versions had one, or the log of its preparation says "
+            "why; another value of the annotation pelagos.dev/retry makes one for the newest version"
         )
     if not content.startswith(PAGE_BEGINS.encode()):
         raise ReportError(
-            f"{uri}/{PAGE} is not what a preparation wrote; another value of pelagos.dev/retry makes it anew"
+            f"{uri}/{PAGE} is not what a preparation wrote; another value of pelagos.dev/retry makes it again"
         )
     return content
 

@@ -20,7 +20,7 @@ from pelagos_contract import disk
 from pelagos_contract.tags import ENVIRONMENT_TAGS
 from pelagos_contract.text import shown
 
-app = typer.Typer(no_args_is_help=True, help="Trainings beside each other.")
+app = typer.Typer(no_args_is_help=True, help="Comparison of trainings.")
 MOST = 8
 """Most trainings that fit next to each other."""
 _OTHER_TEST_SPLIT = "not comparable: they were measured on other test images"
@@ -33,14 +33,14 @@ class CompareError(Exception):
 @app.command()
 def compare(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME NAME...", help="TrainingRuns; others are compared with the first.")
+        list[str], typer.Argument(metavar="NAME NAME...", help="TrainingRuns; the others are compared with the first.")
     ],
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="Figure to compare, as in status.metrics. Default: all that are not of a class."),
+        typer.Option(help="Figure to compare, as in status.metrics. Default: all that are not for one class."),
     ] = None,
     save: Annotated[
-        Path | None, typer.Option(help="Page to write: the same as a figure and tables, in one HTML file.")
+        Path | None, typer.Option(help="HTML file to write: the same as figures and tables on one page.")
     ] = None,
     namespace: access.Namespace = "",
     context: access.Context = "",
@@ -49,10 +49,10 @@ def compare(
     """Compare trainings: figures of the test split, and what differs in parameters, data and environment.
 
     A difference is called more than chance when a permutation test over the seeds of both says so (p at most 0.05); with one
-    seed each, or few, nobody can tell, and the answer says that. Figures on other versions of a dataset are of other images,
-    and are not compared. The environment is MLflow's record: without MLflow it is left out.
+    seed each, or few, that cannot be determined, and the answer says so. Figures on other versions of a dataset are for other
+    images, and are not compared. The environment is the one that MLflow recorded: without MLflow it is left out.
 
-    Exit codes: 0 when there is a comparison, 1 when not; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when there is a comparison, 1 when not; JSON and YAML then give the reason as "error".
     """
     settings = installed.settings()
     at = access.chosen(settings, context)

@@ -26,11 +26,11 @@ def search(
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Show the trials of a search for hyperparameters: what each tried, and how it ended. The best one stands first.
+    """Show the trials of a search for hyperparameters: what each tried, and how it ended, the best one first.
 
     The API server is that of KUBECONFIG, or the embedded one.
 
-    Exit codes: 0 when there is a search to show, 1 when not; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when there is a search to show, 1 when not; JSON and YAML then give the reason as "error".
     """
     at = access.chosen(installed.settings(), context)
     namespace = access.namespace_of(at, namespace)
@@ -56,7 +56,7 @@ def _search_of(named: str, resource: Mapping[str, Any]) -> Mapping[str, Any]:
         return found
     if "search" not in resource.get("spec", {}):
         raise SearchError(f"TrainingRun {named} has no search: spec.search is not set")
-    raise SearchError(f"no trial of TrainingRun {named} has begun yet; see kubectl describe trainingrun")
+    raise SearchError(f"no trial of TrainingRun {named} has started yet; see kubectl describe trainingrun")
 
 
 def _summary(found: Mapping[str, Any]) -> str:
@@ -64,7 +64,7 @@ def _summary(found: Mapping[str, Any]) -> str:
     ended += f", {found['pruned']} of them early, and {found['failed']} failed"
     best = found.get("best")
     if best is None:
-        return f"{ended}; none was completed"
+        return f"{ended}; none has completed"
     tried = ", ".join(f"{name} {value}" for name, value in best["parameters"].items())
     return f"{ended}; the best is trial {best['number']} with {found['metric']} {best['value']}: {tried}"
 

@@ -24,9 +24,9 @@ def status(
 ) -> None:
     """Show the parts of the installation, their restarts and how they last ended.
 
-    JSON and YAML say so in "running" and "phase" when nothing runs.
+    When nothing is running, JSON and YAML say so in "running" and "phase".
 
-    Exit codes: 0 when all is ready, 1 when something is not, 3 when nothing runs.
+    Exit codes: 0 when all is ready, 1 when something is not, 3 when nothing is running.
     """
     layout = Layout.of(installed.settings().home)
     found = daemon.look(layout)

@@ -38,9 +38,9 @@ def tensorboard(
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Bring the event files of TrainingRuns from MLflow, and show them in TensorBoard, for this machine alone, until Ctrl+C.
+    """Fetch the event files of TrainingRuns from MLflow, and show them in TensorBoard, on this machine only, until Ctrl+C.
 
-    TensorBoard is that of the environment `tensorboard` (make tensorboard). Where it is not there, or with JSON and YAML,
+    TensorBoard is that of the environment `tensorboard` (make tensorboard). If it is not installed, or with JSON and YAML,
     the command says where the files are and ends. Without an embedded installation, MLflow is the server of
     PELAGOS_TRACKING_URI, with PELAGOS_TRACKING_USERNAME_FILE and PELAGOS_TRACKING_PASSWORD_FILE, or PELAGOS_TRACKING_TOKEN_FILE.
 
@@ -86,8 +86,8 @@ async def _fetch(settings: Settings, namespace: str, found: Mapping[str, Mapping
                 progress = status.get("progress") or {}
                 reached = f"; it is in epoch {progress['epoch']}" if progress.get("epoch") else ""
                 raise TensorboardError(
-                    f"TrainingRun {namespace}/{name} has no event files in MLflow yet{reached}: they are there a minute after the"
-                    " first epoch, and when it is trained; trainings of a release without them have none"
+                    f"TrainingRun {namespace}/{name} has no event files in MLflow yet{reached}: they appear a minute after "
+                    "the first epoch, and when it is trained; trainings of a release without them have none"
                 )
             for file, content in files.items():
                 target = to / name / file

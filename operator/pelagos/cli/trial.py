@@ -26,11 +26,12 @@ from pelagos.cli.outputs import Output
 from pelagos.decisions import rules
 from pelagos_contract.text import shown
 
-app = typer.Typer(no_args_is_help=True, help="Models that are tried for some minutes.")
+app = typer.Typer(no_args_is_help=True, help="Trials of models, for some minutes.")
 _PERIOD = 0.3
 _ALPHABET = string.ascii_lowercase + string.digits
 Timeout = Annotated[
-    float, typer.Option(help="Most seconds to wait until it is open; it goes on without being waited for.")
+    float,
+    typer.Option(help="Longest time in seconds to wait until it is open; the trial continues if it takes longer."),
 ]
 
 
@@ -40,7 +41,7 @@ class TrialError(Exception):
 
 @app.callback()
 def trial() -> None:
-    """Models that are tried for some minutes."""
+    """Trials of models, for some minutes."""
 
 
 @app.command("open")
@@ -48,7 +49,7 @@ def open_(  # noqa: PLR0913, PLR0917 - options of a command
     service: Annotated[
         str,
         typer.Argument(
-            help="ModelService whose model is tried; left out: --registry says which model.", show_default=False
+            help="ModelService whose model is tried. Without it, --registry names the model.", show_default=False
         ),
     ] = "",
     registry: Annotated[
@@ -56,15 +57,15 @@ def open_(  # noqa: PLR0913, PLR0917 - options of a command
     ] = "",
     duration: Annotated[str, typer.Option(help="From 1m to 60m. Default: 10m, or what the platform allows.")] = "",
     dedicated: Annotated[bool, typer.Option("--dedicated", help="On a server of its own.")] = False,
-    name: Annotated[str, typer.Option(help="Of the Trial. Default: one that is made of the model's.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the Trial. Default: one that is derived from the model's.")] = "",
     timeout: Timeout = 1200.0,
     namespace: access.Namespace = "",
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Open a trial, wait until it is open, and print its token, once: the cluster keeps its SHA-256 alone.
+    """Open a trial, wait until it is open, and print its token, once: the cluster keeps only its SHA-256.
 
-    Exit codes: 0 when it is open, 1 when it was refused or is not open yet; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when it is open, 1 when it was refused or is not open yet; JSON and YAML then give the reason as "error".
     """
     settings = installed.settings()
     at = access.chosen(settings, context)
@@ -104,9 +105,9 @@ def list_(
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """List the trials of a namespace, with the time that is left.
+    """List the trials of a namespace, with the time left.
 
-    Exit codes: 0, or 1 when they cannot be read; JSON and YAML have the reason as "error" then.
+    Exit codes: 0, or 1 when they cannot be read; JSON and YAML then give the reason as "error".
     """
     at = access.chosen(installed.settings(), context)
     namespace = access.namespace_of(at, namespace)
@@ -137,9 +138,9 @@ def stop(
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Stop trials before their time: their tokens open nothing any more, and their places are free.
+    """Stop trials early: their tokens no longer open anything, and their places become free.
 
-    Exit codes: 0 when all are stopped, 1 when one could not be; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when all are stopped, 1 when one could not be; JSON and YAML then give the reason as "error".
     """
     at = access.chosen(installed.settings(), context)
     namespace = access.namespace_of(at, namespace)
@@ -168,7 +169,7 @@ def _spec(service: str, registry: str, duration: str, *, dedicated: bool, token:
     spec |= {"duration": duration} if duration else {}
     spec |= {"isolation": "Dedicated"} if dedicated else {}
     if not service and not registry:
-        raise TrialError("say what is tried: the name of a ModelService, or --registry MODEL@ALIAS")
+        raise TrialError("name what to try: a ModelService, or --registry MODEL@ALIAS")
     try:
         problem = rules.violation(TrialSpec.model_validate(spec))
     except pydantic.ValidationError as error:
@@ -184,7 +185,7 @@ def _registered(named: str) -> dict[str, str]:
         model, found, which = named.rpartition(sign)
         if found and model and which:
             return {"model": model, field: which}
-    raise TrialError(f"--registry {named}: say which of its versions, as MODEL@ALIAS or MODEL/VERSION")
+    raise TrialError(f"--registry {named}: name one of its versions, as MODEL@ALIAS or MODEL/VERSION")
 
 
 def _create(at: access.Chosen, namespace: str, name: str, spec: Mapping[str, Any]) -> None:
@@ -211,8 +212,8 @@ def _opened(at: access.Chosen, namespace: str, name: str, timeout: float) -> Map
             console.print(Text(shown(f"{name}: {message}")), soft_wrap=True)
         if time.monotonic() > until:
             raise TrialError(
-                f"Trial {namespace}/{name} is not open after {timeout:.0f} s: {message}. It goes on, and its token is lost with "
-                f"this command: pelagos trial stop {name} --namespace {namespace}"
+                f"Trial {namespace}/{name} is not open after {timeout:.0f} s: {message}. It continues, but this command cannot "
+                f"show its token again: pelagos trial stop {name} --namespace {namespace}"
             )
         time.sleep(_PERIOD)
 
@@ -262,7 +263,7 @@ def _refusing(lead: str) -> Iterator[None]:
     except ApiException as error:
         if error.status == HTTPStatus.NOT_FOUND:
             raise TrialError(
-                f"{lead}: the API server does not know it (404). Does `pelagos status` say that it runs?"
+                f"{lead}: the API server does not know it (404). Does `pelagos status` say that it is running?"
             ) from error
         raise TrialError(f"{lead}: {error.status} {_words(error)}") from error
     except (HTTPError, OSError) as error:

@@ -20,7 +20,7 @@ def ui(
     output: outputs.Option = Output.TABLE,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the address in the browser.")] = False,
 ) -> None:
-    """Show address and user of MLflow, and the file with the password. The address carries no secret; the browser asks for both.
+    """Show the address and user of MLflow, and the file with the password. The browser asks for both; the address has neither.
 
     To change a password, delete its file and restart: pelagos down && pelagos up.
 
@@ -43,4 +43,4 @@ def ui(
         told = {"address": part.url, "user": tracking_credentials.USER, "passwordFile": str(password)}
         outputs.write({"running": True, **told}, output)
     if open_browser and not webbrowser.open(part.url):
-        raise StartError(f"No browser was found. Open {part.url} in one of this machine.")
+        raise StartError(f"No browser was found. Open {part.url} in a browser on this machine.")

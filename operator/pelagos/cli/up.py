@@ -31,13 +31,16 @@ _LOG_LINES = 12
 
 def up(
     foreground: Annotated[
-        bool, typer.Option("--foreground", "-f", help="Stay, show what happens, and stop everything on Ctrl-C.")
+        bool,
+        typer.Option(
+            "--foreground", "-f", help="Stay in the foreground, show what happens, and stop everything on Ctrl-C."
+        ),
     ] = False,
 ) -> None:
     """Start Pelagos on this machine: API server, MLflow and the operator. Continues where it was stopped.
 
-    Model servers that ran before are waited for, too; those that do not answer within 90 seconds are named. Exit codes: 0 when
-    all parts are ready, also when they were already; 1 when something failed; 130 after Ctrl-C, with all stopped.
+    It also waits for model servers that ran before, and names those that do not answer within 90 seconds. Exit codes: 0 when
+    all parts are ready, also if they already were; 1 when something failed; 130 after Ctrl-C, with everything stopped.
     """
     settings = installed.settings()
     console = installed.progress_console()
@@ -83,9 +86,7 @@ def prepare(settings: Settings, console: Console) -> None:
         return
     version = store.writer(layout)
     if version:
-        words = (
-            f"The resources in {layout.home} were written by Kubernetes {version}, which is needed to go on with them."
-        )
+        words = f"The resources in {layout.home} were written by Kubernetes {version}, which is needed to continue with them."
         console.print(f"{words} Or {store.anew(layout)}", soft_wrap=True)
     install_control_plane(console, version)
 

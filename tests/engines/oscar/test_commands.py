@@ -102,4 +102,6 @@ async def test_a_model_of_another_engine_is_not_asked_later(api: ApiServer, site
     api.add("detector", {"url": "grpc://127.0.0.1:9", "model": {"name": "detector"}, "conditions": [ready]})
     found = await run("invocation", "show", "detector", "frame-of-monday")
     assert found.exit_code == 1
-    assert found.stderr.startswith("Error: ModelService default/detector is not served by OSCAR; ask it at once")
+    assert found.stderr.startswith(
+        "Error: ModelService default/detector is not served by OSCAR; send the image directly"
+    )

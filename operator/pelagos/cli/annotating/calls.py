@@ -73,7 +73,9 @@ class Calls:
                 await asyncio.sleep(_wait(found.headers.get("Retry-After", ""), number))
                 continue
             if found.status == 401:
-                raise ToolError(f"{self.url} refuses the token or password: make a new one, and put it into the Secret")
+                raise ToolError(
+                    f"{self.url} refuses the token or password: create a new one, and put it into the Secret"
+                )
             raise ToolError(f"{method} {path} was answered {found.status}: {words(found.content)}")
         raise AssertionError("the last try answers or raises")
 
@@ -92,11 +94,9 @@ class Calls:
         try:
             found = json.loads(content)
         except (ValueError, RecursionError) as error:
-            raise ToolError(
-                f"{what} was answered with something else than JSON; is the url that of {self._service}?"
-            ) from error
+            raise ToolError(f"the answer to {what} is not JSON; is the url that of {self._service}?") from error
         if not isinstance(found, dict):
-            raise ToolError(f"{what} was answered with something else than an object")
+            raise ToolError(f"the answer to {what} is not a JSON object")
         return found
 
     def _away(self, error: Exception) -> ToolError:

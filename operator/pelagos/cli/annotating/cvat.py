@@ -80,7 +80,7 @@ class _Server:
     async def prepare(self, task: str, classes: Sequence[str]) -> None:
         kind = _KINDS.get(task)
         if kind is None:
-            raise ToolError(f"suggestions for {task} cannot be made; they can for {', '.join(_KINDS)}")
+            raise ToolError(f"suggestions for {task} are not supported, only for {', '.join(_KINDS)}")
         self.task = task
         about = await self._json("GET", f"/api/{self.kind}s/{self.number}")
         owner = about.get("organization_id", about.get("organization"))
@@ -149,8 +149,8 @@ class _Server:
         about = await self._json("GET", f"/api/tasks/{self.number}")
         if about.get("size"):
             raise ToolError(
-                f"{self.address} has its images, and CVAT adds none to a task that has some: name a project, or a task without"
-                " images"
+                f"{self.address} already has images, and CVAT adds none to such a task: name a project, or a task without "
+                "images"
             )
         name = f"{str(about.get('name', '')).removesuffix(_UNFINISHED)[:_LONGEST_NAME]}{_UNFINISHED}"
         await self._json("PATCH", f"/api/tasks/{self.number}", json={"name": name})
@@ -187,7 +187,7 @@ class _Server:
             return
         upload = made.headers.get("Location", "").rstrip("/").rpartition("/")[2]
         if _UPLOAD.fullmatch(upload) is None:
-            raise ToolError(f"POST {path} was answered without the place of an upload; is the url that of CVAT?")
+            raise ToolError(f"the answer to POST {path} does not say where to upload; is the url that of CVAT?")
         offset, failures = 0, 0
         while offset < len(content):
             piece = content[offset : offset + _CHUNK]
@@ -209,7 +209,7 @@ class _Server:
     async def _work_done(self, request: str) -> None:
         """Wait until the server has processed a task's uploads."""
         if not request:
-            raise ToolError(f"{self.calls.url} does not say how far a task is: CVAT 2.31 or newer is needed")
+            raise ToolError(f"{self.calls.url} does not report the progress of a task: CVAT 2.31 or newer is needed")
         pause, end = _PAUSES[0], time.monotonic() + _LONGEST_WORK
         while True:
             found = await self._json("GET", f"/api/requests/{quote(request, safe='')}")
@@ -217,10 +217,10 @@ class _Server:
                 return
             if found.get("status") == "failed":
                 why = shown(str(found.get("message") or "it does not say why"))[:300]
-                raise ToolError(f"{self.calls.url} could not make a task of the images: {why}")
+                raise ToolError(f"{self.calls.url} could not create a task from the images: {why}")
             if time.monotonic() > end:
                 raise ToolError(
-                    f"{self.calls.url} is still at work on the images after {_LONGEST_WORK:.0f} s; push again"
+                    f"{self.calls.url} is still processing the images after {_LONGEST_WORK:.0f} s; push again"
                 )
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _PAUSES[1])
@@ -325,7 +325,7 @@ def _number(document: Mapping[str, Any], name: str) -> int:
     """An integer in a server's answer. Raises ToolError for anything else."""
     value = document.get(name)
     if type(value) is not int:
-        raise ToolError(f"the server tells of something whose {name} is no number; is the url that of CVAT?")
+        raise ToolError(f"the server returned an object whose {name} is not a number; is the url that of CVAT?")
     return value
 
 
@@ -333,7 +333,7 @@ def _listed(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """The objects in a list, which may be missing. Raises ToolError for anything else."""
     found = document.get(name) or []
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise ToolError(f"the server tells of {name} that are no list of objects; is the url that of CVAT?")
+        raise ToolError(f"the server returned {name} that are not a list of objects; is the url that of CVAT?")
     return found
 
 
@@ -392,7 +392,7 @@ def _masks(
     for each in instances:
         try:
             if tuple(each["mask"]["size"]) != size:
-                raise ValueError("a mask is not of its image")
+                raise ValueError("a mask does not fit its image")
             part = run_lengths.part_of(each["mask"]["counts"], size)
         except ValueError as error:
             raise ToolError(f"the model answers with {error}: import or train it again") from None

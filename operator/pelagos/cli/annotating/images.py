@@ -100,8 +100,8 @@ class Store:
                 await folder.write_json(path, suggested.written())
         except (OutageError, RejectedError, OSError) as error:
             raise ToolError(
-                f"what is suggested cannot be kept in {self._folder}/{suggestions.FOLDER}, by which corrections are counted:"
-                f" {error}; run this command where you may write there"
+                f"the suggestions cannot be kept in {self._folder}/{suggestions.FOLDER}, by which corrections are counted: "
+                f"{error}; run this command where that folder can be written"
             ) from error
 
     async def find(self, store: str, digest: str) -> Suggested | None:

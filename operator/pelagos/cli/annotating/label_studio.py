@@ -56,7 +56,7 @@ class _Server:
     async def prepare(self, task: str, classes: Sequence[str]) -> None:
         kind = _CONTROLS.get(task)
         if kind is None:
-            raise ToolError(f"suggestions for {task} cannot be made; they can for {', '.join(_CONTROLS)}")
+            raise ToolError(f"suggestions for {task} are not supported, only for {', '.join(_CONTROLS)}")
         project = await self._calls.json("GET", f"/api/projects/{self._project}/")
         controls = project.get("parsed_label_config") or {}
         if not controls:
@@ -128,7 +128,7 @@ class _Server:
         answer = await self._calls.json("POST", path, params=asked, data=form, tries=1)
         found = answer.get("task_ids") or []
         if len(found) != 1:
-            raise ToolError(f"{self._calls.url} made {len(found)} tasks of one image, {suggestion.name}")
+            raise ToolError(f"{self._calls.url} created {len(found)} tasks for one image, {suggestion.name}")
         return int(found[0])
 
     async def _login(self, is_refused: bool) -> str:
@@ -148,8 +148,8 @@ class _Server:
             raise ToolError(f"{url} cannot be reached: {error or type(error).__name__}") from error
         if answer.status >= 400:
             raise ToolError(
-                f"{url} refuses the token ({answer.status}): make a new personal access token (Account & Settings),"
-                " and put it into the Secret"
+                f"{url} refuses the token ({answer.status}): create a new personal access token (Account & Settings), and "
+                "put it into the Secret"
             )
         return str(self._calls.parsed(content, "the token").get("access", ""))
 
@@ -202,7 +202,7 @@ def _painted(one: Mapping[str, Any], found: Mapping[str, Any], left_out: Counter
         return None
     try:
         if tuple(one["mask"]["size"]) != size:
-            raise ValueError("a mask is not of its image")
+            raise ValueError("a mask does not fit its image")
         part = run_lengths.part_of(one["mask"]["counts"], size)
     except ValueError as error:
         raise ToolError(f"the model answers with {error}: import or train it again") from None

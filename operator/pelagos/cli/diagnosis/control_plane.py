@@ -71,7 +71,7 @@ async def rights(context: DoctorContext) -> Iterable[Finding]:
             return await _allowed(context, account, right, what)
 
     answers = await asyncio.gather(*(ask(*each) for each in wanted))
-    who = account or "whoever runs this command"
+    who = account or "the user who runs this command"
     if None in answers:
         return [note("rights", f"cannot be asked for {who}", "Run `pelagos doctor` in the operator's pod.")]
     denied: dict[tuple[Permission, str], list[str]] = {}
@@ -79,7 +79,7 @@ async def rights(context: DoctorContext) -> Iterable[Finding]:
         if not allowed:
             denied.setdefault((right, place), []).append(f"{verb} {resource}")
     if not denied:
-        return [ok("rights", f"{who} has all {len(wanted)} that are needed")]
+        return [ok("rights", f"{who} has all {len(wanted)} that are required")]
     return [
         failure(
             "rights",
@@ -149,7 +149,7 @@ async def leadership(context: DoctorContext) -> Iterable[Finding]:
     where = f"Lease {context.home}/{name}"
     answer = await context.api.get(f"/apis/coordination.k8s.io/v1/namespaces/{context.home}/leases/{name}")
     if answer.status == 404:
-        return [warning("leader", f"there is no {where}: no operator has led yet", _LOOK.format(home=context.home))]
+        return [warning("leader", f"there is no {where}: no operator has ever led", _LOOK.format(home=context.home))]
     if answer.status != 200:
         return [hidden("leader", answer)]
     spec = answer.body.get("spec", {})
@@ -162,7 +162,7 @@ async def leadership(context: DoctorContext) -> Iterable[Finding]:
         return [warning("leader", message, _LOOK.format(home=context.home))]
     if (spec.get("leaseDurationSeconds") or 0) > LONGEST_DURATION:
         message = f"{holder} holds the {where} for {spec['leaseDurationSeconds']} s, which no operator does"
-        hint = f"If {holder} is no operator: kubectl -n {context.home} delete lease {name}"
+        hint = f"If {holder} is not an operator: kubectl -n {context.home} delete lease {name}"
         return [warning("leader", message, hint)]
     return [ok("leader", f"{holder}")]
 
@@ -183,14 +183,17 @@ async def admission(context: DoctorContext) -> Iterable[Finding]:
     served = {entry.get("name") for entry in group.body.get("resources", ())}
     if "validatingadmissionpolicies" not in served:
         return [
-            note("admission", "this server knows no admission policies (1.30 does); the operator says the same later")
+            note(
+                "admission",
+                "this server does not support admission policies (1.30 does); the operator reports the same later",
+            )
         ]
     root = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
     answers = {name: await context.api.get(f"{root}/{name}") for name in POLICIES}
     lacking = [name for name, answer in answers.items() if answer.status == 404]
     if lacking:
         hint = "add the component manifests/components/admission, or with Helm admission.enabled=true"
-        return [note("admission", f"not installed: {', '.join(lacking)}; the operator says the same later", hint)]
+        return [note("admission", f"not installed: {', '.join(lacking)}; the operator reports the same later", hint)]
     refused = next((answer for answer in answers.values() if answer.status != 200), None)
     return [hidden("admission", refused) if refused else ok("admission", f"policies {', '.join(POLICIES)}")]
 

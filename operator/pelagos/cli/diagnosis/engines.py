@@ -22,7 +22,7 @@ async def settings(context: DoctorContext) -> Iterable[Finding]:
     try:
         engines = engine_factory.choose(given, context.api, lambda _uid: None)
     except (ValueError, FileNotFoundError) as error:
-        return [failure("settings", str(error), "Change the setting, and start the operator anew.")]
+        return [failure("settings", str(error), "Change the setting, and restart the operator.")]
     for close in engines.closing:
         await close()
     return [ok("settings", f"pipelines: {given.pipelines_engine}, serving: {given.serving_engine}")]
@@ -36,10 +36,10 @@ async def home(context: DoctorContext) -> Iterable[Finding]:
     found = path.stat()
     if found.st_uid != os.geteuid():
         hint = "Set PELAGOS_HOME to a folder of your own."
-        return [failure("home", f"the folder {path} belongs to somebody else", hint)]
+        return [failure("home", f"the folder {path} belongs to another user", hint)]
     if found.st_mode & 0o077:
-        return [failure("home", f"other users may look into the folder {path}", "Close it: pelagos down && pelagos up")]
-    return [ok("home", f"the folder {path}, for its owner alone")]
+        return [failure("home", f"other users may read the folder {path}", "Close it: pelagos down && pelagos up")]
+    return [ok("home", f"the folder {path}, readable by its owner only")]
 
 
 async def authority(context: DoctorContext) -> Iterable[Finding]:
@@ -50,7 +50,7 @@ async def authority(context: DoctorContext) -> Iterable[Finding]:
         hint = "Set PELAGOS_AUTHORITY_FOLDER, or run `pelagos doctor` in the operator's pod."
         return [note("authority", "the operator's keys cannot be seen from here", hint)]
     if not on_cluster and not folder.exists():
-        return [note("authority", f"the operator has no key yet in {folder}", "pelagos up makes it.")]
+        return [note("authority", f"the operator has no key yet in {folder}", "pelagos up creates it.")]
     try:
         engine_factory.keeper(given).require()
     except RejectedError as error:
@@ -95,14 +95,15 @@ async def models(context: DoctorContext) -> Iterable[Finding]:
         return []
     reply = await fetch(f"{base}/v2")
     if reply.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND} and '"error"' in reply.text:
-        return [ok("models", f"the gateway judges who calls, at {given.http}")]
+        return [ok("models", f"the gateway checks who calls, at {given.http}")]
     if reply.status == HTTPStatus.SERVICE_UNAVAILABLE:
         hint = "See the log of the gateway, and whether it reaches the API server: docs/runbooks/PelagosGatewayDown.md."
         return [failure("models", f"nobody can call models at {given.http}: {reply.text[:200]}", hint)]
     hint = (
-        "PELAGOS_GATEWAY_HTTP must be where the gateway answers; what stands before it must pass requests on unaltered."
+        "PELAGOS_GATEWAY_HTTP must be the address at which the gateway answers; a proxy before it must pass requests on "
+        "unchanged."
     )
-    return [failure("models", f"{base} answered {reply.status}, which the gateway would not", hint)]
+    return [failure("models", f"{base} answered {reply.status}, which the gateway would not do", hint)]
 
 
 async def trials(context: DoctorContext) -> Iterable[Finding]:
@@ -110,14 +111,14 @@ async def trials(context: DoctorContext) -> Iterable[Finding]:
     file = context.settings.hub_signing_key_file
     if file is None:
         return []
-    hint = "Give operator and hub the same key, of 32 random bytes: docs/hub.md."
+    hint = "Give the operator and the hub the same key, of 32 random bytes: docs/hub.md."
     try:
         key = trial_signature.read_key(file)
     except (OSError, ValueError) as error:
-        return [failure("trials", f"Trials of the hub count as handwritten ones: {error}", hint)]
+        return [failure("trials", f"Trials of the hub are treated like any others: {error}", hint)]
     if key is None:
-        return [failure("trials", f"Trials of the hub count as handwritten ones: there is no key {file}", hint)]
-    return [ok("trials", "the operator knows which Trials the hub made")]
+        return [failure("trials", f"Trials of the hub are treated like any others: there is no key {file}", hint)]
+    return [ok("trials", "the operator recognises the Trials that the hub created")]
 
 
 async def _look(context: DoctorContext, chosen: Descriptor[Any], subject: str, *, port: str = "") -> Iterable[Finding]:
@@ -131,7 +132,7 @@ async def _look(context: DoctorContext, chosen: Descriptor[Any], subject: str, *
         for close in engines.closing:
             await close()
     if trouble:
-        return [failure(subject, trouble, f"See to {chosen.name}.")]
+        return [failure(subject, trouble, f"Check {chosen.name}.")]
     return [ok(subject, f"{chosen.name} answers")]
 
 

@@ -29,7 +29,7 @@ async def gpus(context: DoctorContext) -> Iterable[Finding]:
             count[labels.get(GPU_PRODUCT_LABEL, "")] += number
     if not count:
         message = f"none of {len(nodes)} nodes offers {GPU_RESOURCE}: resources that ask for GPUs will wait"
-        return [warning("GPUs", message, "Install NVIDIA's device plugin or GPU operator, or ask for no GPUs.")]
+        return [warning("GPUs", message, "Install NVIDIA's device plugin or GPU operator, or request no GPUs.")]
     if "" in count:
         message = f"{count['']} of {count.total()} GPUs are on nodes without the label {GPU_PRODUCT_LABEL}"
         return [warning("GPUs", message, "Install GPU feature discovery; without it gpuProduct finds no node.")]
@@ -49,7 +49,9 @@ async def storage_classes(context: DoctorContext) -> Iterable[Finding]:
     usual = [found["name"] for found in classes if (found.get("annotations") or {}).get(_DEFAULT_CLASS) == "true"]
     if not classes:
         return [
-            warning("storage classes", "there are none: claims must be bound by hand", "Install a storage provisioner.")
+            warning(
+                "storage classes", "there are none: claims must be bound manually", "Install a storage provisioner."
+            )
         ]
     names = ", ".join(str(found["name"]) for found in classes)
     return [ok("storage classes", f"{names} (default: {', '.join(usual) or 'none'})")]

@@ -31,8 +31,8 @@ async def _bounded(subject: str, check: Check, context: DoctorContext) -> list[F
     try:
         return list(await asyncio.wait_for(check(context), PATIENCE))
     except TimeoutError:
-        return [failure(subject, f"no answer within {PATIENCE:.0f} s", "See whether it can be reached from here.")]
+        return [failure(subject, f"no answer within {PATIENCE:.0f} s", "Check whether it can be reached from here.")]
     except (OutageError, RejectedError) as error:
         return [failure(subject, str(error), "Follow the message.")]
     except Exception as error:
-        return [failure(subject, f"{type(error).__name__}: {error}", "Report this as a fault of `pelagos doctor`.")]
+        return [failure(subject, f"{type(error).__name__}: {error}", "Report this as a bug in `pelagos doctor`.")]

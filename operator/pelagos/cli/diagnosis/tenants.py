@@ -43,7 +43,7 @@ async def look(context: DoctorContext) -> Iterable[Finding]:
         findings += await _tenant(context, namespace)
     if len(context.tenants) > MOST:
         findings.append(
-            note("namespaces", f"{len(context.tenants) - MOST} more were not looked at", "Name one: --namespace")
+            note("namespaces", f"{len(context.tenants) - MOST} more were not checked", "Name one: --namespace")
         )
     return findings
 
@@ -82,7 +82,7 @@ async def _tenant(context: DoctorContext, namespace: str) -> list[Finding]:
     ]
     told = [finding for finding in found if finding is not None]
     told += await _sources(context, namespace, tenant.source_hosts)
-    return told or [ok(namespace, "its tenant settings hold")]
+    return told or [ok(namespace, "its tenant settings are valid")]
 
 
 def _hint(context: DoctorContext, namespace: str, error: RejectedError) -> str:
@@ -177,11 +177,13 @@ def _register(namespace: str, url: str, hosts: str) -> Finding:
         is_named = source_hosts.parse(hosts).host(parts.scheme, (parts.hostname or "").lower(), port)
         entry = source_hosts.entry(parts.scheme, parts.hostname or "", port)
     except ValueError:
-        return failure(namespace, f"{url} in labels.taxonomy.url is no address that can be asked", "Correct it.")
+        return failure(namespace, f"{url} in labels.taxonomy.url is not an address that can be queried", "Correct it.")
     if parts.scheme == "http" and not is_named:
         hint = f"Use https, or add {entry} to {source_hosts.KEY} of {tenant_settings.name_of(namespace)}."
         return failure(
-            namespace, f"{url} is not asked which taxa classes are: it is http, which sourceHosts does not allow", hint
+            namespace,
+            f"{url} is not asked which taxa classes are: it uses http, which sourceHosts does not allow",
+            hint,
         )
     return ok(namespace, f"{url} is asked which taxa classes are (labels.taxonomy)")
 
@@ -199,9 +201,7 @@ async def _claim(context: DoctorContext, namespace: str, name: str) -> Finding |
         return None
     answer = await context.api.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}")
     if answer.status == 404:
-        return failure(
-            namespace, f"the PersistentVolumeClaim {name} does not exist", "kubectl apply one with ReadWriteMany."
-        )
+        return failure(namespace, f"the PersistentVolumeClaim {name} does not exist", "Create one with ReadWriteMany.")
     if answer.status != 200:
         return hidden(namespace, answer)
     status, spec = answer.body.get("status") or {}, answer.body.get("spec") or {}
@@ -274,9 +274,9 @@ async def _priorities(context: DoctorContext, namespace: str, tenant: Tenant) ->
     absent = next((name for name in named if name not in there), None)
     if absent is None:
         return None
-    hint = f"Make it, or correct priority and priorities of {tenant_settings.name_of(namespace)}."
+    hint = f"Create it, or correct priority and priorities of {tenant_settings.name_of(namespace)}."
     known = ", ".join(sorted(there)[:MOST]) or "none"
-    return failure(namespace, f"there is no WorkloadPriorityClass {absent}; there are: {known}", hint)
+    return failure(namespace, f"WorkloadPriorityClass {absent} does not exist; there are: {known}", hint)
 
 
 async def _storage_initializer(context: DoctorContext, namespace: str, tenant: Tenant) -> Finding | None:
@@ -291,14 +291,16 @@ async def _storage_initializer(context: DoctorContext, namespace: str, tenant: T
         return None if unseen.status == 404 else hidden(namespace, unseen)  # Other checks report what is missing.
     listed = [each.get("name") for each in answers[0].body.get("secrets") or ()]
     if secret not in listed:
-        message = f"the ServiceAccount {account} does not list the Secret {secret}: KServe brings no package without it"
+        message = (
+            f"the ServiceAccount {account} does not list the Secret {secret}: without it KServe cannot fetch packages"
+        )
         patch = json.dumps({"secrets": [{"name": secret}]})
         return failure(namespace, message, f"kubectl -n {namespace} patch serviceaccount {account} -p '{patch}'")
     notes = answers[1].body["metadata"].get("annotations") or {}
     wanted = annotations_for_kserve(given.s3_endpoint, given.s3_region)
     wrong = [f"{name}={value}" for name, value in wanted.items() if notes.get(name) != value]
     if wrong:
-        message = f"the Secret {secret} does not tell KServe where the storage is; it needs {', '.join(wrong)}"
+        message = f"the Secret {secret} does not say where the storage is for KServe; it needs {', '.join(wrong)}"
         return failure(
             namespace, message, f"kubectl -n {namespace} annotate --overwrite secret {secret} {' '.join(wrong)}"
         )

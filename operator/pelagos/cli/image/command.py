@@ -47,7 +47,7 @@ def build(  # noqa: PLR0913, PLR0917 - options of a command
         str, typer.Option(help="Name of the image. Default: pelagos/NAMESPACE-SERVICE with the package's digest.")
     ] = "",
     push: Annotated[bool, typer.Option("--push", help="Push it to the registry that --tag names.")] = False,
-    base: Annotated[str, typer.Option(help=f"Image that it begins from. Default: {BASE} of this release.")] = "",
+    base: Annotated[str, typer.Option(help=f"Base image. Default: {BASE} of this release.")] = "",
     engine: Annotated[str, typer.Option(help="docker, podman or buildah. Default: the first that works here.")] = "",
     description: Annotated[
         Path | None, typer.Option("--fdl", help="File for OSCAR's description of it, replacing what is there.")
@@ -58,15 +58,15 @@ def build(  # noqa: PLR0913, PLR0917 - options of a command
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Build a container image that answers by the DEEPaaS API what a ModelService answers, and print its digest.
+    """Build a container image that gives the answers of a ModelService by the DEEPaaS API, and print its digest.
 
     The package that the service serves is fetched, compared with the digest in status, and copied into the image, with the
-    thresholds of spec and the card. Nothing else of the cluster is in it.
+    thresholds of spec and the card. It contains nothing else from the cluster.
 
     Packages on S3-compatible storage are read with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, PELAGOS_S3_ENDPOINT and
     PELAGOS_S3_REGION. The API server is that of KUBECONFIG, or the embedded one.
 
-    Exit codes: 0 when it is built, and pushed if asked to; 1 when not; JSON and YAML have the reason as "error" then.
+    Exit codes: 0 when it is built, and pushed if asked to; 1 when not; JSON and YAML then give the reason as "error".
     """
     settings = installed.settings()
     at = access.chosen(settings, context)
@@ -116,7 +116,9 @@ def fdl_(
     service: Annotated[str, typer.Argument(help="Name of a ModelService that is Ready.")],
     built: Annotated[
         str,
-        typer.Option("--image", help="The image that was built of it, as OSCAR is to fetch it: best by its digest."),
+        typer.Option(
+            "--image", help="The image that was built from it, as OSCAR is to pull it: preferably by its digest."
+        ),
     ],
     memory: Memory = model_image.USUAL_MEMORY,
     cluster: Cluster = fdl.CLUSTER,
@@ -125,8 +127,8 @@ def fdl_(
 ) -> None:
     """Print the description of an image for OSCAR, in its Functions Definition Language: oscar-cli apply FILE.
 
-    The service is exposed with its API, and asks for its token. Files that it is sent become NAME.json, and NAME.status.json
-    with a state: OSCAR itself says of every script that it succeeded.
+    The service is exposed with its API, and requires its token. Files sent to it produce NAME.json, and NAME.status.json with
+    a state, because OSCAR itself reports every script as succeeded.
 
     Exit codes: 0, and 1 when there is no such ModelService that is Ready.
     """
@@ -157,7 +159,7 @@ def served(at: access.Chosen, namespace: str, name: str) -> tuple[str, Model]:
         raise RefusedError(f"{title} is not Ready: {ready.get('reason')}: {ready.get('message')}")
     generation, answers = found["metadata"].get("generation"), status.get("servedGeneration")
     if generation and answers and answers != generation:
-        raise RefusedError(f"{title} is about to change; try again when what it serves is what its spec says")
+        raise RefusedError(f"{title} is about to change; try again when it serves what its spec says")
     model = status.get("model") or {}
     if not all(model.get(field) for field in ("uri", "onnxSha256", "manifestSha256")):
         raise RefusedError(
@@ -203,4 +205,4 @@ def _described(model: Model, built: str, memory: str, cluster: str) -> str:
 
 def _require_memory(given: str) -> None:
     if not _MEMORY.fullmatch(given):
-        raise RefusedError(f"--memory {given!r} is no amount of memory, like 2Gi or 512Mi")
+        raise RefusedError(f"--memory {given!r} is not an amount of memory, like 2Gi or 512Mi")

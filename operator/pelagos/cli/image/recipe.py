@@ -44,7 +44,7 @@ def named(reference: str, option: str, *, with_digest: bool = True) -> str:
     found = _REFERENCE.fullmatch(reference) if len(reference) <= _LONGEST_REFERENCE else None
     if found is None or (found["digest"] and not with_digest):
         raise RefusedError(
-            f"{option} {shown(reference)[:80]!r} is no name of an image, like registry.example.org/marine/urchins:1"
+            f"{option} {shown(reference)[:80]!r} is not a name of an image, like registry.example.org/marine/urchins:1"
         )
     return str(found["repository"])
 

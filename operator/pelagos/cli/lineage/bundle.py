@@ -70,7 +70,8 @@ def unpack(bundle: Path, folder: Path) -> None:
             odd = min((name for name, count in names.items() if name not in FILES or count > 1), default=None)
             if odd is not None:
                 raise BundleError(
-                    f"{bundle} holds {shown(odd)[:200]}, which no bundle has, or twice; a bundle has {', '.join(FILES)}"
+                    f"{bundle} contains {shown(odd)[:200]}, which is not part of a bundle, or is in it twice; a bundle has "
+                    f"{', '.join(FILES)}"
                 )
             for entry in archive.infolist():
                 target = folder / entry.filename
@@ -79,14 +80,14 @@ def unpack(bundle: Path, folder: Path) -> None:
     except _UNREADABLE as error:
         raise BundleError(f"{bundle} cannot be read as a bundle: {error}") from error
     if not (folder / RECORD).is_file():
-        raise BundleError(f"{bundle} has no {RECORD}: it is no bundle of pelagos lineage export")
+        raise BundleError(f"{bundle} has no {RECORD}: it is not a bundle of pelagos lineage export")
 
 
 def _unpack_one(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
     most = LARGEST[entry.filename]
     if entry.compress_type not in _PACKINGS:  # others allocate as much memory as the archive demands
         raise BundleError(
-            f"{entry.filename} of {archive.filename} is packed as no bundle is: with neither store nor deflate"
+            f"{entry.filename} of {archive.filename} is compressed unlike a bundle: neither stored nor deflated"
         )
     # Count the bytes that are actually unpacked: the sizes in a zip file cannot be trusted.
     with archive.open(entry) as source, target.open("wb") as file:
@@ -116,7 +117,7 @@ def files_link(folder: Path) -> Link:
     try:
         listed = _listed(json.loads((folder / CRATE).read_bytes()))
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return Link(name, False, f"{CRATE} is not there, or lists no files")
+        return Link(name, False, f"{CRATE} is missing, or lists no files")
     for file in FILES:
         path = folder / file
         if file == CRATE or not path.is_file():
@@ -126,7 +127,7 @@ def files_link(folder: Path) -> Link:
             return Link(name, False, f"{file} has the sha256 {digest} instead of {shown(str(listed.get(file))[:200])}")
     missing = [file for file in listed if not (file in FILES and (folder / file).is_file())]
     if missing:
-        return Link(name, False, f"{shown(missing[0][:200])} is listed, and not there")
+        return Link(name, False, f"{shown(missing[0][:200])} is listed, but missing")
     return Link(name, True, f"{len(listed)} files are as {CRATE} lists them")
 
 

@@ -42,7 +42,7 @@ app = typer.Typer(
 Kind = Annotated[
     str,
     typer.Option(
-        help="ModelService, TrainingRun or Dataset; default: the first of these that has a resource of the name."
+        help="ModelService, TrainingRun or Dataset. Default: the first of these that has a resource with the name."
     ),
 ]
 
@@ -75,8 +75,8 @@ def export(
 ) -> None:
     """Write the lineage of a resource into a bundle: a zip file that is an RO-Crate, with W3C PROV, and can be verified offline.
 
-    It holds the dataset version's manifest and annotations, the description of the model package, and what the resources say;
-    no images, no weights, nothing secret.
+    It contains the dataset version's manifest and annotations, the description of the model package, and what the resources
+    say; no images, no weights, nothing secret.
 
     Exit codes: 0 when it is written and all links that could be checked hold, 1 otherwise; nothing is written then.
     """
@@ -87,20 +87,20 @@ def export(
 def verify(
     file: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A file that `pelagos lineage export` wrote.")],
     model: Annotated[
-        str, typer.Option(help="sha256 of the model package that it must be of, as status.model.manifestSha256.")
+        str, typer.Option(help="Expected sha256 of the model package, as in status.model.manifestSha256.")
     ] = "",
     prediction: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A file with what a model answered, when it was asked with raw: true; may be given several times.",
+            help="A file with the answer of a model that was asked with raw: true; may be given several times.",
         ),
     ] = None,
     output: outputs.Option = Output.TABLE,
 ) -> None:
     """Check a bundle offline: every digest is computed again, and the first link that does not hold is named.
 
-    A bundle is not signed: that its links hold says that it is whole, not who made it. Compare the digest of the model with
-    that of the model you have, by --model, and predictions that you have, by the graph that they name, by --prediction.
+    A bundle is not signed: if its links hold, it is complete, but that does not say who made it. Compare the digest of the
+    model with that of your model, by --model, and your predictions, by the graph that they name, by --prediction.
 
     Exit codes: 0 when all links hold, 1 when one does not, or cannot be checked here.
     """
@@ -148,7 +148,7 @@ def _links(settings: Settings, record: Record, folder: Path) -> list[Link]:
     """All links that the record and the files in the folder give, in the order of the chain."""
     found = []
     if record.dataset is not None:
-        digest, why = None, "the description of the version is not there"
+        digest, why = None, "the description of the version is missing"
         if bundle.has_version(folder):
             try:
                 answer = data_plane.run(settings, _PROGRAM, (folder / MANIFEST).parent, versions=())

@@ -24,7 +24,7 @@ from pelagos.cli.lineage.records import (
 
 _CONFORMS_TO = "https://w3id.org/ro/crate/1.1"
 _WORDS = {
-    RECORD: "What Pelagos knows of each stage",
+    RECORD: "What Pelagos knows about each stage",
     MANIFEST: "Manifest of the dataset version: images with their digests, splits, recipe",
     ANNOTATIONS: "Annotations of the dataset version",
     PACKAGE: "Description of the model package, which pins its files",

@@ -59,7 +59,7 @@ def gather(settings: Settings, at: access.Chosen, namespace: str, name: str, kin
     if service is not None:
         run = _trained(kinds["TrainingRun"].values(), model or {})
         if run is None:
-            notes.append("no TrainingRun of the namespace has this package: it was imported, or its run is deleted")
+            notes.append("no TrainingRun of the namespace has this package: it was imported, or its run was deleted")
     trained = _status(run, "model") if run is not None else None
     frozen = _status(run, "dataset") if run is not None else None
     dataset = kinds["Dataset"].get(str((frozen or {}).get("name"))) if run is not None else None
@@ -76,7 +76,9 @@ def gather(settings: Settings, at: access.Chosen, namespace: str, name: str, kin
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        raise BundleError(f"{chosen} {namespace}/{name} has no whole lineage yet: {field}: {first['msg']}") from error
+        raise BundleError(
+            f"{chosen} {namespace}/{name} does not have a complete lineage yet: {field}: {first['msg']}"
+        ) from error
     for found in (model, trained):
         if found and found.get("uri") and not (folder / PACKAGE).is_file():
             _fetch(settings, str(found["uri"]), "package.json", folder / PACKAGE, notes)
@@ -131,7 +133,7 @@ def _dataset(
     """The version that the model was trained on, or the newest one."""
     if body is None:
         if frozen is not None:
-            notes.append(f"Dataset {frozen.get('name')} is deleted: its version is taken from the TrainingRun alone")
+            notes.append(f"Dataset {frozen.get('name')} was deleted: its version is taken from the TrainingRun only")
         return None
     status = body.get("status") or {}
     version = str((frozen or status).get("version"))

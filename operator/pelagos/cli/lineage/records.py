@@ -97,7 +97,7 @@ class Record(Strict):
     @model_validator(mode="after")
     def _is_of_something(self) -> Self:
         if self.dataset is None and self.training is None and self.service is None:
-            raise ValueError("it is of no Dataset, no TrainingRun and no ModelService")
+            raise ValueError("it belongs to no Dataset, no TrainingRun and no ModelService")
         return self
 
 
@@ -140,7 +140,7 @@ def _training(record: Record) -> list[Link]:
     try:
         digest = digests.digest({"inputs": training.inputs, "dataset": training.dataset})
     except (ValueError, RecursionError):  # a lone surrogate, or a number with thousands of digits
-        digest = "none, as they are no JSON that Pelagos writes"
+        digest = "none, as they are not JSON that Pelagos writes"
     if digest != training.inputs_digest:
         inputs = Link(name, False, f"the digest of its inputs is {digest}, and it names {training.inputs_digest}")
     else:
@@ -159,7 +159,7 @@ def _training(record: Record) -> list[Link]:
 def _package(record: Record, folder: Path) -> list[Link]:
     training, service = record.training, record.service
     if not (folder / PACKAGE).is_file():
-        why = "the description of the package is not there"
+        why = "the description of the package is missing"
         found = [Link(f"TrainingRun {training.name} → model package", None, why)] if training is not None else []
         return found + (
             [Link(f"model package → ModelService {service.name}", None, why)] if service is not None else []

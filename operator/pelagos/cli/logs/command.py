@@ -36,29 +36,32 @@ def logs(  # noqa: PLR0913, PLR0917 - options of a command
     name: Annotated[str, typer.Argument(help="Name of the Dataset, TrainingRun or ModelService.")],
     namespace: access.Namespace = "",
     kind: Annotated[
-        KindName | None, typer.Option("--kind", "-k", help="Kind of the resource; needed when several have the name.")
+        KindName | None,
+        typer.Option("--kind", "-k", help="Kind of the resource; needed when several resources have the name."),
     ] = None,
-    step: Annotated[str, typer.Option("--step", "-s", help="Only this step, or the one with this stage: train.")] = "",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Also what comes, until the run ends.")] = False,
+    step: Annotated[
+        str, typer.Option("--step", "-s", help="Only this step, or the one with this stage, for example train.")
+    ] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Also print new lines, until the run ends.")] = False,
     previous: Annotated[
         bool, typer.Option("--previous", "-p", help="The attempt, or the server's process, before the latest.")
     ] = False,
     tail: Annotated[
-        int | None, typer.Option(min=0, help="Lines of each step or server, from its end. Default: all.")
+        int | None, typer.Option(min=0, help="Number of lines of each step or server, from its end. Default: all.")
     ] = None,
     context: access.Context = "",
 ) -> None:
     """Print the log of a resource: of its pipeline run, step by step, or of its model servers.
 
-    The API server is that of KUBECONFIG, or the embedded one. On a cluster the pods are read, for which one needs the right to
-    list pods and to read their logs in the namespace. What steps print is not trusted: control characters are written out,
+    The API server is that of KUBECONFIG, or the embedded one. On a cluster the logs of pods are read, which requires the right
+    to list pods and to read their logs in the namespace. What steps print is not trusted: control characters are escaped,
     and long lines are cut. The origin of lines goes to standard error.
 
     Exit codes: 0 when the log could be read, 1 when not, 130 when --follow was interrupted.
     """
     try:
         if follow and previous:
-            raise LogError("what has ended cannot be followed: name either --follow or --previous")
+            raise LogError("a log that has ended cannot be followed: use either --follow or --previous")
         at = access.chosen(installed.settings(), context)
         # Trials are left out: everything that runs for one runs for its ModelService.
         known = [each for each in kinds.KINDS if each is not kinds.TRIAL]
@@ -93,7 +96,7 @@ def _lines(at: access.Chosen, kind: Kind, body: Mapping[str, Any], wish: Wish) -
     settings, metadata = installed.settings(), body["metadata"]
     is_service = kind is kinds.MODEL_SERVICE
     if is_service and wish.step:
-        raise LogError(f"--step is {wish.step}, and a ModelService has no steps; leave it out")
+        raise LogError(f"--step is {wish.step}, but a ModelService has no steps; leave it out")
     run = "" if is_service else _run(kind, body)
     is_over = _watch(at, kind, body, run)
     if access.is_embedded(settings, at):

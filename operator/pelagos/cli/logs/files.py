@@ -38,7 +38,7 @@ class _Said:
 def of_run(home: Path, run: str, wish: Wish, is_over: Callable[[], bool]) -> Iterator[Line]:
     """Yield the lines of a pipeline run. ``is_over`` says whether the log is complete. Raises LogError."""
     if not is_valid_name(run):
-        raise LogError(f"status.pipelineRun.id is {run!r}, which is no name of a run")
+        raise LogError(f"status.pipelineRun.id is {run!r}, which is not a name of a run")
     path = home / "runs" / run / LOG
     with _opened(path) as file:
         sorter = _Sorter(run)
@@ -51,7 +51,7 @@ def of_run(home: Path, run: str, wish: Wish, is_over: Callable[[], bool]) -> Ite
         chosen = [said for said in there if attempts and said.attempt == attempts[-1]]
         steps = list(dict.fromkeys(said.step for said in chosen if said.step))
         if not any(map(wish.wants, steps)) and wish.step and not wish.follow:
-            raise LogError(f"{path} has nothing of a step {wish.step}; it has {', '.join(steps) or 'no steps yet'}")
+            raise LogError(f"{path} has no lines of a step {wish.step}; it has {', '.join(steps) or 'no steps yet'}")
         for step, block in groupby(chosen, key=lambda said: said.step):
             if wish.wants(step):
                 texts = lines.last((said.text for said in block), wish.tail)

@@ -63,7 +63,7 @@ class Pods:
             namespace, run, wish, is_over, [pod for pod in there if steps.attempt(pod) in chosen]
         )
         if not shown and not gone and not wish.follow:
-            raise LogError(f"no step has begun in the pipeline run {run}, so that there is no log yet")
+            raise LogError(f"no step of the pipeline run {run} has started, so there is no log yet")
 
     def _of_pods(
         self, namespace: str, run: str, wish: Wish, is_over: Callable[[], bool], chosen: list[Pod]
@@ -87,11 +87,11 @@ class Pods:
                         if over:
                             raise
                         # A proxy in between ended the long response, or the node is lost and another attempt follows.
-                        self._note(f"{error}; what comes from now on is followed, and lines may be missing")
+                        self._note(f"{error}; new lines are followed from now on, and some may be missing")
                         broken.add(name)
                         shown.discard(name)
                 else:
-                    self._note(f"{origin} has not begun: {steps.waits_for(pod)}")
+                    self._note(f"{origin} has not started: {steps.waits_for(pod)}")
             if over:
                 return shown
             # Asked before the last look, so that a pod which starts in between is not missed.
@@ -112,7 +112,7 @@ class Pods:
                 lambda: self._api.read_namespaced_config_map(
                     name, self._namespace, _preload_content=False, _request_timeout=_TIMEOUT
                 ),
-                f"the ConfigMap {name} with the last lines of pods that are gone",
+                f"the ConfigMap {name} with the last lines of deleted pods",
             )
         except AbsentError:
             return 0, []
@@ -142,9 +142,9 @@ class Pods:
         begun = [(pod, name) for pod, name in chosen if steps.has_begun(pod, name)]
         for pod, name in chosen:
             if (pod, name) not in begun:
-                self._note(f"{_origin(pod, name)} has not begun: {steps.waits_for(pod)}")
+                self._note(f"{_origin(pod, name)} has not started: {steps.waits_for(pod)}")
         if not begun and not wish.follow:
-            raise LogError("no model server has begun, so that there is no log yet")
+            raise LogError("no model server has started, so there is no log yet")
         return begun
 
     def _followed(self, wish: Wish, is_over: Callable[[], bool]) -> Iterator[Line]:
@@ -225,8 +225,8 @@ def _require(there: list[str], run: str, namespace: str, wish: Wish) -> None:
     if not there:
         which = "an earlier attempt" if wish.previous else "its steps"
         raise LogError(
-            f"the namespace {namespace} has no pod of the pipeline run {run} for {which}: none was made yet, or they are gone, "
-            "and the operator has kept no lines of them"
+            f"the namespace {namespace} has no pod of the pipeline run {run} for {which}: none was created yet, or they "
+            "were deleted, and the operator has kept no lines of them"
         )
     if not any(map(wish.wants, there)):
         raise LogError(
@@ -237,8 +237,8 @@ def _require(there: list[str], run: str, namespace: str, wish: Wish) -> None:
 def _lines_of(kept: Kept, attempt: int, wish: Wish) -> Iterator[Line]:
     code = f", exit code {kept.exit_code}" if kept.exit_code is not None else ""
     origin = (
-        f"step {kept.step}, attempt {attempt}: its pod {kept.pod} is gone ({kept.reason}{code}); these are the last lines that "
-        "the operator kept"
+        f"step {kept.step}, attempt {attempt}: its pod {kept.pod} no longer exists ({kept.reason}{code}); these are the "
+        "last lines that the operator kept"
     )
     yield from (Line(origin, text) for text in lines.last(lines.split([kept.text.encode()]), wish.tail))
 
@@ -279,7 +279,7 @@ def _asked(call: Callable[[], Any], what: str) -> Any:
         return call()
     except ApiException as error:
         if error.status == 403:
-            hint = "Ask whoever runs the platform for the ClusterRole view in that namespace"
+            hint = "Ask the people who run the platform for the ClusterRole view in that namespace"
             raise LogError(f"you may not read {what}: {_words(error)}. {hint}") from error
         kind = AbsentError if error.status == 404 else LogError
         raise kind(f"{what} cannot be read: {_words(error)}") from error
