@@ -114,9 +114,9 @@ async def test_half_a_surrogate_pair_in_a_status_is_sent_as_an_escape() -> None:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     rest = KubernetesRest(f"http://127.0.0.1:{runner.addresses[0][1]}", tls=None)
 
-    for text in ("caf\u00e9", "\ud83d cut"):
+    for text in ("Gro\u00dfe", "\ud83d cut"):
         await rest.ask("POST", "/api/v1/namespaces/lab/events", {"message": text})
 
     await rest.close()
     await runner.cleanup()
-    assert [json.loads(body) for body in bodies] == [{"message": "caf\u00e9"}, {"message": "\ud83d cut"}]
+    assert [json.loads(body) for body in bodies] == [{"message": "Gro\u00dfe"}, {"message": "\ud83d cut"}]
