@@ -50,7 +50,7 @@ CASES = (
         "PelagosOperatorDown",
         {},
         6,
-        "No metrics of an operator have been scraped for 5 minutes. Nothing is reconciled; what is served goes on.",
+        "No metrics of an operator have been scraped for 5 minutes. Nothing is reconciled; models are still served.",
     ),
     Case("one operator is scraped", "PelagosOperatorDown", {'pelagos_build_info{version="1"}': "1x20"}, 20),
     Case("a short restart", "PelagosOperatorDown", {'pelagos_build_info{version="1"}': "1x10 stale _x3 1x20"}, 14),
@@ -92,7 +92,7 @@ CASES = (
             'pelagos_leader{job="pelagos",instance="a"}': "1x30",
         },
         15,
-        "The API server has said nothing on the watch of Dataset for 15m 0s; changes go unseen.",
+        "The API server has sent nothing on the watch of Dataset for 15m 0s; changes go unseen.",
         {"job": "pelagos", "instance": "a", "kind": "Dataset"},
     ),
     Case(
@@ -118,8 +118,8 @@ CASES = (
         "PelagosGatewayDown",
         {'pelagos_gateway_envoy_up{job="gateway",instance="a"}': "0x30"},
         10,
-        "The gateway a has no Envoy that answers, or cannot follow the API server: models cannot be called, or those of minutes "
-        "ago alone.",
+        "The gateway a has no Envoy that answers, or cannot follow the API server: models cannot be called, or only those of "
+        "some minutes ago.",
         {"job": "gateway", "instance": "a"},
     ),
     Case(
@@ -139,7 +139,7 @@ CASES = (
             'pelagos_hub_requests_total{job="hub",instance="a",route="/trials",code="503"}': "0+6x40",
         },
         20,
-        "The hub a answers with failures, or cannot follow the API server: people see old pages, or cannot try models.",
+        "The hub a answers with errors, or cannot follow the API server: people see old pages, or cannot try models.",
         {"job": "hub", "instance": "a"},
     ),
     Case(
@@ -150,7 +150,7 @@ CASES = (
             'pelagos_hub_cluster_silence_seconds{job="hub",instance="a",kind="ModelService"}': "3x30",
         },
         15,
-        "The hub a answers with failures, or cannot follow the API server: people see old pages, or cannot try models.",
+        "The hub a answers with errors, or cannot follow the API server: people see old pages, or cannot try models.",
         {"job": "hub", "instance": "a"},
     ),
     Case(
@@ -268,7 +268,7 @@ CASES = (
         "PelagosResourceWaitsLong",
         {f'{WAITING}{{kind="Dataset",{RUN_LABELS},reason="SourceEmpty"}}': "0x60"},
         40,
-        "It has been waiting with reason SourceEmpty for 40m 0s. What it names may be wrong, or whoever brings it has failed.",
+        "It has been waiting with reason SourceEmpty for 40m 0s. The name may be wrong, or what should create it has failed.",
         {**RUN, "kind": "Dataset", "reason": "SourceEmpty"},
     ),
     Case(
@@ -300,7 +300,10 @@ CASES = (
         "PelagosQualityFailed",
         {f'{QUALITY}{{{RUN_LABELS},outcome="warned"}}': "0x60"},
         20,
-        "It was warned of 20m 0s ago, and is trained on all the same. The condition QualityPassed says which gate failed.",
+        (
+            "The warning is from 20m 0s ago, and trainings use the version all the same. The condition QualityPassed says which "
+            "gate failed."
+        ),
         {**RUN, "outcome": "warned", "severity": "info"},
     ),
     Case(
@@ -314,7 +317,10 @@ CASES = (
         "PelagosTrialsOverdue",
         {'pelagos_trials_overdue{job="pelagos-operator"}': "0 2x10"},
         5,
-        "2 trials are open although their time was over. The gateway lets nobody in by their tokens; their places are not free.",
+        (
+            "2 trials are open although their time is over. The gateway no longer accepts their tokens, but their places are "
+            "still taken."
+        ),
         {"job": "pelagos-operator"},
     ),
     Case(
@@ -328,8 +334,8 @@ CASES = (
         "PelagosRemovalStuck",
         {f"pelagos_dataset_removing_timestamp_seconds{{{RUN_LABELS}}}": "0x200"},
         90,
-        "Their removal began 1h 30m 0s ago and has not ended; status.removals.message says how it stands. What they hold is not "
-        "freed.",
+        "Their removal began 1h 30m 0s ago and has not ended; status.removals.message says how far it is. Their space is not "
+        "freed yet.",
         RUN,
     ),
     Case(
@@ -343,7 +349,7 @@ CASES = (
         "PelagosRunQueuedLong",
         {f'pelagos_resource_queued_timestamp_seconds{{kind="TrainingRun",{RUN_LABELS},queue="runs"}}': "0x1000"},
         900,
-        "Kueue has not admitted its step for 15h 0m 0s. status.queue says why, and at which place it is.",
+        "Kueue has not admitted its step for 15h 0m 0s. status.queue says why, and its place in the queue.",
         {**RUN, "kind": "TrainingRun", "queue": "runs"},
     ),
     Case(
@@ -371,8 +377,8 @@ CASES = (
         "PelagosPublicationStuck",
         {f'pelagos_publication_stuck_timestamp_seconds{{{RUN_LABELS},reason="RepositoryAccessDenied"}}': "0x100"},
         75,
-        "Its publication has been stuck with reason RepositoryAccessDenied for 1h 15m 0s. Its condition Published says what to"
-        " do. Trainings go on.",
+        "Its publication has been stuck with reason RepositoryAccessDenied for 1h 15m 0s. Its condition Published says what to "
+        "do. Trainings continue.",
         RUN | {"reason": "RepositoryAccessDenied"},
     ),
     Case(
@@ -406,7 +412,7 @@ CASES = (
         "PelagosModelProbeFailing",
         {f"pelagos_service_probe_correct{{{RUN_LABELS}}}": "1x10 0x10"},
         14,
-        "Its synthetic inference, whose right answer is known, has failed for 2 minutes.",
+        "Its synthetic inference, whose correct answer is known, has failed for 2 minutes.",
         RUN,
     ),
     Case(
@@ -493,8 +499,8 @@ CASES = (
         "PelagosSourceNotFetched",
         {'pelagos_datasets_unfetched{source="cvat",reason="SourceAccessDenied"}': "0x5 2x120"},
         90,
-        "2 Datasets have had no answer that they can use for an hour, with reason SourceAccessDenied. Those that had a version"
-        " keep it, and it gets old.",
+        "2 Datasets have had no usable answer for an hour, with reason SourceAccessDenied. Those that had a version keep it, "
+        "and it becomes outdated.",
         {"source": "cvat", "reason": "SourceAccessDenied"},
     ),
     Case(
@@ -520,7 +526,10 @@ CASES = (
         "PelagosAnswersCut",
         {IMAGES: "0+100x120", CUT_ANSWERS: "0+5x120"},
         90,
-        "In 5% of the images of the last hour more was found than spec.maxDetections, and the rest was left out.",
+        (
+            "In 5% of the images of the last hour, more objects were found than spec.maxDetections allows, and the rest was left "
+            "out."
+        ),
         MODEL,
     ),
     Case(

@@ -31,9 +31,9 @@ from pelagos.ports.volumes import Volumes
 from pelagos.settings import Settings
 
 Close = Callable[[], Awaitable[None]]
-KEY_ON_MACHINE = "Bring it back from your backup; or start with a new one by `pelagos down` and `pelagos up`"
+KEY_ON_MACHINE = "Restore it from your backup; or start with a new one by `pelagos down` and `pelagos up`"
 KEY_ON_CLUSTER = (
-    "Bring the Secret pelagos-authority back from your backup into the operator's namespace; or make a new one there: "
+    "Restore the Secret pelagos-authority in the operator's namespace from your backup; or create a new one there: "
     "head -c 32 /dev/urandom | kubectl create secret generic pelagos-authority --from-file=current=/dev/stdin"
 )
 NOBODY = "00000000-0000-0000-0000-000000000000"

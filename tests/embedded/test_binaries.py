@@ -146,7 +146,7 @@ def test_the_old_version_is_kept_where_no_newer_can_be_had(cache: Path) -> None:
     assert binaries.installed() is None
     steps: list[str] = []
     assert binaries.install(steps.append).etcd == folder / "etcd"
-    assert steps[-1] == "taking Kubernetes 1.20.2, which is there already"
+    assert steps[-1] == "using Kubernetes 1.20.2, which is already installed"
     assert binaries.installed("1.20.2") == binaries.installed(source=Source.DEBIAN) == binaries.find()
 
 
@@ -289,7 +289,7 @@ def test_a_build_from_modules_says_what_it_will_do(cache: Path, monkeypatch: pyt
     assert binaries.install(steps.append, source=Source.MODULES).version == MODULES
     assert re.fullmatch(
         r"building kube-apiserver 1\.\d+\.\d+ and etcd 3\.\d+\.\d+ from their Go modules, once: at most \d+ minutes "
-        r"on \d+ cores\. An interrupted build goes on where it was",
+        r"on \d+ cores\. An interrupted build continues where it stopped",
         steps[0],
     )
     assert [command[-1] for command in asked] == ["etcd", "kube-apiserver"]

@@ -43,7 +43,7 @@ def test_a_home_stays_with_what_wrote_it(layout: Layout) -> None:
     found = store.require(written(layout, "1.20.2"))
     assert found.version == "1.20.2"
     words = store.kept(layout, found)
-    assert f"were written by Kubernetes 1.20.2, which goes on with them; {MODULES} is installed, too" in words
+    assert f"were written by Kubernetes 1.20.2, which is still used for them; {MODULES} is also installed" in words
     assert f"move {layout.etcd} away" in words
 
 
@@ -94,7 +94,7 @@ def test_given_programs_that_cannot_read_the_home_are_refused(
     written(layout, "1.36.2")
     assert store.choose(layout) is not None
     layout.store_writer.write_text("1.20.2")
-    with pytest.raises(StartError, match=r"Kubernetes 1\.37\.2 in KUBEBUILDER_ASSETS cannot go on with them"):
+    with pytest.raises(StartError, match=r"Kubernetes 1\.37\.2 in KUBEBUILDER_ASSETS cannot use them"):
         store.choose(layout)
 
 

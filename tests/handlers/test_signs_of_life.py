@@ -119,7 +119,7 @@ async def failing() -> str | None:
 async def test_what_is_missing_is_told_line_by_line_within_bounded_time() -> None:
     checks = {"one": fine, "two": missing, "three": hanging, "four": failing}
     readiness = Readiness(checks, patience=0.2)
-    assert readiness.problem() == "\n".join(f"{name}: not looked at yet" for name in checks)
+    assert readiness.problem() == "\n".join(f"{name}: not checked yet" for name in checks)
 
     await asyncio.wait_for(readiness.look(), 2)
 

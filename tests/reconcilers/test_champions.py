@@ -174,8 +174,8 @@ def test_of_a_champion_without_evidence_a_gate_states_what_pelagos_evaluate_kept
 
     assert world.ready(key)["reason"] == "ChampionNotComparable"
     assert world.ready(key)["message"].startswith(
-        "spec.gates[0].champion: of version 1 of 'detector' it was not kept what it did with each image of the test split; run "
-        "pelagos evaluate detector/1 --dataset frames, and state the evidence that it names, or train it"
+        "spec.gates[0].champion: no results of version 1 of 'detector' for each image of the test split were kept; run pelagos "
+        "evaluate detector/1 --dataset frames, and set evidence to what it prints, or train it"
     )
 
     digest = "e" * 64

@@ -223,7 +223,7 @@ def test_a_stated_digest_that_contradicts_its_source_is_refused(world: Simulatio
     found = serve(world, {**reference, "manifestSha256": "0" * 64})
 
     assert (found["status"], found["reason"]) == ("False", "ModelPackageUnpinned")
-    assert f"is the package {MANIFEST}, and {'0' * 64} is stated" in found["message"]
+    assert f"is the package {MANIFEST}, not {'0' * 64} as stated" in found["message"]
     world.cluster.edit(SERVICE, {"model": {"manifestSha256": MANIFEST}})
     world.make_pass(SERVICE)
     assert world.condition(SERVICE, "ModelResolved")["status"] == "True"

@@ -281,7 +281,7 @@ def test_a_refusal_of_another_system_stalls_and_is_looked_at_again(world: Simula
     assert (outcome.result, outcome.recheck_after) == ("refused", driver.REJECTED_RETRY)
     assert (world.ready(frames)["reason"], world.state(frames)) == ("SystemRejected", Kstatus.FAILED)
     assert world.ready(frames)["message"].startswith("pipelines: there is no flow dataset-preparation. ")
-    assert "looked at again" in world.ready(frames)["message"]
+    assert "checked again" in world.ready(frames)["message"]
 
 
 @pytest.mark.parametrize("deleting", [False, True])

@@ -105,7 +105,7 @@ def install(report: Callable[[str], None], version: str = "", source: Source | N
             try:
                 return _get(release, report)
             except envtest.UnavailableError as error:
-                report(f"not from {release.source}: {error}")
+                report(f"could not get it from {release.source}: {error}")
                 reasons.append(f"{release.source}: {error}")
     raise StartError(_nothing(reasons))
 
@@ -131,12 +131,12 @@ def _tried(wanted: Sequence[Release]) -> list[Release]:
 def _get(release: Release, report: Callable[[str], None]) -> Binaries:
     """Install one release. Raises UnavailableError when that fails."""
     if found := release.programs():
-        report(f"taking Kubernetes {release.version}, which is there already")
+        report(f"using Kubernetes {release.version}, which is already installed")
         return found
     {Source.ARCHIVE: _download, Source.MODULES: _compile, Source.DEBIAN: _build}[release.source](release, report)
     found = release.programs()
     if found is None:
-        raise envtest.UnavailableError("the programs are not there afterwards")
+        raise envtest.UnavailableError("the programs do not exist afterwards")
     return found
 
 
@@ -152,7 +152,7 @@ def _compile(release: Release, report: Callable[[str], None]) -> None:
     minutes = round(upstream.seconds() / cores / 60) + 1
     report(
         f"building kube-apiserver {release.version} and etcd {upstream.version('etcd')} from their Go modules, once: at most "
-        f"{minutes} minutes on {cores} cores. An interrupted build goes on where it was"
+        f"{minutes} minutes on {cores} cores. An interrupted build continues where it stopped"
     )
     for component, program in upstream.PROGRAMS.items():
         _run(["bash", str(upstream.SCRIPT), str(upstream.modules(component)), program], report)
@@ -192,7 +192,7 @@ def _nothing(reasons: Sequence[str]) -> str:
     return (
         "etcd and kube-apiserver can be neither downloaded nor built here.\n"
         + "".join(f"- {reason}\n" for reason in reasons)
-        + "One of these helps: the archive's host in reach; Go and a module proxy (GOPROXY), as `go env` shows them; Debian 12 "
-        "with its package sources, and root or sudo without a password. Or get envtest for your machine from "
+        + "To fix this, you need one of: access to the archive's host; Go and a module proxy (GOPROXY), as `go env` shows them; "
+        "Debian 12 with its package sources, and root or sudo without a password. Or download envtest for your machine from "
         f"{envtest.RELEASES} on another machine, unpack it, and set KUBEBUILDER_ASSETS to the folder with its programs."
     )

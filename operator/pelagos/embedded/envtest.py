@@ -55,7 +55,7 @@ def url(version: str) -> str:
     """The address of the archive for this machine. Raises UnavailableError when there is none."""
     architecture = _ARCHITECTURES.get(platform.machine().lower())
     if architecture is None or sys.platform != "linux":
-        raise UnavailableError(f"there is none for {sys.platform} on {platform.machine()}")
+        raise UnavailableError(f"there is no archive for {sys.platform} on {platform.machine()}")
     return _PATTERN.format(version=version, architecture=architecture)
 
 
@@ -83,7 +83,9 @@ def download(address: str, target: Path, expected: str, report: Callable[[str], 
                     raise UnavailableError(f"{address} is larger than {_MAXIMUM_ARCHIVE} bytes")
                 if time.monotonic() - shown > _REPORT_SECONDS:
                     shown = time.monotonic()
-                    report(f"{size // 10**6} of {int(answer.headers.get('Content-Length') or 0) // 10**6} MB are here")
+                    report(
+                        f"{size // 10**6} of {int(answer.headers.get('Content-Length') or 0) // 10**6} MB downloaded"
+                    )
                 digest.update(chunk)
                 out.write(chunk)
     except (OSError, http.client.HTTPException) as error:

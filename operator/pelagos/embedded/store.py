@@ -47,7 +47,7 @@ def choose(layout: Layout) -> Binaries | None:
         if layout.store_writer.exists() and not follows(written, binaries.told(given)):
             raise StartError(
                 f"The resources in {layout.home} were written by Kubernetes {written}; Kubernetes "
-                f"{binaries.told(given) or '(of a version that it does not tell)'} in KUBEBUILDER_ASSETS cannot go on with them. "
+                f"{binaries.told(given) or '(of an unknown version)'} in KUBEBUILDER_ASSETS cannot use them. "
                 f"Unset KUBEBUILDER_ASSETS, or {anew(layout)}"
             )
         return given
@@ -64,8 +64,8 @@ def require(layout: Layout) -> Binaries:
     if not written:
         return binaries.require()
     raise StartError(
-        f"The resources in {layout.home} were written by Kubernetes {written}, which is not installed, and nothing that is "
-        f"can go on with them. Run `pelagos control-plane install --version {written}`, or {anew(layout)}"
+        f"The resources in {layout.home} were written by Kubernetes {written}, which is not installed, and no installed "
+        f"version can use them. Run `pelagos control-plane install --version {written}`, or {anew(layout)}"
     )
 
 
@@ -82,15 +82,15 @@ def kept(layout: Layout, programs: Binaries) -> str:
     if newest is None or not programs.version or not newest.version or newest.version == programs.version:
         return ""
     return (
-        f"The resources in {layout.home} were written by Kubernetes {programs.version}, which goes on with them; "
-        f"{newest.version} is installed, too. To move to it, save what you want to keep (kubectl get ... -o yaml), "
+        f"The resources in {layout.home} were written by Kubernetes {programs.version}, which is still used for "
+        f"them; {newest.version} is also installed. To move to it, save what you want to keep (kubectl get ... -o yaml), "
         f"then {anew(layout)}"
     )
 
 
 def anew(layout: Layout) -> str:
     """Instructions for starting without the resources, as the end of a message."""
-    return f"start anew without its resources: pelagos down, then move {layout.etcd} away, then pelagos up."
+    return f"start again without its resources: pelagos down, then move {layout.etcd} away, then pelagos up."
 
 
 def follows(written: str, version: str) -> bool:

@@ -74,7 +74,7 @@ class Login(NamedTuple):
         )
         if not name or not password:
             raise SystemExit(
-                f"{folder}/{prefix}username and {prefix}password must not be empty: delete both, start again"
+                f"{folder}/{prefix}username and {prefix}password must not be empty: delete both, then start again"
             )
         return cls(name, password)
 
@@ -106,14 +106,14 @@ class Guard:
         method, path = scope["method"], scope["path"]
         hosts, origins = _values(scope, b"host"), _values(scope, b"origin")
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
-            return 421, "this server answers under its own names alone; use the address that `pelagos ui` prints"
+            return 421, "this server answers only under its own names; use the address that `pelagos ui` prints"
         if any(origin.lower() not in self._origins for origin in origins):
             return 403, "pages of other addresses may not use this server"
         if path == "/health" and method in {"GET", "HEAD"}:
             return None
         user = await self._user(_values(scope, b"authorization"))
         if user is None:
-            return 401, "log in; `pelagos ui` says where user name and password lie"
+            return 401, "log in; `pelagos ui` says where to find the user name and password"
         if _PROGRAMS.search(path):
             return 403, "MLflow's jobs, gateway and assistant are switched off here"
         clean = not any(part in {"", ".", ".."} for part in path.split("/")[1:])
@@ -121,7 +121,10 @@ class Guard:
         if user == self._steps.name and not allowed:
             return (
                 403,
-                "pipeline steps may fill runs of the operator and those below them, and read artifacts below checkpoint/ alone",
+                (
+                    "pipeline steps may write to runs of the operator and runs below those, and may read only artifacts below "
+                    "checkpoint/"
+                ),
             )
         return None
 
@@ -171,7 +174,7 @@ def confine(artifacts: Path) -> None:
         """``path``, if it resolves to a location below the artifacts. Raises MlflowException otherwise."""
         if not Path(os.path.realpath(path)).is_relative_to(root):
             raise MlflowException.invalid_parameter_value(
-                f"a location outside of this server's artifacts cannot be opened; allowed is {_ARTIFACTS}:/ alone"
+                f"a location outside of this server's artifacts cannot be opened; only {_ARTIFACTS}:/ is allowed"
             )
         return path
 
@@ -213,7 +216,7 @@ def refuse_locations() -> None:
         parts = urlsplit(value)
         if parts.scheme != _ARTIFACTS or parts.netloc:
             raise MlflowException.invalid_parameter_value(
-                f"{field_name} must begin with {_ARTIFACTS}:/ or be left out, so that artifacts lie with this server"
+                f"{field_name} must begin with {_ARTIFACTS}:/ or be left out, so that artifacts are kept on this server"
             )
         return usual(value, field_name)
 

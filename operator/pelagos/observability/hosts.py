@@ -31,7 +31,7 @@ def only(allowed: Iterable[str]) -> Middleware:
         name = _name(hosts[0]) if len(hosts) == 1 else ""
         if name and (name in names or name.endswith(_IN_CLUSTER) or name == _asked(request)):
             return await handler(request)
-        words = "this server answers under its own names alone; add others to PELAGOS_ALLOWED_HOSTS\n"
+        words = "this server answers only under its own names; add others to PELAGOS_ALLOWED_HOSTS\n"
         return web.Response(status=421, text=words)
 
     return checked

@@ -47,7 +47,7 @@ CALL_ERRORS = Counter(
 )
 CALL_REJECTIONS = Counter(
     "pelagos_outbound_call_rejections_total",
-    "Calls that another system answered with a refusal: what was asked for must change, and the system works.",
+    "Calls that another system refused: the request must change; the system itself works.",
     ["system", "operation"],
     registry=REGISTRY,
 )
@@ -102,7 +102,7 @@ LEADER = Gauge(
 )
 WATCH_SEEN = Gauge(
     "pelagos_watch_last_event_timestamp_seconds",
-    "When the API server last said something on the watch of a kind.",
+    "When the API server last sent something on the watch of a kind.",
     ["kind"],
     registry=REGISTRY,
 )

@@ -14,7 +14,7 @@ SOON = 2.0
 """Seconds between two rounds of checks while something is missing."""
 PATIENCE = 5.0
 """Seconds after which a system that does not answer counts as unreachable."""
-UNKNOWN = "not looked at yet"
+UNKNOWN = "not checked yet"
 
 Check = Callable[[], Awaitable[str | None]]
 """Returns what is missing, or None. May raise: the error counts as a problem, too."""
@@ -59,7 +59,7 @@ class Readiness:
             # Only changes are logged: an outage of hours must not fill the log.
             if problem is None:
                 if self._problems.pop(name, UNKNOWN) != UNKNOWN:
-                    logger.warning("%s: is as it should be again", name)
+                    logger.warning("%s: works again", name)
                 continue
             if self._problems.get(name) != problem:
                 logger.warning("%s: %s", name, problem)

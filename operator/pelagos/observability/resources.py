@@ -44,62 +44,70 @@ NAMED = ("namespace", "name")
 READY = Family("pelagos_resources", "Resources by kind and state of Ready.", ("kind", "ready"))
 REASONS = Family("pelagos_resource_reasons", "Resources by kind and reason of Ready.", ("kind", "reason"))
 STALLED = Family("pelagos_resources_stalled", "Resources that wait for a person.", ("kind",))
-WAITING = Family("pelagos_resources_waiting", "Resources that wait for something that is not there yet.", ("kind",))
+WAITING = Family("pelagos_resources_waiting", "Resources that wait for something that does not exist yet.", ("kind",))
 WAITING_SINCE = Family(
     "pelagos_resource_waiting_timestamp_seconds",
-    "Since when a resource waits for something that is not there yet; only of those that wait.",
+    "Since when a resource has been waiting for something that does not exist yet; only for those that wait.",
     ("kind", *NAMED, "reason"),
 )
 STALLED_SINCE = Family(
     "pelagos_resource_stalled_timestamp_seconds",
-    "When a resource came to wait for a person; only of those that wait.",
+    "Since when a resource has been waiting for a person; only for those that wait.",
     ("kind", *NAMED, "reason"),
 )
 QUEUED_SINCE = Family(
     "pelagos_resource_queued_timestamp_seconds",
-    "Since when the pipeline run of a resource waits in its queue; only of those that wait there.",
+    "Since when the pipeline run of a resource has been waiting in its queue; only for those that wait there.",
     ("kind", *NAMED, "queue"),
 )
 POSITION = Family(
     "pelagos_resource_queue_position",
-    "Place of a resource's pipeline run among all that wait for the same ClusterQueue, the next one 1; where Kueue tells.",
+    "Place of a resource's pipeline run among all that wait for the same ClusterQueue, the next one 1; where Kueue reports it.",
     ("kind", *NAMED, "queue"),
 )
 STAGES = Family(
-    "pelagos_resource_stages", "Resources whose pipeline run is in a stage now, by kind and stage.", ("kind", "stage")
+    "pelagos_resource_stages",
+    "Resources whose pipeline run is currently in a stage, by kind and stage.",
+    ("kind", "stage"),
 )
 PROGRESS = Family("pelagos_training_progress_ratio", "Share of the epochs done, of trainings in progress.", NAMED)
 LAST_PROGRESS = Family(
     "pelagos_training_last_progress_timestamp_seconds",
-    "When a training that runs began or was last seen to end an epoch, or to get further in its stage.",
+    "When a running training started, or last ended an epoch or advanced in its stage.",
     NAMED,
 )
 GATES = Family("pelagos_training_gates", "Gates that were judged, by outcome, of all TrainingRuns.", ("outcome",))
 FAILED_GATES = Family(
-    "pelagos_training_failed_gates", "Gates that a trained model does not pass; only where there are some.", NAMED
+    "pelagos_training_failed_gates", "Gates that a trained model does not pass; only if there are any.", NAMED
 )
 ENERGY = Family(
     "pelagos_trainings_energy_joules",
-    "What the trainings took that there are, as far as it is known; see docs/cost.md.",
+    "Energy that the existing trainings used, as far as known; see docs/cost.md.",
 )
 CO2 = Family("pelagos_trainings_carbon_dioxide_grams", "CO2 equivalent of that energy.")
-CPU_SECONDS = Family("pelagos_trainings_cpu_seconds", "Likewise, time of processor cores.")
-GPU_SECONDS = Family("pelagos_trainings_gpu_seconds", "Likewise, time of GPUs.")
+CPU_SECONDS = Family(
+    "pelagos_trainings_cpu_seconds", "Processor time that the existing trainings used, as far as known."
+)
+GPU_SECONDS = Family("pelagos_trainings_gpu_seconds", "GPU time that the existing trainings used, as far as known.")
 COST_UNKNOWN = Family(
     "pelagos_trainings_cost_unknown",
-    "Trainings of which a part of what they took is not known, of those that have ended.",
+    "Ended trainings of which a part of the cost is not known.",
 )
 TRIALS = Family(
     "pelagos_training_trials", "Trials of searches for hyperparameters, by state, of all TrainingRuns.", ("state",)
 )
 SERVICE_READY = Family(
-    "pelagos_service_ready", "Whether a ModelService is Ready (1) or not (0); not of suspended ones.", NAMED
+    "pelagos_service_ready", "Whether a ModelService is Ready (1) or not (0); not for suspended ones.", NAMED
 )
 PROBE_CORRECT = Family(
-    "pelagos_service_probe_correct", "Whether the last synthetic inference was answered right (1) or not (0).", NAMED
+    "pelagos_service_probe_correct",
+    "Whether the last synthetic inference was answered correctly (1) or not (0).",
+    NAMED,
 )
 PROBE_SECONDS = Family(
-    "pelagos_service_probe_duration_seconds", "Latency of the last synthetic inference answered right.", NAMED
+    "pelagos_service_probe_duration_seconds",
+    "Latency of the last synthetic inference that was answered correctly.",
+    NAMED,
 )
 PROBE_TIME = Family("pelagos_service_probe_timestamp_seconds", "When the last synthetic inference was made.", NAMED)
 KEPT_BYTES = Family(
@@ -107,50 +115,50 @@ KEPT_BYTES = Family(
     "Bytes of images in the stores of Datasets from which versions were removed, as it was after the last removal of each.",
 )
 FREED_BYTES = Family(
-    "pelagos_datasets_freed_bytes", "Bytes that the removal of versions has freed, of the Datasets that there are."
+    "pelagos_datasets_freed_bytes", "Bytes that the removal of versions has freed, for the Datasets that exist."
 )
 REMOVING_SINCE = Family(
     "pelagos_dataset_removing_timestamp_seconds",
-    "Since when versions of a Dataset are being removed; only while some are.",
+    "Since when the removal of versions of a Dataset has been in progress; only while one is.",
     NAMED,
 )
 QUALITY_FAILED_SINCE = Family(
     "pelagos_dataset_quality_failed_timestamp_seconds",
-    "Since when the newest version of a Dataset does not keep spec.quality; outcome: blocked, or warned where onFail is Warn.",
+    "Since when the newest version of a Dataset has not passed spec.quality; outcome: blocked, or warned where onFail is Warn.",
     (*NAMED, "outcome"),
 )
 FETCHED_BYTES = Family(
     "pelagos_datasets_fetched_bytes",
-    "Bytes that were fetched for the newest versions of Datasets, by source; what the store had already is not among them.",
+    "Bytes that were fetched for the newest versions of Datasets, by source; without what the store already had.",
     ("source",),
 )
 UNFETCHED = Family(
     "pelagos_datasets_unfetched",
-    "Datasets whose source was not fetched when it was looked at last, by source and reason.",
+    "Datasets whose source could not be fetched at the last check, by source and reason.",
     ("source", "reason"),
 )
 CORRECTIONS = Family(
     "pelagos_suggestions",
-    "What people made of suggestions of models, in the newest versions of all Datasets, by outcome; added: what a model missed.",
+    "What people did with suggestions of models, in the newest versions of all Datasets, by outcome; added: what a model missed.",
     ("outcome",),
 )
 PUBLICATION_STUCK = Family(
     "pelagos_publication_stuck_timestamp_seconds",
-    "Since when a Dataset is not published as spec.publish asks, and somebody must act or is waited for; only of those.",
+    "Since when a Dataset has not been published as spec.publish asks because it waits for a person or a system; only for those.",
     (*NAMED, "reason"),
 )
 PUBLICATIONS = Family(
     "pelagos_publications",
-    "Datasets with spec.publish by what became of that: published, draft, stuck, or pending.",
+    "Datasets with spec.publish, by state of the publication: published, draft, stuck, or pending.",
     ("state",),
 )
 TRIAL_PHASES = Family("pelagos_trials", "Trials by phase.", ("phase",))
 TRIALS_OVERDUE = Family(
     "pelagos_trials_overdue",
-    "Trials that are open although their time was over more than ten seconds ago, by the time of day.",
+    "Trials that are open although their time ended more than ten seconds ago, by the wall clock.",
 )
 UNNAMED = Family(
-    "pelagos_resources_unnamed", "Resources that metrics should name and do not, because there are too many."
+    "pelagos_resources_unnamed", "Resources that metrics should name but do not, because there are too many."
 )
 FAMILIES = (
     READY,

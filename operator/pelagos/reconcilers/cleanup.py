@@ -45,7 +45,7 @@ async def clean_up(how: CleanUp, resource: Resource, dependencies: Dependencies)
         await _tell(
             resource,
             dependencies,
-            f"what served was left for the cluster to remove, since we have no rights there: {error}",
+            f"its servers were left for the cluster to remove, because we have no rights there: {error}",
         )
     except ForbiddenError as error:
         # Raised at first: the driver reports that the deletion is blocked, and retries, so that a person can restore the rights.
@@ -56,7 +56,7 @@ async def clean_up(how: CleanUp, resource: Resource, dependencies: Dependencies)
             raise
         await how(resource, dataclasses.replace(dependencies, pipelines=NoPipelines()))
         minutes = int(LONGEST.total_seconds() / 60)
-        message = f"pipeline runs were left where they are, since we were kept out for {minutes} minutes: {error}"
+        message = f"pipeline runs were left where they are, because we had no access for {minutes} minutes: {error}"
         await _tell(resource, dependencies, message)
 
 

@@ -112,7 +112,7 @@ async def _pass(reconciler: Reconciler, resource: Resource, dependencies: Depend
     except GoneError as error:
         # Nothing is reported: if the resource was deleted, nobody would read it. There is another pass in case only the resource
         # it refers to was deleted; a watch that lags should have caught up by then.
-        logger.info("nothing is launched for %s/%s: %s is gone", resource.kind.kind, resource.name, error)
+        logger.info("nothing is launched for %s/%s: %s no longer exists", resource.kind.kind, resource.name, error)
         return Pass("gone", GONE_RETRY)
     except RejectedError as error:
         # The same request would be refused again, so there is no backoff: a steady, slow pace notices when a person has acted.
@@ -171,7 +171,7 @@ async def _keep(effect: effects.KeepRecord, decision: Decision, dependencies: De
     try:
         await records.keep(effect.path, effect.record, dependencies)
     except (OutageError, RejectedError) as error:
-        logger.warning("a result could not be put on record, and a rebuilt cluster would make it again: %s", error)
+        logger.warning("a result could not be recorded, and a rebuilt cluster would produce it again: %s", error)
         pause = REJECTED_RETRY if decision.recheck_after is None else min(decision.recheck_after, REJECTED_RETRY)
         # Status must not name a record that was not written, or the next pass would take it for kept.
         return replace(decision, status={**decision.status, "record": None}, recheck_after=pause)
@@ -318,12 +318,12 @@ def _failure(error: Exception) -> Decision:
         case OutageError():
             verdict = Verdict("Ready", ConditionState.UNKNOWN, reasons.SYSTEM_UNAVAILABLE, message)
         case NoKeyError():
-            message = f"{message}. It is looked for again every few seconds"
+            message = f"{message}. It is checked again every few seconds"
             verdict, pause = obstacle("Ready", reasons.AUTHORITY_KEY_MISSING, message), REJECTED_RETRY
         case RejectedError():
             verdict, pause = obstacle("Ready", error.reason, message), REJECTED_RETRY
             todo = "Correct the cause; it" if verdict.state is ConditionState.REFUSED else "It"
-            verdict = replace(verdict, message=f"{message}. {todo} is looked at again every few seconds")
+            verdict = replace(verdict, message=f"{message}. {todo} is checked again every few seconds")
         case _:
             message = f"unexpected {type(error).__name__}: {error}. This is a fault of the operator; it tries again"
             verdict = Verdict("Ready", ConditionState.UNKNOWN, reasons.INTERNAL_ERROR, message)

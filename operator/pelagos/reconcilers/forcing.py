@@ -56,8 +56,8 @@ def hint(resource: Resource) -> str:
     """What a person can do about a deletion that is blocked."""
     kind, name = resource.kind.plural, resource.name
     return (
-        f"If that system is gone for good: kubectl -n {resource.namespace} annotate {kind}.{meta.GROUP} {name} "
-        f"{meta.FORCE_DELETION_ANNOTATION}=true; a minute after its deletion it then goes, and what is left is named"
+        f"If that system is lost for good: kubectl -n {resource.namespace} annotate {kind}.{meta.GROUP} {name} "
+        f"{meta.FORCE_DELETION_ANNOTATION}=true; a minute after its deletion it is then removed, and what is left behind is named"
     )
 
 

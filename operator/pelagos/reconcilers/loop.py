@@ -127,7 +127,9 @@ class Loop:
     def list_ended(self, kind: str, version: str, uids: frozenset[str]) -> None:
         """The last page of the list has arrived. ``uids`` are all resources of the kind, and any other is forgotten."""
         for resource in self._dependencies.cache.end_list(kind, version, uids):
-            logger.info("%s %s/%s is gone, unseen by the watch", kind, resource.namespace, resource.name)
+            logger.info(
+                "%s %s/%s was deleted, and the watch did not report it", kind, resource.namespace, resource.name
+            )
             self._forget(resource.key)
 
     def _forget(self, key: Key) -> None:

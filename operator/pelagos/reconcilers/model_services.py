@@ -29,8 +29,8 @@ from pelagos_contract.tags import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_
 
 _LARGEST_DESCRIPTION = 4 << 20
 NOT_SEALED = (
-    "was not registered for this namespace by this operator, or was altered since: it carries no seal of it. Register it by a "
-    "TrainingRun of this namespace, or say in spec.model.manifestSha256 what its package must be"
+    "was not registered for this namespace by this operator, or was altered since then: it carries no seal of this operator. "
+    "Register it by a TrainingRun of this namespace, or name its package in spec.model.manifestSha256"
 )
 
 
@@ -107,13 +107,13 @@ def _pinned(found: ResolvedModel | Unresolved, spec: ModelServiceSpec) -> Resolv
         return found
     if stated and found.manifest_sha256 and stated != found.manifest_sha256:
         message = (
-            f"spec.model.manifestSha256: {found.source} is the package {found.manifest_sha256}, and {stated} is stated"
+            f"spec.model.manifestSha256: {found.source} is the package {found.manifest_sha256}, not {stated} as stated"
         )
         return Unresolved(reasons.MODEL_PACKAGE_UNPINNED, f"{message}: correct it, or leave it out")
     if not stated and not found.manifest_sha256:
         message = (
-            f"spec.model: {found.source} does not say what its package must be, because it was made before packages were "
-            "data alone: train or export the model again"
+            f"spec.model: {found.source} does not say what its package must be, because it was made before packages "
+            "contained only data: train or export the model again"
         )
         return Unresolved(reasons.MODEL_PACKAGE_UNPINNED, message)
     return replace(found, manifest_sha256=stated or found.manifest_sha256)

@@ -69,7 +69,7 @@ async def discard(scope: Scope, uids: tuple[str, ...]) -> None:
     if (run is None or run.state not in FINISHED) and not _is_late(scope):
         raise UnfinishedError("pipelines", "the draft of its publication is being discarded")
     if run is None or run.state is not RunState.SUCCEEDED:
-        await _tell(scope, known, run.message if run is not None and run.message else "its run did not end well")
+        await _tell(scope, known, run.message if run is not None and run.message else "its run did not succeed")
     await pipelines.cancel(name)
     await scope.dependencies.objects.delete(report_folder(name, scope.tenant))
     await pipelines.delete(name)
@@ -96,7 +96,7 @@ def _is_late(scope: Scope) -> bool:
 
 async def _tell(scope: Scope, known: Publication | None, why: str) -> None:
     where = known.url if known is not None and known.url else "its repository"
-    message = f"the draft of its publication was left where it is ({where}), since it could not be discarded: {why}"
+    message = f"the draft of its publication was left where it is ({where}), because it could not be discarded: {why}"
     about = {"kind": scope.resource.kind.kind, "namespace": scope.resource.namespace, "resource": scope.resource.name}
     logger.warning("CleanUpAbandoned: %s", message, extra=about)
     await scope.dependencies.cluster.post_event(

@@ -58,7 +58,7 @@ def _verdicts(
     if ready.state is ConditionState.WAITING and waiting is not None:
         since = waiting["lastTransitionTime"]
         if now - datetime.fromisoformat(since) >= LONG:
-            late = f"{_PATIENCE_LOST}{since}: whoever should bring it may have failed, or what is named may be wrong"
+            late = f"{_PATIENCE_LOST}{since}: what should create it may have failed, or the name may be wrong"
             ready = replace(ready, message=ready.message.rstrip(".") + late)
     verdicts = [ready]
     if ready.state in _IN_PROGRESS:

@@ -123,7 +123,7 @@ async def scope_of(resource: Resource, dependencies: Dependencies, *, recorded: 
         message = (
             f'status.storagePrefix is "{stated}", without a seal of this operator, and the storage prefix of namespace '
             f'{resource.namespace} is "{tenant.storage_prefix}". Nothing outside of it is touched. Give the namespace the '
-            "prefix that its things were stored below, or remove the field from status to begin below the present one"
+            "prefix that its objects were stored below, or remove the field from status to begin below the present one"
         )
         raise RejectedError("storage", message)
     return Scope(resource, tenant if began is None else replace(tenant, storage_prefix=began), dependencies)

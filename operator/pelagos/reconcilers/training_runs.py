@@ -285,9 +285,7 @@ async def _champion(
     owner = sealed_runs.ownership(scope.dependencies.authority)(found)
     uri, sha256 = (found.tags.get(name, "") for name in (EVIDENCE_URI_TAG, EVIDENCE_SHA256_TAG))
     who, doubt, objects, package = f"version {found.version} of {model!r}", "", scope.dependencies.objects, None
-    evaluated = (
-        f"run pelagos evaluate {model}/{found.version} --dataset {dataset}, and state the evidence that it names"
-    )
+    evaluated = f"run pelagos evaluate {model}/{found.version} --dataset {dataset}, and set evidence to what it prints"
     if asked.evidence is not None:
         # The gate states a digest and no path, so that it can only name files in the namespace's own folder of evidence.
         path = f"{scope.namespace_folder(MODELS)}/{EVIDENCE_FOLDER}/{asked.evidence}.npz"
@@ -297,7 +295,7 @@ async def _champion(
     elif asked.evidence is not None and not await objects.exists(path):
         doubt = f"there is no evidence {asked.evidence[:12]}… at {uri}; {evaluated}"
     elif not uri or not sha256:
-        doubt = f"of {who} it was not kept what it did with each image of the test split; {evaluated}"
+        doubt = f"no results of {who} for each image of the test split were kept; {evaluated}"
     if doubt:
         doubt = (
             f"{doubt}, or train it on this version of the Dataset, and register it, before anything is compared with it"
