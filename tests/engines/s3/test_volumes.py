@@ -62,5 +62,5 @@ async def test_a_folder_made_by_a_console_is_no_file(bucket: str, object_storage
 
 async def test_a_name_that_is_no_path_is_refused_by_name(bucket: str, object_storage: ObjectStorage) -> None:
     object_storage.put(bucket, "samples//1.png", "x")
-    with pytest.raises(RejectedError, match=r"'samples//1\.png' has a name that is no path"):
+    with pytest.raises(RejectedError, match=r"'samples//1\.png' has a name that is not a path"):
         await look(bucket, object_storage, "samples")
