@@ -196,7 +196,9 @@ async def test_tls_is_checked_against_the_named_authority(
 
 async def test_an_object_whose_name_is_no_path_is_named(bucket: str, object_storage: ObjectStorage) -> None:
     object_storage.put(bucket, "objects/store//evil", "x")
-    with pytest.raises(RejectedError, match=r"objects/store//evil' has a name that is not a path .* rename or remove it"):
+    with pytest.raises(
+        RejectedError, match=r"objects/store//evil' has a name that is not a path .* rename or remove it"
+    ):
         await objects_in(bucket, object_storage.url).delete("store")
 
 
