@@ -100,7 +100,7 @@ def test_no_class_leads_out_of_the_imagefolder_view(tmp_path: Path, name: str) -
     image = ImageRecord("a.png", label=name, split="train")
     view = tmp_path / "store" / "view"
 
-    with pytest.raises(RefusedError, match="can be no folder"):
+    with pytest.raises(RefusedError, match="cannot be a folder name"):
         imagefolder.write(view, Collection(Task.CLASSIFICATION, (name,), (image,)), {"a.png": tmp_path / "a.png"})
 
     assert list(tmp_path.iterdir()) == []
