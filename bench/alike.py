@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from typing import Any
 
 from bench import measuring
@@ -17,12 +14,7 @@ def measure(plan: Plan) -> Section:
     sizes = [plan.size(full, quick) for full, quick in ((1_000, 600), (4_000, 1_200), (16_000, 2_400))]
     command = [plan.python("pipelines"), plan.program("find_copies"), plan.data / "samples", *sizes]
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, env=os.environ | one_thread, check=False
-    )
-    if done.returncode != 0:
-        raise measuring.MeasurementError(done.stderr[-2000:])
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = measuring.printed(command, one_thread)
     return Section(
         title="Near duplicates",
         reading=plan.reading(crops=found["crops"]),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from typing import Any
 
 from bench import measuring
@@ -14,12 +11,8 @@ from bench.results import Section
 
 def measure(plan: Plan) -> Section:
     """See the module."""
-    command = [str(plan.python("pipelines")), str(plan.program("decode_bombs"))]
-    environment = os.environ | {"PYTHONPATH": str(plan.root / "tests")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode != 0:
-        raise measuring.MeasurementError(done.stderr[-2000:])
-    found: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    command = [plan.python("pipelines"), plan.program("decode_bombs")]
+    found: dict[str, dict[str, Any]] = measuring.printed(command, {"PYTHONPATH": str(plan.root / "tests")})
     return Section(
         title="Hostile images",
         reading=plan.reading(),

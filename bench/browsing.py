@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from typing import Any
 
 from bench import measuring
@@ -38,8 +36,5 @@ def _cells(seconds: list[float]) -> list[list[float]]:
 
 def _run(plan: Plan, number: int) -> dict[str, Any]:
     command = [plan.python("hub"), plan.program("render_catalogue"), number]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise measuring.MeasurementError(done.stderr[-2000:])
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = measuring.printed(command)
     return found

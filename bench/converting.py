@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -67,9 +64,5 @@ def _do(plan: Plan, what: str, folder: Path, *arguments: str) -> dict[str, float
         folder,
         *arguments,
     ]
-    environment = os.environ | {"PYTHONPATH": str(plan.root / "tests")}
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment, check=False)
-    if done.returncode != 0:
-        raise measuring.MeasurementError(f"{what}:\n{done.stderr[-2000:]}")
-    found: dict[str, float] | None = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] | None = measuring.printed(command, {"PYTHONPATH": str(plan.root / "tests")}, what)
     return found or {}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from functools import partial
 
 from bench import measuring
@@ -43,10 +40,5 @@ def measure(plan: Plan) -> Section:
 def _run(plan: Plan, way: str, size: int) -> dict[str, float]:
     command = [plan.python("pipelines-dev"), plan.program("find_duplicates"), way, plan.data / "samples", size]
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, env=os.environ | one_thread, check=False
-    )
-    if done.returncode != 0:
-        raise measuring.MeasurementError(done.stderr[-2000:])
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] = measuring.printed(command, one_thread)
     return found

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from functools import partial
 from typing import Any
 
@@ -62,10 +59,5 @@ def _theirs(plan: Plan, library: str, images: int, each: int) -> dict[str, Any]:
 
 def _run(command: list[object]) -> dict[str, Any]:
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
-    done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, env=os.environ | one_thread, check=False
-    )
-    if done.returncode != 0:
-        raise measuring.MeasurementError(done.stderr[-2000:])
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = measuring.printed(command, one_thread)
     return found

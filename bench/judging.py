@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-
 from bench import measuring
 from bench.plan import Plan
 from bench.results import Section
@@ -45,8 +42,5 @@ def measure(plan: Plan) -> Section:
 
 def _make(plan: Plan, number: int, pixels: int) -> dict[str, float]:
     command = [plan.python("pipelines"), plan.program("make_report"), number, pixels, plan.folder / f"made-{pixels}"]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise measuring.MeasurementError(done.stderr[-2000:])
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] = measuring.printed(command)
     return found

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -40,6 +41,18 @@ def alternate(
             say(f"{name}, {repeat} of {repeats}")
             found[name].append(measure())
     return found
+
+
+def printed(command: Sequence[object], variables: Mapping[str, str] | None = None, what: str = "") -> Any:
+    """What a program printed as JSON in its last line. ``variables`` are added to its environment.
+
+    Raises MeasurementError with the end of its log, after ``what``, when it fails.
+    """
+    environment = {**os.environ, **(variables or {})}
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0:
+        raise MeasurementError(f"{what}:\n{done.stderr[-2000:]}" if what else done.stderr[-2000:])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def tree(root: int) -> list[int]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import os
-import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -81,11 +78,8 @@ def work(plan: Plan, what: str, source: tuple[str, Path], store: Path, report: P
     """Seconds of the step prepare, or of its limit, for a path in a data volume, in a process of its own."""
     path, data = source
     command = [plan.python("pipelines"), plan.program("prepare_images"), what, path, data, store, report]
-    environment = os.environ | {"PYTHONPATH": str(plan.root / "tests")}
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment, check=False)
-    if done.returncode != 0:
-        raise measuring.MeasurementError(f"{what} of {store}:\n{done.stderr[-2000:]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    variables = {"PYTHONPATH": str(plan.root / "tests")}
+    found: dict[str, float] = measuring.printed(command, variables, f"{what} of {store}")
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -133,15 +132,12 @@ def package(plan: Plan, images: Path) -> dict[str, str]:
     """A model package, as its folder and digests."""
     image = min(images.iterdir())
     command = [plan.python("pipelines"), plan.program("make_package"), plan.folder / "package", SIZE, image]
-    environment = os.environ | {
+    variables = {
         "PYTHONPATH": str(plan.root / "tests"),
         "YOLO_CONFIG_DIR": str(plan.folder / "ultralytics"),
     }
     plan.say("export")
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment, check=False)
-    if done.returncode != 0:
-        raise measuring.MeasurementError(f"the package was not made:\n{done.stderr[-2000:]}")
-    made: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    made: dict[str, str] = measuring.printed(command, variables, "the package was not made")
     return made
 
 
