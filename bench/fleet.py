@@ -32,7 +32,7 @@ _WITHOUT_CLIENT = (
     "import runpy, sys; sys.modules['kubernetes'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
 )
 """kopf imports the official client where it is installed, for logging in. Pelagos goes without, so the peer does, too."""
-_AS_STARTED = "from pelagos import garbage; garbage.look_later(); "
+_AS_STARTED = "from pelagos import garbage; garbage.postpone(); "
 """What `python -m pelagos` does first."""
 _PASSES = re.compile(r'^pelagos_reconciles_total\{kind="Dataset",[^}]*\} (\S+)$', re.MULTILINE)
 _KNOWN = re.compile(r'^pelagos_resources\{kind="Dataset",[^}]*\} (\S+)$', re.MULTILINE)

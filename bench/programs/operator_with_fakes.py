@@ -181,7 +181,7 @@ def main() -> None:
     settings = Settings()
     assert settings.namespace is not None
     logs.configure()
-    garbage.look_rarely()
+    garbage.collect_rarely()
     kopf.run(loop=uvloop.new_event_loop(), **resources.prepared(settings, functools.partial(start, settings)))
 
 

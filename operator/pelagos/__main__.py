@@ -14,7 +14,7 @@ def main() -> None:
     """Run until SIGTERM or SIGINT."""
     from pelagos import garbage
 
-    garbage.look_later()
+    garbage.postpone()
 
     import functools
 
@@ -39,7 +39,7 @@ def main() -> None:
     ):  # there, steps and model servers of other users read what we write on claims
         os.umask(0o077)
     logs.configure()
-    garbage.look_rarely()
+    garbage.collect_rarely()
     # What passes through sockets and TLS costs a good part of a pass in Python's own event loop.
     kopf.run(loop=uvloop.new_event_loop(), **resources.prepared(settings, functools.partial(wiring.start, settings)))
 

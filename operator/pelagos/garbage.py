@@ -1,7 +1,7 @@
-"""How often the interpreter looks for objects that refer to each other in a circle, and that nobody else refers to.
+"""How often the interpreter runs its cyclic garbage collector.
 
-By default it does so whenever 700 more exist than before, which a few resources are made of: reading a list of them then costs
-more than it takes to decode it. Nearly nothing here is in a circle, and all else goes at once, as always.
+By default it does so whenever 700 more objects exist than before, which a few resources are made of: the collector then takes
+longer than decoding a list of them. Hardly any objects here are in reference cycles; all others are freed at once, as always.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import gc
 
 NEW, OLDER, OLDEST = 20_000, 10, 10
-"""A look after so many new objects; every tenth one includes what was new before, and every hundredth at most everything."""
+"""One collection after so many new objects; every tenth covers the middle generation too, and every hundredth at most all."""
 
 
-def look_later() -> None:
-    """Do not look while modules are imported, which stay."""
+def postpone() -> None:
+    """Collect nothing while modules are imported: what they create stays."""
     gc.disable()
 
 
-def look_rarely() -> None:
-    """Look from now on, and never at what exists by now."""
+def collect_rarely() -> None:
+    """Collect from now on, but never look at objects that exist already."""
     gc.freeze()
     gc.set_threshold(NEW, OLDER, OLDEST)
     gc.enable()

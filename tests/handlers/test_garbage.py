@@ -1,4 +1,4 @@
-"""Memory that nothing refers to goes, although the interpreter seldom looks for circles."""
+"""Unreachable memory is freed although the garbage collector seldom runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pelagos import garbage
 
 
 class Node:
-    """Refers to itself."""
+    """A reference cycle of one object."""
 
     def __init__(self) -> None:
         self.me = self
@@ -20,7 +20,7 @@ class Node:
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    """Leaves the interpreter as other tests expect it."""
+    """Restore the settings that other tests expect."""
     before = gc.get_threshold()
     yield
     gc.unfreeze()
@@ -28,13 +28,13 @@ def as_before() -> Iterator[None]:
     gc.enable()
 
 
-def test_circles_are_found_after_the_start_and_not_during_it() -> None:
-    garbage.look_later()
+def test_cycles_are_collected_after_the_start_and_not_during_it() -> None:
+    garbage.postpone()
     early = weakref.ref(Node())
     kept: list[list[int]] = [[] for _ in range(2 * garbage.NEW)]
     assert early() is not None
 
-    garbage.look_rarely()
+    garbage.collect_rarely()
     late = weakref.ref(Node())
     kept += [[] for _ in range(2 * garbage.NEW)]
 
@@ -42,8 +42,8 @@ def test_circles_are_found_after_the_start_and_not_during_it() -> None:
     assert late() is None
 
 
-def test_decoding_a_list_of_thousands_looks_for_circles_a_few_times_only() -> None:
-    garbage.look_rarely()
+def test_decoding_a_list_of_thousands_runs_the_collector_a_few_times_only() -> None:
+    garbage.collect_rarely()
     before = sum(generation["collections"] for generation in gc.get_stats())
 
     page = [{"metadata": {"name": str(number)}, "spec": {}, "status": {}} for number in range(10_000)]
