@@ -169,7 +169,7 @@ class Converter:
             async with self._session.post(
                 url, data=io.BytesIO(body), headers=headers, timeout=limit, allow_redirects=False
             ) as answer:
-                if place.authorization and (why := elsewhere.wrong(answer.status)):
+                if place.authorization and (why := elsewhere.refusal(answer.status)):
                     return _refused(HTTPStatus.BAD_GATEWAY, why)
                 told = {name: value for name, value in answer.headers.items() if name.lower() in _PASSED}
                 response = web.StreamResponse(status=answer.status, headers=told)

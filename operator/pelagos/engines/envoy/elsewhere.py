@@ -1,8 +1,8 @@
-"""Requests to model servers on somebody else's platform, and their answers. Pure; called by shared.
+"""Requests to model servers on another platform, and their answers. Pure; called by shared and by the gateway's converter.
 
-The platform's ingress asks for a login of the service, which callers must not learn. It is in the filters of this one cluster,
-behind the choice of the destination and its TLS: so it reaches no other server. Everything that the platform does not need is
-removed from requests, such as addresses of callers, and from answers everything that is no inference, such as cookies.
+The platform's ingress requires a login of the service, which callers must not learn. The login is added by an upstream filter of
+the service's own Envoy cluster, after the destination was chosen: it can reach no other server. Requests lose all headers that
+the platform does not need, such as callers' addresses; answers lose all headers that an inference does not have, such as cookies.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 from pelagos.engines.envoy.routes import typed
 
 CONNECT_TIMEOUT = "10s"
-"""Such servers are far away."""
-REFUSED = "The platform of this model does not accept the login of the gateway: ask whoever runs it"
-MOVED = "The platform of this model answered with a redirection, which is not followed: ask whoever runs it"
+"""Longer than within a cluster: these servers are reached over the internet."""
+REFUSED = "The platform of this model does not accept the login of the gateway: ask the people who run it"
+MOVED = "The platform of this model answered with a redirection, which is not followed: ask the people who run it"
 _UNAUTHORIZED = (401, 403, 407)
 KEPT = (
     "accept",
@@ -60,15 +60,15 @@ end
 """
 
 
-def wrong(status: int) -> str:
-    """What is said instead of an answer with this status; empty if the answer passes."""
+def refusal(status: int) -> str:
+    """The message that replaces an answer with this status; empty if the answer passes."""
     if status in _UNAUTHORIZED:
         return REFUSED
     return MOVED if 300 <= status < 400 else ""
 
 
-def changed(cluster: dict[str, Any], path: str, authorization: str) -> dict[str, Any]:
-    """The cluster with the filters for such a server. ``path`` is the prefix of its paths."""
+def with_login(cluster: dict[str, Any], path: str, authorization: str) -> dict[str, Any]:
+    """The Envoy cluster with filters that prepend ``path`` and add the login to requests, and that check the answers."""
     kept = ", ".join(f"[{json.dumps(name)}] = true" for name in KEPT)
     code = _LUA % {
         "kept": kept,

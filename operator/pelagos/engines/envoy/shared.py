@@ -93,7 +93,7 @@ def _cluster(service: Served, kind: str, address: str, authorities: str) -> dict
     host, is_http2 = address.rpartition(":")[0], kind == "grpc"
     made = config.cluster(cluster_name(service.name, kind), address, is_http2=is_http2, host=host)
     if service.authorization:
-        made = elsewhere.changed(made, service.path, service.authorization)
+        made = elsewhere.with_login(made, service.path, service.authorization)
     if not service.tls:
         return made
     name = host.strip("[]")
