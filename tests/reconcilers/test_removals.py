@@ -149,7 +149,7 @@ def test_a_version_that_a_training_names_stays_until_that_is_gone(kept: Simulati
     assert first in listed(kept)
     assert len(there(kept)) == 3
     message = status(kept, FRAMES)["removals"]["message"]
-    assert message == "1 version beyond spec.history.keep (2) stay: in use by TrainingRun default/old"
+    assert message == "1 version beyond spec.history.keep (2) is kept: in use by TrainingRun default/old"
 
     kept.cluster.delete(OLD)
     kept.run(2)
@@ -181,7 +181,7 @@ def test_a_resource_of_another_namespace_keeps_a_version_and_is_not_named(kept: 
 
     assert first in there(kept)
     message = status(kept, FRAMES)["removals"]["message"]
-    assert message == "1 version beyond spec.history.keep (2) stay: in use by resources of another namespace"
+    assert message == "1 version beyond spec.history.keep (2) is kept: in use by resources of another namespace"
 
 
 @pytest.mark.parametrize("seconds", STEPS)

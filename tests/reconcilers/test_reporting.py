@@ -92,7 +92,7 @@ def test_since_when_something_is_waited_for_is_told_and_after_half_an_hour_in_wo
     assert {by_type(status)["Waiting"]["lastTransitionTime"] for status in (first, late)} == {"2026-03-01T12:00:00Z"}
     for name in ("Ready", "Reconciling", "Waiting"):
         assert by_type(late)[name]["message"].startswith(
-            "a message. Waited for since 2026-03-01T12:00:00Z: whoever should"
+            "a message. Waited for since 2026-03-01T12:00:00Z: what should"
         )
     assert "Waiting" not in by_type(over)
     assert by_type(again)["Ready"]["message"] == "a message"

@@ -156,7 +156,7 @@ def _staying(seen: Observed, stay: Sequence[DatasetVersion]) -> str | None:
     users = sorted({known[each.version] for each in stay if each.version in known})
     named = ", ".join(users[:_NAMED]) + (f" and {len(users) - _NAMED} more" if len(users) > _NAMED else "")
     by = f"in use by {named}" if users else "in another store"
-    return f"{_count(stay)} beyond spec.history.keep ({keep(seen)}) are kept: {by}"
+    return f"{_count(stay)} beyond spec.history.keep ({keep(seen)}) {'is' if len(stay) == 1 else 'are'} kept: {by}"
 
 
 def _returned(listed: list[DatasetVersion], removals: Removals, back: set[str]) -> Plan:
