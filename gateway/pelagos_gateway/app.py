@@ -163,9 +163,9 @@ class Gateway:
                 self._pending.clear()
                 try:
                     if self._files.write(tuple(self._judge.table.services.values())):
-                        logger.info("Envoy is told of %d services", len(self._judge.table.services))
+                        logger.info("Envoy is configured for %d services", len(self._judge.table.services))
                 except OSError as error:
-                    logger.error("what Envoy shall do could not be written, and it goes on as before: %s", error)
+                    logger.error("Envoy's configuration could not be written, and it keeps the previous one: %s", error)
                     self._pending.set()
                     await asyncio.sleep(_AGAIN_SECONDS)
                 if started is None and self.envoy is not None:
@@ -196,7 +196,7 @@ class Gateway:
         """Answer /metrics, /healthz and /readyz."""
         # A web page whose name resolves to 127.0.0.1 (DNS rebinding) must not read this through a browser.
         if self._settings.metrics_address in LOOPBACK and request.url.host not in LOOPBACK:
-            return web.Response(status=421, text="Ask by 127.0.0.1 or localhost\n")
+            return web.Response(status=421, text="Use 127.0.0.1 or localhost as the host\n")
         if request.path == "/metrics":
             return web.Response(body=generate_latest(METRICS.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
         if request.path == "/healthz":
@@ -204,7 +204,7 @@ class Gateway:
         if request.path == "/readyz":
             trouble = await self._trouble()
             return web.Response(status=503 if trouble else 200, text=f"{trouble or 'ok'}\n")
-        return web.Response(status=404, text="/metrics, /healthz and /readyz are here\n")
+        return web.Response(status=404, text="/metrics, /healthz and /readyz are available here\n")
 
     async def _trouble(self) -> str:
         if not self._judge.is_known:

@@ -66,13 +66,13 @@ class Callers:
         for old in [old for old, began in known.calls.items() if now - began > LONGEST_CALL]:
             self.end(old)
         if len(known.calls) >= limits.at_once:
-            message = f"{len(known.calls)} of your requests are in progress, and {limits.at_once} may be at once"
+            message = f"{len(known.calls)} of your requests are in progress, and {limits.at_once} are allowed at once"
             return Exceeded(f"{message}: wait for one of them to end", 1)
         if is_upload and (too_many := self._uploads(known, now)):
             return too_many
         if known.tokens < 1:
             wait = math.ceil((1 - known.tokens) * _MINUTE / limits.per_minute)
-            message = f"you may send {limits.per_minute} requests in a minute"
+            message = f"you may send {limits.per_minute} requests per minute"
             return Exceeded(f"{message}: try again in {wait} s, and send several images in one request", wait)
         known.tokens -= 1
         # The client may have disconnected before this decision; then the journal has already reported the end.
@@ -114,16 +114,16 @@ class Callers:
         """The upload limit that this caller would exceed with another long body; None when it may send one."""
         limits, mine = self._limits, len(known.uploads)
         if mine >= limits.uploads:
-            why = f"{limits.uploads} may be at once"
+            why = f"{limits.uploads} are allowed at once"
         elif (
             mine
             and sum(now - began <= LONGEST_CALL for began in self._uploading.values()) >= limits.all_uploads * _SHARED
         ):
-            why = "others wait, too"
+            why = "others are also waiting"
         else:
             return None
         return Exceeded(
-            f"{mine} of your bodies of more than a mebibyte are on their way, and {why}: wait for one of them", 1
+            f"{mine} of your bodies of more than a mebibyte are being sent, and {why}: wait for one of them", 1
         )
 
     def _forget(self) -> None:

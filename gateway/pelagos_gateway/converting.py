@@ -49,20 +49,18 @@ def convert(text: bytes) -> tuple[bytes, int]:
     marks = sum(text.count(mark) for mark in (b",", b"[", b"{"))
     if marks > _MARKS:
         raise RefusedError(
-            f"the body has {marks} commas and brackets; at most {_MARKS} are accepted: images in base64 have "
-            "none, and it may hold little else"
+            f"the body has {marks} commas and brackets; at most {_MARKS} are accepted: images in base64 have none, and little "
+            "else may be in the body"
         )
     try:
         request = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise RefusedError(
-            f"the body is no JSON that can be read: {str(error)[:200] or type(error).__name__}"
-        ) from None
+        raise RefusedError(f"the body is not readable JSON: {str(error)[:200] or type(error).__name__}") from None
     if not isinstance(request, dict) or not isinstance(request.get("inputs"), list):
         raise RefusedError('the body must be an object with a list "inputs"')
     inputs = request["inputs"]
     if not 0 < len(inputs) <= _INPUTS:
-        raise RefusedError(f"inputs has {len(inputs)} elements; allowed are 1 to {_INPUTS}")
+        raise RefusedError(f"inputs has {len(inputs)} elements; 1 to {_INPUTS} are allowed")
     parts: list[bytes] = []
     request["inputs"] = [_input(f"inputs[{index}]", each, parts) for index, each in enumerate(inputs)]
     header = json.dumps(request, separators=(",", ":")).encode()
@@ -84,11 +82,11 @@ def _input(where: str, given: object, parts: list[bytes]) -> object:
     tensor = bytearray()
     for value in _flat(where, given["data"]):
         if not isinstance(value, str):
-            raise RefusedError(f"{where}.data holds {type(value).__name__}; allowed are texts: images in base64")
+            raise RefusedError(f"{where}.data holds {type(value).__name__}; only texts are allowed: images in base64")
         try:
             content = base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError) as error:
-            raise RefusedError(f"{where}.data is no base64 ({error}): encode the image file as it is") from None
+            raise RefusedError(f"{where}.data is not base64 ({error}): encode the image file as it is") from None
         tensor += struct.pack("<I", len(content)) + content
     parts.append(bytes(tensor))
     kept = {key: value for key, value in parameters.items() if key != "content_type"}
@@ -107,7 +105,7 @@ def _flat(where: str, data: object) -> list[object]:
 
 
 def _no_number(name: str) -> object:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 class Converter:
@@ -136,7 +134,7 @@ class Converter:
         """The service's response, or the reason why the request is refused."""
         place = self._place(request.headers.get(shared.CHOSEN, ""))
         if place is None:
-            return _refused(HTTPStatus.SERVICE_UNAVAILABLE, "The service is gone: try again")
+            return _refused(HTTPStatus.SERVICE_UNAVAILABLE, "The service no longer exists: try again")
         async with self._turns:
             text = await _body(request, self._most)
             if text is None:

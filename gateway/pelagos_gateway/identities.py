@@ -89,7 +89,7 @@ class OpenIdentities:
             self._kept.move_to_end(digest)
             return known
         if now < self._unknown.get(digest, 0.0):
-            raise UnknownCallerError("The issuer does not know this token, or it is over: log in again")
+            raise UnknownCallerError("The issuer does not know this token, or it has expired: log in again")
         try:
             found = await (self._of_jwt(token) if token.count(".") == _PARTS - 1 else self._of_opaque(token))
         except UnknownCallerError:
@@ -105,7 +105,7 @@ class OpenIdentities:
             text = found[0] if isinstance(found, list) and found else found
             if isinstance(text, str) and text:
                 return hashlib.sha256(f"{self._issuer.stated}|{text}".encode()).hexdigest()[:16]
-        raise UnknownCallerError("The token does not say whose it is: it has no claim sub")
+        raise UnknownCallerError("The token does not identify its owner: it has no claim sub")
 
     async def entitlements_of(self, kept: _Kept) -> tuple[str, ...]:
         """Entitlements from the token itself, else from UserInfo. Raises IssuerAwayError."""
@@ -120,7 +120,7 @@ class OpenIdentities:
                 # The JWT is valid here, but UserInfo does not accept it, for example because it was issued for us alone.
                 user = {}
             if user and user.get("sub") != kept.claims.get("sub"):
-                raise IssuerAwayError(f"{self._issuer.name} tells of somebody else than the token")
+                raise IssuerAwayError(f"{self._issuer.name} describes somebody other than the token does")
             kept.told, kept.told_until = self._told(user) or (), min(now + KEPT_SECONDS, kept.until)
         return kept.told
 
@@ -134,7 +134,7 @@ class OpenIdentities:
             claims = jwt.decode(token, keys, algorithms=list(ALGORITHMS)).claims
         except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise UnknownCallerError(
-                f"The signature of the token is not of {self._issuer.name}, or its key is gone: log in again"
+                f"The signature of the token is not from {self._issuer.name}, or its key was withdrawn: log in again"
             ) from error
         now = time()
         self._check(claims, now)
@@ -142,26 +142,28 @@ class OpenIdentities:
 
     def _check(self, claims: Mapping[str, Any], now: float) -> None:
         if claims.get("iss") != self._issuer.stated:
-            raise UnknownCallerError(f"The token is of another issuer; accepted are those of {self._issuer.stated}")
+            raise UnknownCallerError(
+                f"The token comes from another issuer; accepted are tokens of {self._issuer.stated}"
+            )
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
         if not any(each in self._audiences for each in audiences):
             raise UnknownCallerError(
-                f"The token is made for somebody else: ask for one with the audience {' or '.join(self._audiences)}"
+                f"The token is for another audience: ask for one with the audience {' or '.join(self._audiences)}"
             )
         ends, begins = claims.get("exp"), claims.get("nbf", 0)
         if not _is_number(ends) or not _is_number(begins):
-            raise UnknownCallerError("The token does not say until when it is good: it needs the claim exp, a number")
+            raise UnknownCallerError("The token does not say when it expires: it needs the claim exp, a number")
         assert ends is not None
         if float(ends) <= now:
-            raise UnknownCallerError("The token is over: log in again")
+            raise UnknownCallerError("The token has expired: log in again")
         if float(begins) > now + _LEEWAY:
-            raise UnknownCallerError("The token is not good yet: see whether the clocks of this machine are right")
+            raise UnknownCallerError("The token is not valid yet: check whether the clock of this machine is right")
 
     async def _of_opaque(self, token: str) -> _Kept:
         if not self._accepts_opaque or len(token) > _LONGEST_OPAQUE:
             raise UnknownCallerError(
-                f"The token is no JWT: ask {self._issuer.name} for one with the audience {' or '.join(self._audiences)}"
+                f"The token is not a JWT: ask {self._issuer.name} for one with the audience {' or '.join(self._audiences)}"
             )
         claims = await self._issuer.user(token, is_known=False)
         now = self._clock()
@@ -207,7 +209,7 @@ def _header(token: str) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise UnknownCallerError("The token cannot be read: it has dots and is no JWT")
+        raise UnknownCallerError("The token cannot be read: it has dots but is not a JWT")
     return found
 
 

@@ -91,7 +91,7 @@ class Issuer:
                 await self._discover()
         turns = self._turns[is_known]
         if turns.locked():
-            raise IssuerAwayError("too many tokens are being asked about")
+            raise IssuerAwayError("too many tokens are being checked")
         async with turns:
             url = self._address("userinfo_endpoint")
             return await self._get("userinfo", url, {"Authorization": f"Bearer {token}"})
@@ -119,7 +119,7 @@ class Issuer:
                 except Exception as error:
                     logger.warning("a key of %s cannot be used: %s", self.name, error)
         if not made:
-            raise IssuerAwayError(f"{self.name} publishes no key that can be used")
+            raise IssuerAwayError(f"{self.name} publishes no usable key")
         self._keys, self._fetched = KeySet(made), self._clock()
         self._known = frozenset(key.kid for key in made if key.kid)
 
@@ -141,7 +141,7 @@ class Issuer:
             ) as answer:
                 if headers and answer.status in {400, 401, 403}:
                     METRICS.issuer.labels(what, "refused").inc()
-                    raise UnknownCallerError("The issuer does not know this token, or it is over: log in again")
+                    raise UnknownCallerError("The issuer does not know this token, or it has expired: log in again")
                 content = await answer.content.read(_MOST_BYTES + 1)
                 while len(content) <= _MOST_BYTES and (more := await answer.content.read(_MOST_BYTES)):
                     content += more
@@ -152,6 +152,6 @@ class Issuer:
             METRICS.issuer.labels(what, "failed").inc()
             raise IssuerAwayError(f"{url}: {error or type(error).__name__}") from error
         if not isinstance(found, dict):
-            raise IssuerAwayError(f"{url} answered no object")
+            raise IssuerAwayError(f"{url} did not answer with an object")
         METRICS.issuer.labels(what, "answered").inc()
         return found

@@ -54,7 +54,7 @@ class Journal:
                 for message in unpacker:
                     self._take(message)
         except (OSError, ValueError, msgpack.UnpackException) as error:
-            logger.warning("what Envoy tells of calls cannot be read: %s", error)
+            logger.warning("the calls that Envoy reports cannot be read: %s", error)
         finally:
             self._connections -= 1
             if self._connections == 0:

@@ -145,7 +145,7 @@ class Judge:
         if served is None:
             return _not_served(service, is_closed=service in self.table.closed)
         if asked.is_grpc and not served.grpc:
-            return Refused(405, f"{service} answers over HTTP alone: send requests to /{service}/v2 of the gateway")
+            return Refused(405, f"{service} answers only over HTTP: send requests to /{service}/v2 of the gateway")
         if not caller.key:
             return Allowed(service, caller.access)
         exceeded = await self._begun(caller.key, asked)
@@ -165,9 +165,7 @@ class Judge:
 
     async def _caller(self, authorization: str | None) -> _Caller | Refused:
         if authorization is None:
-            return (
-                _Caller("", "open") if self._is_open else _unknown(f"No credentials came with the request. {_SIGN_IN}")
-            )
+            return _Caller("", "open") if self._is_open else _unknown(f"The request has no credentials. {_SIGN_IN}")
         found = _BEARER.fullmatch(authorization)
         if found is None or len(found[1]) > LONGEST_TOKEN:
             return _unknown(f"The header Authorization cannot be used. {_SIGN_IN}", "invalid_request")
@@ -175,11 +173,11 @@ class Judge:
         if token.startswith(PREFIX):
             trial = self._trials.opened(token, self._clock())
             if trial is None:
-                again = "begin another one, or send the token as you were given it"
-                return _unknown(f"This trial is over, or its token is another one: {again}", "invalid_token")
+                again = "start another one, or send the token exactly as you received it"
+                return _unknown(f"This trial has ended, or its token is a different one: {again}", "invalid_token")
             return _Caller(f"trial {trial.digest}", "trial", trial.service)
         if self._identities is None:
-            return _unknown(f"Only tokens of trials are good here, which begin with {PREFIX}", "invalid_token")
+            return _unknown(f"Only tokens of trials are accepted here, which begin with {PREFIX}", "invalid_token")
         try:
             identity = await self._identities.identify(token)
         except UnknownCallerError as error:
@@ -204,10 +202,11 @@ class Judge:
                 return None
             asked = ", ".join(policy.entitlements) or "one that the platform has yet to name"
             return Refused(
-                403, f"Models of {namespace} are for those who are entitled ({asked}), and you are not: ask for it"
+                403,
+                f"Models of {namespace} are only for callers with the entitlement ({asked}), which you lack: ask for it",
             )
         assert policy.access == NOBODY
-        ask = "begin a trial, or ask whoever runs the platform to set gatewayAccess of this namespace"
+        ask = "start a trial, or ask the platform's administrator to set gatewayAccess of this namespace"
         return Refused(403, f"Models of {namespace} are not open to callers with a login: {ask}")
 
 
@@ -224,15 +223,17 @@ def _service(asked: Asked, caller: _Caller) -> str | Refused:
     if named is None:
         return Refused(404, _WHERE_GRPC if asked.is_grpc else _WHERE)
     if caller.access == "trial" and named != caller.service:
-        return Refused(403, f"This trial is of {caller.service}, and opens nothing else: not {named}")
+        return Refused(403, f"This trial is for {caller.service}, and opens nothing else: not {named}")
     return named
 
 
 def _not_served(service: str, *, is_closed: bool) -> Refused:
     if is_closed:
         why = "its server asks for a login that the gateway was not given"
-        return Refused(404, f"{service} cannot be reached from here: {why}. Whoever runs the platform can change that")
-    return Refused(404, f"{service} is not served: see `kubectl get modelservices`, or whether its name is right")
+        return Refused(
+            404, f"{service} cannot be reached from here: {why}. The platform's administrator can change that"
+        )
+    return Refused(404, f"{service} is not served: check its name, and `kubectl get modelservices`")
 
 
 def _unknown(message: str, error: str = "") -> Refused:
@@ -241,4 +242,4 @@ def _unknown(message: str, error: str = "") -> Refused:
 
 
 def _away(message: str) -> Refused:
-    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"Try again in some seconds: {message}", {"Retry-After": "5"})
+    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"Try again in a few seconds: {message}", {"Retry-After": "5"})

@@ -14,38 +14,38 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "pelagos_gateway_requests",
-            "Requests that passed and ended, by service, by what right they passed (open, trial, login), protocol and its code.",
+            "Requests that passed and ended, by service, right (open, trial, login), protocol and its code.",
             ["namespace", "service", "access", "protocol", "code"],
             registry=self.registry,
         )
         self._seconds = Histogram(
             "pelagos_gateway_request_seconds",
-            "From the first byte of a request that passed to the last of its answer.",
+            "From the first byte of a request that passed to the last byte of its answer.",
             ["namespace", "service", "protocol"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self._refused = Counter(
             "pelagos_gateway_refused",
-            "Requests that did not pass: 401 unknown caller, 403 not allowed, 404 no such service, 429 too much, 503 not now.",
+            "Requests that did not pass: 401 unknown caller, 403 not allowed, 404 no such service, 429 too many, 503 not now.",
             ["status"],
             registry=self.registry,
         )
-        self.services = Gauge("pelagos_gateway_services", "Services that can be called.", registry=self.registry)
-        self.trials = Gauge("pelagos_gateway_trials", "Trials that are open.", registry=self.registry)
+        self.services = Gauge("pelagos_gateway_services", "Services that accept calls.", registry=self.registry)
+        self.trials = Gauge("pelagos_gateway_trials", "Open trials.", registry=self.registry)
         self.in_progress = Gauge(
             "pelagos_gateway_in_progress", "Requests in progress of callers with limits.", registry=self.registry
         )
         self.stale = Gauge(
             "pelagos_gateway_stale",
-            "1 while the API server cannot be followed, and what was seen last is what holds.",
+            "1 while the API server cannot be watched, and the last known state applies.",
             ["kind"],
             registry=self.registry,
         )
         self.envoy = Gauge("pelagos_gateway_envoy_up", "1 while Envoy answers.", registry=self.registry)
         self.issuer = Counter(
             "pelagos_gateway_issuer_requests",
-            "Requests to the issuer of tokens, by what for and how they ended.",
+            "Requests to the issuer of tokens, by purpose and result.",
             ["what", "outcome"],
             registry=self.registry,
         )

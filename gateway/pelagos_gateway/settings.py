@@ -76,12 +76,12 @@ class Settings(BaseSettings):
         if self.open and self.address not in LOOPBACK:
             raise ValueError(
                 f"PELAGOS_GATEWAY_OPEN is true and PELAGOS_GATEWAY_ADDRESS is {self.address!r}: callers without credentials are "
-                "let in on loopback alone. Listen on 127.0.0.1, or leave it out"
+                "only admitted on loopback. Listen on 127.0.0.1, or leave it out"
             )
         if self.oidc_issuer and not self.audiences:
             raise ValueError(
-                "PELAGOS_GATEWAY_OIDC_AUDIENCE is empty: with PELAGOS_GATEWAY_OIDC_ISSUER, say for whom tokens must be made, "
-                "as the issuer writes it into the claim aud"
+                "PELAGOS_GATEWAY_OIDC_AUDIENCE is empty: with PELAGOS_GATEWAY_OIDC_ISSUER, state the audience of tokens, as the "
+                "issuer writes it into the claim aud"
             )
         return self
 

@@ -94,12 +94,12 @@ class Streams:
             except _IdleError:
                 await context.abort(
                     grpc.StatusCode.DEADLINE_EXCEEDED,
-                    f"No whole message came for {IDLE_SECONDS:g} s: open another stream when there is one",
+                    f"No complete message arrived for {IDLE_SECONDS:g} s: open another stream when you have one",
                 )
             except TimeoutError:
                 await context.abort(
                     grpc.StatusCode.DEADLINE_EXCEEDED,
-                    f"A stream may last {self._stream_seconds:g} s: open another one, and go on in that",
+                    f"A stream may last {self._stream_seconds:g} s: open another one, and continue there",
                 )
             except grpc.aio.AioRpcError as error:
                 await context.abort(error.code(), error.details() or "")
@@ -124,10 +124,10 @@ class Streams:
         """Hold a place for a stream; yields an empty string, or the reason why no place is free."""
         whose = hashlib.sha256(authorization.encode()).hexdigest() if authorization else ""
         if self._open.total() >= AT_ONCE:
-            yield f"{AT_ONCE} streams are open, which is all that may be: send single calls, or try again later"
+            yield f"{AT_ONCE} streams are open, which is the maximum: send single calls, or try again later"
             return
         if whose and self._open[whose] >= AT_ONCE_OF_ONE:
-            yield f"{AT_ONCE_OF_ONE} streams of yours are open, and no more may be: end one, or send single calls"
+            yield f"{AT_ONCE_OF_ONE} of your streams are open, which is the maximum: end one, or send single calls"
             return
         self._open[whose] += 1
         try:

@@ -248,6 +248,6 @@ async def test_sockets_and_files_are_the_owners_alone(site: Site) -> None:
 
 
 async def test_callers_without_credentials_are_let_in_on_loopback_alone(environments: Path) -> None:
-    with pytest.raises(ValueError, match="let in on loopback alone"):
+    with pytest.raises(ValueError, match="only admitted on loopback"):
         async with running(environments, open=True, address="0.0.0.0"):
             pass

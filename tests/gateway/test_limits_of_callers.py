@@ -19,7 +19,9 @@ async def test_no_more_requests_of_one_caller_are_in_progress_than_allowed(two_s
     await until(lambda: len(slow.reached) == 8)
     code, words = await site.call(token=token)
     assert code == "RESOURCE_EXHAUSTED"
-    assert words == ("Too much: 8 of your requests are in progress, and 8 may be at once: wait for one of them to end")
+    assert words == (
+        "Too much: 8 of your requests are in progress, and 8 are allowed at once: wait for one of them to end"
+    )
     answer = await site.ask("GET", READY, token=token)
     assert (answer.status, answer.headers["retry-after"]) == (429, "1")
     calls.append(asyncio.create_task(site.call(token=other)))
@@ -58,7 +60,7 @@ async def test_a_caller_who_asks_too_often_is_told_when_to_ask_again(environment
         assert found == [200, 200, 200, 429]
         answer = await site.ask("GET", READY, token=token)
         assert 10 < int(answer.headers["retry-after"]) <= 20
-        assert "you may send 3 requests in a minute: try again in" in answer.error
+        assert "you may send 3 requests per minute: try again in" in answer.error
         site.clock.ahead = 21
         assert (await site.ask("GET", READY, token=token)).status == 200
 
@@ -80,7 +82,7 @@ async def test_who_sends_slowly_leaves_places_for_others(two_services: Site) -> 
     long = bytes(2_000_000)
     refused = await site.ask("POST", INFER, long, token=token, **BINARY)
     assert (refused.status, refused.headers["retry-after"]) == (429, "1")
-    assert "3 of your bodies of more than a mebibyte are on their way, and 3 may be at once" in refused.error
+    assert "3 of your bodies of more than a mebibyte are being sent, and 3 are allowed at once" in refused.error
     assert (await site.ask("POST", INFER, b"short", token=token, **BINARY)).status == 200
     assert (await site.ask("POST", INFER, long, token=other, **BINARY)).status == 200
     for writer in writers:
@@ -109,7 +111,9 @@ def test_while_places_for_long_bodies_are_few_each_caller_has_one() -> None:
         assert callers.begin(call[0], call, 0.0, is_upload=True) is None
     told = callers.begin("a", "a3", 0.0, is_upload=True)
     assert told is not None
-    assert told.message.startswith("2 of your bodies of more than a mebibyte are on their way, and others wait, too")
+    assert told.message.startswith(
+        "2 of your bodies of more than a mebibyte are being sent, and others are also waiting"
+    )
     assert callers.begin("a", "short", 0.0) is None
     assert callers.begin("c", "c1", 0.0, is_upload=True) is None
     callers.end("b1")

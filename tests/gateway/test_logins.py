@@ -49,7 +49,7 @@ async def test_who_logged_in_may_call_where_the_platform_says_so(login_site: Sit
     assert token.count(".") == 2
     answer = await site.ask("GET", READY, token=token)
     assert answer.status == 403
-    assert "are not open to callers with a login: begin a trial" in answer.error
+    assert "are not open to callers with a login: start a trial" in answer.error
     await allow(site, gatewayAccess="Authenticated")
     assert (await site.ask("GET", READY, token=token)).status == 200
     assert await site.call(token=token, pelagos_service="reef/detector") == ("OK", "")
@@ -62,7 +62,7 @@ async def test_a_token_for_somebody_else_is_good_for_nothing(login_site: Site, p
     token = (await provider.tokens("alice", TOOL, resource="https://other.example.org"))["access_token"]
     answer = await login_site.ask("GET", READY, token=token)
     assert (answer.status, answer.headers["www-authenticate"]) == (401, 'Bearer realm="pelagos", error="invalid_token"')
-    assert answer.error == f"The token is made for somebody else: ask for one with the audience {AUDIENCE}"
+    assert answer.error == f"The token is for another audience: ask for one with the audience {AUDIENCE}"
     assert (await login_site.call(token=token, pelagos_service="reef/detector"))[0] == "UNAUTHENTICATED"
 
 
@@ -74,7 +74,7 @@ async def test_members_of_a_group_may_call_whichever_form_says_so(login_site: Si
         assert "." not in token
         answer = await site.ask("GET", READY, token=token)
         assert answer.status == status, user
-    assert f"are for those who are entitled ({openid.GROUP}), and you are not" in answer.error
+    assert f"are only for callers with the entitlement ({openid.GROUP}), which you lack" in answer.error
     assert (await site.call(token=token, pelagos_service="reef/detector"))[0] == "PERMISSION_DENIED"
 
 
@@ -82,7 +82,7 @@ async def test_whom_the_provider_does_not_know_is_told_to_log_in(login_site: Sit
     answer = await login_site.ask("GET", READY, token="made-up")
     assert (answer.status, answer.error) == (
         401,
-        "The issuer does not know this token, or it is over: log in again",
+        "The issuer does not know this token, or it has expired: log in again",
     )
 
 

@@ -233,7 +233,7 @@ async def test_slow_answers_end_in_time_and_a_huge_one_passes(elsewhere: Elsewhe
 async def test_grpc_is_refused_with_the_way_that_there_is(elsewhere: Elsewhere) -> None:
     site = elsewhere.site
     token = await site.trial("reef", "ada", "detector")
-    words = "reef/detector answers over HTTP alone: send requests to /reef/detector/v2 of the gateway"
+    words = "reef/detector answers only over HTTP: send requests to /reef/detector/v2 of the gateway"
     assert await site.call(token=token) == ("UNIMPLEMENTED", words)
     async with stream(site, token=token) as ours:
         assert await ours.status() == ("UNIMPLEMENTED", words)

@@ -15,7 +15,7 @@ from pelagos_gateway.settings import Settings
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"open": True, "address": "0.0.0.0"}, "let in on loopback alone. Listen on 127.0.0.1"),
+        ({"open": True, "address": "0.0.0.0"}, "only admitted on loopback. Listen on 127.0.0.1"),
         ({"oidc_issuer": "https://aai.example"}, "PELAGOS_GATEWAY_OIDC_AUDIENCE is empty"),
         ({"oidc_issuer": "aai.example", "oidc_audience": "x"}, "oidc_issuer"),
         ({"access": "Everybody"}, "'Nobody', 'Authenticated' or 'Entitled'"),

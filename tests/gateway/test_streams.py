@@ -92,7 +92,7 @@ async def test_a_stream_outlives_no_trial(two_services: Site) -> None:
         site.clock.ahead = 61
         await ours.call.write(request(2))
         code, words = await ours.status()
-        assert (code, words.split(",")[0]) == ("UNAUTHENTICATED", "This trial is over")
+        assert (code, words.split(",")[0]) == ("UNAUTHENTICATED", "This trial has ended")
     assert len(site.upstreams["reef/detector"].reached) == 1
 
 
@@ -133,7 +133,7 @@ async def test_messages_are_bounded_and_so_are_streams(two_services: Site) -> No
         await second.ask(request(2))
         async with stream(site, token) as third:
             code, words = await third.status()
-            assert (code, words.split(",")[0]) == ("RESOURCE_EXHAUSTED", "2 streams of yours are open")
+            assert (code, words.split(",")[0]) == ("RESOURCE_EXHAUSTED", "2 of your streams are open")
         async with stream(site, other) as others:
             await others.ask(request(3))
         await second.call.write(request(4, bytes(streaming.MESSAGE_BYTES + MIB)))
@@ -150,7 +150,7 @@ async def test_no_stream_is_forever(environments: Path) -> None:
         async with stream(site, token) as ours:
             await ours.ask(request(1))
             code, words = await ours.status()
-            assert (code, words) == ("DEADLINE_EXCEEDED", "A stream may last 1 s: open another one, and go on in that")
+            assert (code, words) == ("DEADLINE_EXCEEDED", "A stream may last 1 s: open another one, and continue there")
         await until(lambda: not site.gateway._callers.in_progress)
 
 
@@ -171,7 +171,7 @@ async def test_a_stream_in_which_nothing_comes_is_ended_in_words(
     async with stream(two_services, token) as ours:
         await ours.ask(request(1))
         code, words = await ours.status()
-        assert (code, words.split(":")[0]) == ("DEADLINE_EXCEEDED", "No whole message came for 0.5 s")
+        assert (code, words.split(":")[0]) == ("DEADLINE_EXCEEDED", "No complete message arrived for 0.5 s")
     await until(lambda: not two_services.gateway._servers[2]._open)
 
 

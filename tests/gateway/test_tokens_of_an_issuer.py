@@ -73,18 +73,18 @@ async def test_a_good_token_says_who_calls_and_keys_are_fetched_once(world: Worl
 @pytest.mark.parametrize(
     ("claims", "words"),
     [
-        ({"iss": "https://elsewhere"}, "of another issuer"),
-        ({"iss": None}, "of another issuer"),
-        ({"aud": "somebody"}, f"made for somebody else: ask for one with the audience {AUDIENCE} or other"),
-        ({"aud": ["somebody", "else"]}, "made for somebody else"),
-        ({"aud": None}, "made for somebody else"),
-        ({"aud": {"pelagos-models": 1}}, "made for somebody else"),
-        ({"exp": int(time.time()) - 1}, "The token is over: log in again"),
+        ({"iss": "https://elsewhere"}, "from another issuer"),
+        ({"iss": None}, "from another issuer"),
+        ({"aud": "somebody"}, f"for another audience: ask for one with the audience {AUDIENCE} or other"),
+        ({"aud": ["somebody", "else"]}, "for another audience"),
+        ({"aud": None}, "for another audience"),
+        ({"aud": {"pelagos-models": 1}}, "for another audience"),
+        ({"exp": int(time.time()) - 1}, "The token has expired: log in again"),
         ({"exp": None}, "needs the claim exp"),
         ({"exp": "2999-01-01"}, "needs the claim exp"),
         ({"exp": 1e300}, "needs the claim exp"),
         ({"exp": True}, "needs the claim exp"),
-        ({"nbf": int(time.time()) + 864_000}, "not good yet"),
+        ({"nbf": int(time.time()) + 864_000}, "not valid yet"),
         ({"nbf": "soon"}, "needs the claim exp"),
         ({"sub": None}, "has no claim sub"),
         ({"sub": 7}, "has no claim sub"),
@@ -145,7 +145,7 @@ async def test_keys_that_change_are_followed_and_withdrawn_ones_end(world: World
     world.clock.ahead = AGAIN_SECONDS
     await world.identities.identify(new)
     world.clock.ahead = AGAIN_SECONDS + KEPT_SECONDS
-    assert "its key is gone" in await world.refusal(old)
+    assert "its key was withdrawn" in await world.refusal(old)
 
 
 async def test_withdrawn_keys_end_though_no_new_one_is_seen(world: World) -> None:
@@ -153,7 +153,7 @@ async def test_withdrawn_keys_end_though_no_new_one_is_seen(world: World) -> Non
     await world.identities.identify(token)
     world.issuer.keys = [key("second")]
     world.clock.ahead = KEPT_KEYS_SECONDS + 1
-    assert "its key is gone" in await world.refusal(token)
+    assert "its key was withdrawn" in await world.refusal(token)
 
 
 async def test_tokens_of_keys_that_nobody_knows_do_not_make_us_ask_for_each(world: World) -> None:
@@ -227,7 +227,7 @@ async def test_userinfo_of_somebody_else_is_not_believed(world: World) -> None:
     token = world.issuer.token()
     world.issuer.users[token] = {"sub": "eve", "eduperson_entitlement": GROUP}
     made = await world.identities.identify(token)
-    with pytest.raises(IssuerAwayError, match="tells of somebody else"):
+    with pytest.raises(IssuerAwayError, match="describes somebody other"):
         await made.entitlements()
 
 

@@ -53,7 +53,7 @@ async def test_a_trial_opens_its_own_service_and_no_other(site: Site) -> None:
     ):
         answer = await site.ask("GET", path, token=token)
         assert answer.status == 403, path
-        assert "This trial is of reef/detector, and opens nothing else" in answer.error
+        assert "This trial is for reef/detector, and opens nothing else" in answer.error
     assert (await site.call(token=token, pelagos_service="reef/classifier"))[0] == "PERMISSION_DENIED"
     assert (await site.call(token=token, pelagos_service="reef/detector"))[0] == "OK"
     assert other.reached == []
@@ -84,7 +84,7 @@ async def test_a_token_dies_at_its_time_though_nobody_else_is_there(site: Site) 
     answer = await site.ask("GET", READY, token=token)
     assert answer.status == 401
     assert answer.headers["www-authenticate"] == 'Bearer realm="pelagos", error="invalid_token"'
-    assert "This trial is over" in answer.error
+    assert "This trial has ended" in answer.error
     assert (await site.call(token=token))[0] == "UNAUTHENTICATED"
     await site.api.start()
 
