@@ -67,8 +67,10 @@ class Hub:
         if not listing.problem:
             return ""
         if listing.heard is None:
-            return "The cluster has not been read yet. This page will show what there is as soon as it answers."
-        return f"The cluster does not answer. What you see is how it was {duration(self.clock.elapsed() - listing.heard)} ago."
+            return "The cluster has not answered yet. This page will show the models as soon as it does."
+        return (
+            f"The cluster does not answer. You see its state of {duration(self.clock.elapsed() - listing.heard)} ago."
+        )
 
 
 def hub(request: Request) -> Hub:

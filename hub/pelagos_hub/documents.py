@@ -24,7 +24,7 @@ TYPES = {
 
 
 class AlteredError(ValueError):
-    """The document in the store is not the one that the training wrote."""
+    """The document in the store is not the document that the training wrote."""
 
 
 class Documents:
@@ -51,5 +51,5 @@ class Documents:
         path = self._store.path(document.uri)
         content = await self._store.read_bytes(path, limit=model_card.LARGEST) if path else None
         if content is not None and hashlib.sha256(content).hexdigest() != document.sha256:
-            raise AlteredError(f"{document.name} in the store is not the one that the training wrote")
+            raise AlteredError(f"{document.name} in the store is not the document that the training wrote")
         return content

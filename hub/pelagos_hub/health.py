@@ -60,7 +60,7 @@ class _NearBy:
         if scope["type"] == "http":
             given = [value.decode("latin-1") for key, value in scope["headers"] if key == b"host"]
             if len(given) != 1 or not _is_near(given[0]):
-                words = "This server answers by its address, or by the name of its Service, alone.\n"
+                words = "This server answers only at its address, or at the name of its Service.\n"
                 return await PlainTextResponse(words, 421)(scope, receive, send)
         return await self._app(scope, receive, send)
 

@@ -26,7 +26,7 @@ class Metrics:
         )
         self.logins = Counter(
             "pelagos_hub_logins",
-            "Logins by result: Done, Refused (by the provider or its words), Failed (it did not answer)",
+            "Logins by result: Done, Refused (by the provider, or its answer was invalid), Failed (it did not answer)",
             ["result"],
             registry=self.registry,
         )
@@ -39,7 +39,7 @@ class Metrics:
         self.sessions = Gauge("pelagos_hub_sessions", "People who are logged in", registry=self.registry)
         self.silence = Gauge(
             "pelagos_hub_cluster_silence_seconds",
-            "How long ago the API server last said anything about a kind; -1: never",
+            "Seconds since the API server last reported anything about a kind; -1: never",
             ["kind"],
             registry=self.registry,
         )

@@ -96,7 +96,7 @@ def prepare(content: bytes, *, small: bool) -> Shown:
     except UnusableError:
         raise
     except Exception as error:  # decoders raise any exception on broken files
-        raise UnusableError("it is no PNG, JPEG or WebP, or a broken one") from error
+        raise UnusableError("it is not a PNG, JPEG or WebP, or it is damaged") from error
     if small:
         picture.thumbnail((_SMALL, _SMALL))
     out = io.BytesIO()

@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("pelagos.hub")
 
 _WORDS = {
-    404: ("There is nothing here", "It may have been removed, or it is somebody else's. Go back to the catalogue."),
+    404: (
+        "There is nothing here",
+        "It may have been removed, or it belongs to somebody else. Go back to the catalogue.",
+    ),
     405: ("This cannot be done here", "Go back to the catalogue."),
     500: (
         "The hub failed",
-        "Try again. If it stays so, tell whoever runs this installation; the hub's log has the cause.",
+        "Try again. If the problem persists, tell the administrator of this installation; the hub's log has the cause.",
     ),
 }
 
@@ -52,7 +55,7 @@ async def answer(request: Request, error: Exception) -> Response:
     elif isinstance(error, OutageError):
         _LOG.warning("%s %s: %s", request.method, request.url.path, error)
         status, summary = 503, "The cluster does not answer"
-        advice = "Nothing was changed that you do not see here. Try again in a minute."
+        advice = "Nothing was changed except what you see here. Try again in a minute."
     elif isinstance(error, RejectedError):
         _LOG.warning("%s %s: %s", request.method, request.url.path, error)
         status, summary, advice = 409, "The cluster refused this", str(error)

@@ -60,7 +60,7 @@ class Hosts:
         if scope["type"] == "http":
             given = [value.decode("latin-1").lower() for key, value in scope["headers"] if key == b"host"]
             if len(given) != 1 or given[0] not in self._names:
-                words = f"This server answers as {self._authority} alone (PELAGOS_HUB_URL).\n"
+                words = f"This server answers only as {self._authority} (PELAGOS_HUB_URL).\n"
                 return await PlainTextResponse(words, 421)(scope, receive, send)
         return await self._app(scope, receive, send)
 

@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     def _is_address(cls, told: str) -> str:
         parts = urlsplit(told)
         if told and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment):
-            raise ValueError(f"{told!r} is no address; it looks like https://models.example.org")
+            raise ValueError(f"{told!r} is not an address; use one like https://models.example.org")
         return told
 
     @model_validator(mode="after")
@@ -110,11 +110,11 @@ class Settings(BaseSettings):
         if len(self.attested) > _MOST_ATTESTED or any(len(each) > _LONGEST_ATTESTED for each in self.attested):
             raise SettingsError(
                 f"PELAGOS_HUB_ATTESTED_ENTITLEMENTS has {len(self.attested)} entitlements; allowed: {_MOST_ATTESTED}, of "
-                f"{_LONGEST_ATTESTED} characters each, as a Trial takes them"
+                f"{_LONGEST_ATTESTED} characters each, as in a Trial"
             )
         if self.oidc_issuer.startswith("http:") and urlsplit(self.oidc_issuer).hostname not in _LOOPBACK:
             raise SettingsError(
-                f"PELAGOS_HUB_OIDC_ISSUER is {self.oidc_issuer!r}; only on this machine may it be without https"
+                f"PELAGOS_HUB_OIDC_ISSUER is {self.oidc_issuer!r}; without https it must be on this machine"
             )
         return self
 

@@ -120,7 +120,7 @@ def test_what_is_not_known_has_no_section_and_is_never_a_zero(tmp_path: Path) ->
 
     assert "undefined" in read.words
     assert "not stated" in read.words, "the licence"
-    assert "No intervals were computed: how much is chance, nobody has measured." in " ".join(read.words)
+    assert "No intervals were computed: how much is chance is unknown." in " ".join(read.words)
     assert not {"Slices", "Pictures", "Cost until this report", "Environment of its export", "Seeds"} & {*read.words}
     assert "0.000" not in read.words
 

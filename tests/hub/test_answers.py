@@ -63,7 +63,7 @@ def test_a_mask_of_empty_runs_is_none_and_costs_no_time() -> None:
     found = answer({"instances": [{"label": "weed", "mask": mask}] * 500}, (4000, 4000))
 
     assert not found.has_shapes
-    assert any("too large to be drawn" in note for note in found.notes)
+    assert any("too large to draw" in note for note in found.notes)
 
 
 def test_long_runs_that_go_over_several_columns_are_drawn_in_each() -> None:
@@ -96,7 +96,7 @@ def test_more_than_a_page_can_bear_is_left_out_and_said() -> None:
 
     assert (len(found.found), found.total) == (MOST_FOUND, 3000)
     assert "500 of 3000" in found.notes[0]
-    assert "more than it tells" in found.notes[1]
+    assert "more than it reports" in found.notes[1]
 
 
 def test_masks_that_would_take_too_much_are_left_out_and_said() -> None:
@@ -106,7 +106,7 @@ def test_masks_that_would_take_too_much_are_left_out_and_said() -> None:
     found = answer({"instances": [{"label": "a", "score": 1, "mask": mask}]}, SIZE)
 
     assert found.found[0].shape is None
-    assert "too large to be drawn" in found.notes[0]
+    assert "too large to draw" in found.notes[0]
 
 
 HOSTILE: list[dict[str, Any]] = [

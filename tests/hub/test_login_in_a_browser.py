@@ -56,7 +56,7 @@ def test_somebody_signs_in_where_they_were_and_out_again(browser: Browser, addre
 
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url(f"{url}/logged-out")
-    expect(page.get_by_role("link", name="Sign out there, too")).to_have_attribute(
+    expect(page.get_by_role("link", name="Sign out there as well")).to_have_attribute(
         "href", re.compile(re.escape(f"{issuer}/session/end?"))
     )
     assert barriers(page) == []

@@ -70,7 +70,7 @@ async def test_the_catalogue_shows_cards_with_figure_version_and_proof(site: Sit
 
     for words in ("Phytoplankton of the North Sea", "mAP50", "0.853", "(0.81 to 0.891)", "a1b2a1b2a1b2", "CC-BY-4.0"):
         assert words in page
-    assert re.search(r"Answers right.*for 12 min", page)
+    assert re.search(r"Answers correctly.*for 12 min", page)
 
 
 async def test_the_page_of_a_model_has_all_its_parts(site: Site) -> None:
@@ -81,7 +81,7 @@ async def test_the_page_of_a_model_has_all_its_parts(site: Site) -> None:
         "Not for counts that nobody checks.",
         "not tried on others",
         "jo@example.org",
-        "By site, each never trained on",
+        "By site, each left out of training",
         "Bergen",
         "FlowCam frames of the North Sea",
         "--data-binary @image.jpg http://127.0.0.1:8000/reef/plankton/v2/models/plankton/infer",
@@ -164,7 +164,7 @@ async def test_an_address_without_a_result_says_which_filter_to_drop(site: Site)
     async with site.visitor() as visitor:
         page = (await visitor.get("/?task=Detection&license=MIT")).text
 
-    assert "No model fits all of this" in page
+    assert "No model matches all of this" in page
     assert '<a href="/?task=Detection">Without Licence: MIT</a> <span class="quiet">1 model</span>' in page
 
 
@@ -402,7 +402,7 @@ async def test_a_page_offers_a_trial_or_says_why_not(site: Site) -> None:
     assert 'href="/login?next=/models/reef/plankton"' in stranger
     assert "<button>Try</button>" in offered
     assert "<button>Try</button>" not in broken
-    assert "does not answer right" in broken
+    assert "does not answer correctly" in broken
 
 
 @pytest.mark.parametrize(

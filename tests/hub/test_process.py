@@ -93,7 +93,7 @@ def test_without_an_api_server_it_serves_is_not_ready_and_ends_when_it_is_told(
 
     status, page = fetched(f"{url}/")
     assert status == 200
-    assert "has not been read yet" in page
+    assert "has not answered yet" in page
     status, told = fetched(f"{metrics}/readyz")
     assert status == 503
     assert "127.0.0.1:9" in told

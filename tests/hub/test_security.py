@@ -150,8 +150,8 @@ async def test_while_the_cluster_is_away_pages_show_what_was_there_and_say_how_o
 
     assert "does not answer" not in fresh
     assert "plankton" in stale
-    assert "how it was 3 min ago" in stale
-    assert "has not been read yet" in never
+    assert "You see its state of 3 min ago" in stale
+    assert "has not answered yet" in never
 
 
 async def test_no_page_costs_more_for_many_visitors_at_once(site: Site) -> None:

@@ -13,7 +13,7 @@ from pelagos_hub.settings import Settings
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"url": "models.example.org"}, "is no address"),
+        ({"url": "models.example.org"}, "is not an address"),
         ({"url": "https://example.org/hub"}, "without a path"),
         ({"oidc_issuer": "https://login.example.org"}, "go together"),
         ({"oidc_client_id": "hub"}, "go together"),

@@ -374,9 +374,9 @@ def webp_of(width: int, height: int) -> bytes:
     ("content", "words"),
     [
         (b"", "No image was sent"),
-        (b"%PDF-1.7", "no image of a kind"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no image of a kind"),
-        (b"GIF89a" + b"\0" * 40, "no image of a kind"),
+        (b"%PDF-1.7", "not an image of an accepted kind"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image of an accepted kind"),
+        (b"GIF89a" + b"\0" * 40, "not an image of an accepted kind"),
         (picture()[:20], "damaged"),
         (b"II*\0" + b"\xff" * 40, "damaged"),
         (b"RIFF\x20\0\0\0WEBPVP8 ", "damaged"),
@@ -532,7 +532,7 @@ async def test_the_page_of_a_model_offers_a_trial_or_says_why_not(
     failing = service("plankton")
     failing["status"]["conditions"][0] |= {"status": "False", "reason": "ProbeFailed"}
     site.cluster.put(failing)
-    assert "does not answer right" in (await mallory.get("/models/reef/plankton")).text
+    assert "does not answer correctly" in (await mallory.get("/models/reef/plankton")).text
 
 
 async def test_what_a_namespace_publishes_for_itself_is_tried_by_its_members_alone(tmp_path: Path) -> None:

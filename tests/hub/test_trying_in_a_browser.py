@@ -152,7 +152,7 @@ def test_what_is_no_image_is_told_beside_the_form_and_changes_nothing(trying: Tr
     page.get_by_label("Choose an image").set_input_files(tmp_path / "note.png")
 
     expect(page.locator("[data-busy]")).to_contain_text(
-        "This image is not accepted. This is no image of a kind that is accepted"
+        "This image is not accepted. This is not an image of an accepted kind"
     )
     expect(page.get_by_label("Choose an image")).to_be_enabled()
     visitor.context.close()

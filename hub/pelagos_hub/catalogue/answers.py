@@ -87,9 +87,9 @@ def answer(prediction: Mapping[str, Any], size: tuple[int, int]) -> Answer:
     if len(told) > len(entries):
         notes.append(f"The first {len(entries)} of {len(told)} are shown; the download has all.")
     if prediction.get("cut") is True:
-        notes.append("The model found more than it tells: these are the best.")
+        notes.append("The model found more than it reports: these are the best.")
     if is_cut:
-        notes.append("Some masks are too large to be drawn; the download has them.")
+        notes.append("Some masks are too large to draw; the download has them.")
     if prediction.get("decided") is False:
         notes.append("The model is not sure enough of any class (below its threshold).")
     if error := reading.line(prediction.get("error")):

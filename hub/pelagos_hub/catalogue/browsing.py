@@ -50,7 +50,7 @@ FACETS = (
     Facet("namespace", "Group", lambda entry: _one(entry.namespace)),
     Facet("now", "Can be tried", lambda entry: ("now",) if entry.is_ready else ()),
 )
-ORDERS: Mapping[str, str] = {"newest": "Newest first", "name": "By name", "proven": "Answers right for the longest"}
+ORDERS: Mapping[str, str] = {"newest": "Newest first", "name": "By name", "proven": "Answers correctly for the longest"}
 
 
 @dataclass(frozen=True)

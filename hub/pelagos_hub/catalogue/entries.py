@@ -245,11 +245,11 @@ def _proof(conditions: tuple[tuple[str, str, str, str, datetime | None], ...]) -
     if ready is None or probed is None or (ready[1] == "Unknown" and probed[1] != "False"):
         return Proof("Unknown", "Unknown whether it answers")
     if probed[1] == "True" and ready[1] == "True":
-        return Proof("Right", "Answers right", probed[4])
+        return Proof("Right", "Answers correctly", probed[4])
     if probed[1] == "False":
-        return Proof("Wrong", "Does not answer right", probed[4])
+        return Proof("Wrong", "Does not answer correctly", probed[4])
     if ready[1] == "False":
-        return Proof("Wrong", "Does not answer right", ready[4])
+        return Proof("Wrong", "Does not answer correctly", ready[4])
     return Proof("Unknown", "Unknown whether it answers")
 
 

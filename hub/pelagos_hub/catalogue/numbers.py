@@ -138,6 +138,6 @@ def _how(status: Mapping[str, Any]) -> str:
         return f"No intervals: {why}."
     groups, samples, by = (reading.count(told.get("groups")), reading.count(told.get("samples")), told.get("by"))
     if not groups or not samples:
-        return "No intervals were computed: how much is chance, nobody has measured."
+        return "No intervals were computed: how much is chance is unknown."
     unit = "images" if by == "image" else f"groups by {reading.line(by, 100)}"
     return f"Intervals are by bootstrap over {groups} {unit} of the test split, drawn {samples} times."

@@ -36,14 +36,14 @@ def action(handler: Action) -> Callable[[Request], Awaitable[Response]]:
         _from_our_page(request)
         session = sessions.of(request)
         if session is None or session.person is None:
-            raise Problem(401, "You are not signed in any more", "Sign in, and do this again.")
+            raise Problem(401, "You are no longer signed in", "Sign in, then do this again.")
         async with (
             _turn(request, session.person.key),
             request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_LONGEST_FIELD) as form,
         ):
             given = request.headers.get("x-csrf-token") or form.get("csrf")
             if not isinstance(given, str) or not hmac.compare_digest(given.encode(), session.csrf.encode()):
-                raise Problem(403, "This page was too old", "Go back, load the page again, and do it once more.")
+                raise Problem(403, "This page was too old", "Go back, reload the page, and try again.")
             return await handler(request, session, form)
 
     checked.checks_csrf = True  # type: ignore[attr-defined]  # read by the test that no route goes without
@@ -62,7 +62,7 @@ async def _turn(request: Request, person: str) -> AsyncIterator[None]:
     turns = hub(request).turns
     if (own := turns.of(f"upload {person}")).locked():
         raise Problem(
-            429, "Another image of yours is being looked at", "Wait for its answer, then send this one again."
+            429, "Another image of yours is being processed", "Wait for its answer, then send this one again."
         )
     async with own, turns.uploading:
         yield
@@ -75,8 +75,8 @@ def _from_our_page(request: Request) -> None:
     if (origin != hub(request).settings.origin) or site not in {None, "same-origin"}:
         raise Problem(
             403,
-            "This did not come from a page of this site",
-            "Nothing was done. If you came here by a link elsewhere, open the page here and do it again.",
+            "This request did not come from a page of this site",
+            "Nothing was done. If you followed a link from elsewhere, open the page here and try again.",
         )
 
 

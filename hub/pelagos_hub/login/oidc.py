@@ -70,7 +70,7 @@ class Provider:
         metadata = await self._metadata()
         # RFC 9207: the response must be from the provider that was asked (mix-up attack).
         if (told := request.query_params.get("iss")) is not None and told != metadata["issuer"]:
-            raise RefusedError(f"the answer is of the issuer {told!r}")
+            raise RefusedError(f"the answer comes from the issuer {told!r}")
         try:
             tokens = await self._app.authorize_access_token(request, leeway=_LEEWAY)
             # Authlib checks nonce, signature, issuer, audience and expiry of an ID token, but does not require one.
@@ -83,7 +83,7 @@ class Provider:
             raise RefusedError(f"{type(error).__name__}: {error}") from error
         # OpenID Connect Core 5.3.2: UserInfo must be about the same subject as the ID token.
         if not hmac.compare_digest(str(claims.get("sub", "")).encode(), str(named["sub"]).encode()):
-            raise RefusedError("UserInfo is about somebody else than the ID token")
+            raise RefusedError("UserInfo is about somebody other than the ID token")
         try:
             return identity.person(
                 metadata["issuer"], claims, self._settings.oidc_user_claim, self._settings.oidc_entitlements_claim

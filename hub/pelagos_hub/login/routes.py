@@ -51,8 +51,8 @@ async def back(request: Request) -> Response:
         at.metrics.logins.labels("Refused").inc()
         raise Problem(
             400,
-            "This sign-in was not begun here, or took too long",
-            "Sign in again. If it happens every time, see whether your browser keeps cookies of this site.",
+            "This sign-in was not started here, or took too long",
+            "Sign in again. If this keeps happening, check whether your browser accepts cookies from this site.",
         )
     try:
         person = await at.provider.complete(request)
@@ -65,7 +65,8 @@ async def back(request: Request) -> Response:
         raise Problem(
             403,
             "You were not signed in",
-            f"{at.settings.oidc_name} did not say who you are. Sign in again; if it stays so, tell whoever runs this hub.",
+            f"{at.settings.oidc_name} did not say who you are. Sign in again; if the problem persists, tell the administrator of "
+            "this hub.",
         ) from error
     return _welcome(request, person, session.after)
 
@@ -76,7 +77,7 @@ async def by_link(request: Request) -> Response:
     person = at.link.use(request.query_params.get("token", ""))
     if person is None:
         at.metrics.logins.labels("Refused").inc()
-        raise Problem(403, "This link was used already, or is an old one", "Run `pelagos hub` for another one.")
+        raise Problem(403, "This link was already used, or has expired", "Run `pelagos hub` for a new one.")
     return _welcome(request, person, "/")
 
 

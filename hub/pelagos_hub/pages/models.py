@@ -35,7 +35,7 @@ FDL = "fdl.yaml"
 """File name of the OSCAR description of a model's container image, offered where the card names an image."""
 _KEPT, _ASKED = "private, max-age=3600", "private, no-cache"
 _LABELS = {
-    model_card.REPORT: ("Report of the training", "HTML, holds all that it shows"),
+    model_card.REPORT: ("Report of the training", "HTML, self-contained"),
     model_card.CARD: ("Model card", "Markdown"),
     model_card.AI4_METADATA: ("Metadata of AI4OS", "YAML, ai4-metadata 2.3.0"),
     model_card.MLDCAT_AP: ("Linked data", "JSON-LD, MLDCAT-AP"),
@@ -86,7 +86,7 @@ async def picture(request: Request) -> Response:
     except UnusableError as error:
         found, why = None, f"spec.card.pictures[{number}]: {error}."
     else:
-        why = "The ConfigMap that the card names, or its key, is not there."
+        why = "The ConfigMap that the card names, or its key, does not exist."
     if found is None and request.headers.get("sec-fetch-dest") == "image":
         # A browser that embeds the picture gets a placeholder instead of a broken image.
         return RedirectResponse("/static/absent.svg", HTTPStatus.FOUND, {"Cache-Control": "no-store"})
@@ -126,16 +126,19 @@ async def _content(request: Request, wanted: Document) -> bytes:
     try:
         content = await hub(request).shelf.documents.read(wanted)
     except AlteredError as error:
-        raise Problem(502, "This document was altered", f"{error}. Tell whoever runs this installation.") from error
+        raise Problem(
+            502, "This document was altered", f"{error}. Tell the administrator of this installation."
+        ) from error
     except (OutageError, RejectedError) as error:
         # The store's own message is only for the log, which the administrators read.
         _LOG.warning("%s of %s: %s", wanted.name, request.url.path, error)
         advice = (
-            "Try again in a minute. If it stays so, tell whoever runs this installation; the hub's log has the cause."
+            "Try again in a minute. If the problem persists, tell the administrator of this installation; the hub's log has the "
+            "cause."
         )
         raise Problem(503, "This document cannot be read now", advice) from error
     if content is None:
-        raise Problem(404, "This document cannot be reached from here", f"`pelagos card` reads it: {wanted.name}.")
+        raise Problem(404, "This document cannot be read from here", f"`pelagos card` reads it: {wanted.name}.")
     return content
 
 
@@ -143,15 +146,15 @@ async def _classes(request: Request, entry: Entry) -> tuple[Markup | None, str]:
     """The figures of classes from the training's card, or the reason why there are none."""
     card = next((each for each in entry.documents if each.name == model_card.CARD), None)
     if card is None:
-        return None, "The training of this model wrote no card, so that figures of single classes are not at hand."
+        return None, "The training of this model wrote no card, so metrics of single classes are not available."
     try:
         content = await hub(request).shelf.documents.read(card)
     except (AlteredError, OutageError, RejectedError) as error:
-        _LOG.warning("%s: figures of single classes cannot be shown: %s", entry.path, error)
+        _LOG.warning("%s: metrics of single classes cannot be shown: %s", entry.path, error)
         why = f": {error}" if visible.is_inside(request, entry) else " now"
-        return None, f"Figures of single classes cannot be shown{why}."
+        return None, f"Metrics of single classes cannot be shown{why}."
     if content is None:
-        return None, "Figures of single classes are in the model card, which cannot be reached from here."
+        return None, "Metrics of single classes are in the model card, which cannot be read from here."
     part = markdown.figures_of_classes(content.decode(errors="replace"))
     if not part:
         return None, ""

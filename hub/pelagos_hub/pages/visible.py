@@ -36,7 +36,7 @@ def entry(request: Request) -> Entry:
         if (each.namespace, each.name) == wanted:
             return each
     session = sessions.of(request)
-    advice = "It may have been removed, or it is not for everybody."
+    advice = "It may have been removed, or it is not public."
     if session is None or session.person is None:
-        advice += " Sign in, if you are one of its group."
+        advice += " Sign in if you belong to its group."
     raise Problem(404, "There is no such model", advice)

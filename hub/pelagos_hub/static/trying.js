@@ -29,7 +29,7 @@ function follow(root) {
     clock.textContent = clockText(left);
     bar.value = Math.max(0, left);
     if (left <= 60 && left > 0 && !warned) { warned = true; told.textContent = "One minute left."; }
-    if (left <= 0) over("Expired", "Time is up. What you see stays; the model is closed.");
+    if (left <= 0) over("Expired", "Time is up. The results stay; the model is closed.");
   }, 250);
 
   function over(now, words) {
@@ -58,7 +58,7 @@ function follow(root) {
     try {
       const answer = await fetch(`${path}/status.json`, { headers: { Accept: "application/json" } });
       if (answer.ok) show(await answer.json());
-      else if (answer.status === 404) over("Stopped", "This trial is gone.");
+      else if (answer.status === 404) over("Stopped", "This trial no longer exists.");
     } catch { /* The machine is away for a moment: the clock goes on. */ }
     if (!["Expired", "Stopped", "Refused"].includes(phase)) setTimeout(look, phase === "Open" ? 10000 : 1500);
   }
@@ -75,7 +75,7 @@ function sending(root, form) {
   at("send", form).hidden = true;
 
   async function send(body, picture, name) {
-    busy.textContent = "The model looks at it…";
+    busy.textContent = "The model is processing it…";
     form.inert = true;
     try {
       const answer = await fetch(form.action, {

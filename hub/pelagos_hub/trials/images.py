@@ -68,7 +68,7 @@ def measured(content: bytes) -> Upload:
     elif content.startswith(_MAGIC):
         kind, size = _by_pillow(content)
     else:
-        raise ImageRefusedError(f"This is no image of a kind that is accepted; send {KINDS}.")
+        raise ImageRefusedError(f"This is not an image of an accepted kind; send {KINDS}.")
     width, height = size
     if not 0 < width * height <= MOST_PIXELS:
         raise ImageRefusedError(

@@ -68,6 +68,6 @@ def _signature(settings: Settings, namespace: str, name: str, spec: Mapping[str,
         raise Problem(
             503,
             "Models cannot be tried now: the hub has no key to sign with",
-            "Tell whoever runs this installation (PELAGOS_HUB_SIGNING_KEY_FILE).",
+            "Tell the administrator of this installation (PELAGOS_HUB_SIGNING_KEY_FILE).",
         )
     return trial_signature.sign(key, namespace=namespace, name=name, spec=spec, seconds=seconds)

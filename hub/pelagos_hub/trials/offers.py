@@ -34,9 +34,9 @@ def of(request: Request, entry: Entry) -> Offer:
         return Offer("Sign in to try it on your own images", f"/login?next={entry.path}", "Sign in")
     for each in owning.own(request, session):
         if each.is_live and (each.namespace, each.service) == (entry.namespace, entry.name):
-            return Offer("You are trying it already", each.path, "Go there")
+            return Offer("You are already trying it", each.path, "Go there")
     if not entry.is_ready:
-        return Offer("It cannot be tried now, because it does not answer right")
+        return Offer("It cannot be tried now, because it does not answer correctly")
     count = limits.of(request, session, entry.namespace)
     if count.is_full:
         what = "Models of this group cannot be tried" if count.most == 0 else f"{count.words}: stop one of them first"

@@ -44,15 +44,15 @@ async def start(request: Request, session: sessions.Session, form: FormData) -> 
     async with at.turns.of(f"start {person.key}"):
         # Only models that the catalogue shows this person.
         if service not in {(each.namespace, each.name) for each in at.shelf.seen_by(person)}:
-            raise Problem(404, "There is no such model", "It may have been removed, or it is not for everybody.")
+            raise Problem(404, "There is no such model", "It may have been removed, or it is not public.")
         for each in owning.own(request, session):
             if each.is_live and (each.namespace, each.service) == service and _token(session, each):
                 return RedirectResponse(each.path, 303, _UNSTORED)
         if not at.starts.take(person.key):
             raise Problem(
                 429,
-                "You have begun many trials in a short time",
-                f"At most {turns.MOST_STARTS} are made in {duration(turns.STARTS_SECONDS)}. Wait, then try again.",
+                "You have started many trials in a short time",
+                f"At most {turns.MOST_STARTS} can be started within {duration(turns.STARTS_SECONDS)}. Wait, then try again.",
             )
         secret = making.token()
         wanted = making.trial(at.settings, person, service, secret, at.clock.now())
@@ -167,7 +167,7 @@ async def _image(request: Request, trial: View, form: FormData) -> tuple[bytes, 
         except UnusableError as error:
             raise Problem(422, "This picture cannot be sent", f"{error}.") from error
         if entry is None or picture is None:
-            raise Problem(404, "There is no such picture", "Choose another one, or send an image of yours.")
+            raise Problem(404, "There is no such picture", "Choose another one, or send your own image.")
         return picture.content, entry.pictures[number].description
     if isinstance(sent, UploadFile):
         return await sent.read(), (sent.filename or "")[:200]
@@ -219,7 +219,7 @@ def _mine(request: Request) -> tuple[sessions.Session, View]:
     """The session, and its person's trial that the URL names. Raises Problem."""
     session = sessions.of(request)
     if session is None or session.person is None:
-        raise Problem(401, "Sign in to see your trials", "Trials are shown to those who asked for them.")
+        raise Problem(401, "Sign in to see your trials", "Only your own trials are shown.")
     return session, _trial(request, session)
 
 
@@ -228,7 +228,7 @@ def _trial(request: Request, session: sessions.Session) -> View:
     found = at.cluster.trials().objects.get((request.path_params["namespace"], request.path_params["name"]))
     if found is None or not owning.is_of(request, session, found):
         raise Problem(
-            404, "There is no such trial", "A while after it has ended, a trial is removed. Start another one."
+            404, "There is no such trial", "A trial is removed some time after it has ended. Start another one."
         )
     return views.view(found, at.cluster.services().objects, at.clock.now())
 

@@ -130,7 +130,7 @@ def _steps(phase: str, was_open: bool, accepted: Body | None, behind: Body | Non
     has_room = was_open or (accepted or {}).get("status") == "True"
     loaded = _condition(behind or {}, "ModelLoaded") or {}
     done = (True, has_room, was_open or (has_room and loaded.get("status") == "True"), was_open)
-    names = ("Requested", "Room found", "Model loaded", "Answered right")
+    names = ("Requested", "Room found", "Model loaded", "Answered correctly")
     steps, is_next = [], True
     for name, is_done in zip(names, done, strict=True):
         if is_done:

@@ -167,7 +167,7 @@ class Facts:
         if self.resampling:
             return ""
         why = (self.state.get("resampling") or {}).get("why")
-        return f"No intervals: {why}" if why else "No intervals were computed: how much is chance, nobody has measured"
+        return f"No intervals: {why}" if why else "No intervals were computed: how much is chance is unknown"
 
     @property
     def overall(self) -> dict[str, Value]:
