@@ -62,7 +62,7 @@ images: $(VENVS)/.control-plane $(VENVS)/.sbom ## Build the container images: RE
 sbom: $(VENVS)/.sbom ## Write a bill of materials for each image to build/sbom.
 	@tools/sbom.sh
 
-lint: $(VENVS)/.dev ## Run the linters only.
+lint: $(VENVS)/.dev $(VENVS)/.pipelines-dev ## Run the linters only.
 	@tools/lint.sh
 
 generate: $(VENVS)/.control-plane $(VENVS)/.pipelines ## Regenerate everything that is generated and committed.

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -27,7 +29,7 @@ LABELS = ("Ceratium", 'Größe "x"', "detritus")
 def detector() -> onnx.ModelProto:
     centres = [(x + CELL / 2, y + CELL / 2) for y in range(0, SIDE, CELL) for x in range(0, SIDE, CELL)]
     boxes = np.array([[x, y, CELL, CELL] for x, y in centres], np.float32).T[None]
-    constants = {"boxes": boxes, "shape": np.array([0, 3, -1]), "zero": np.float32(0)}
+    constants: dict[str, npt.ArrayLike] = {"boxes": boxes, "shape": np.array([0, 3, -1]), "zero": np.float32(0)}
     nodes = [
         helper.make_node("AveragePool", ["images"], ["pooled"], kernel_shape=[CELL, CELL], strides=[CELL, CELL]),
         helper.make_node("Reshape", ["pooled", "shape"], ["scores"]),
@@ -41,7 +43,7 @@ def detector() -> onnx.ModelProto:
 
 def segmenter() -> onnx.ModelProto:
     """The detector with one mask coefficient for each cell and one prototype: the brightest colour of each 4 x 4 pixels."""
-    model, further = detector(), {"dark": np.float32(0.3)}
+    model = detector()
     nodes = [*model.graph.node]
     nodes[-1] = helper.make_node("Concat", ["batch_boxes", "scores", "ones"], ["output"], axis=1)
     nodes[-1:-1] = [helper.make_node("Exp", ["nothing"], ["ones"])]
@@ -50,7 +52,8 @@ def segmenter() -> onnx.ModelProto:
         helper.make_node("ReduceMax", ["small"], ["brightest"], axes=[1], keepdims=1),
         helper.make_node("Sub", ["brightest", "dark"], ["prototypes"]),
     ]
-    constants = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer} | further
+    constants: dict[str, npt.ArrayLike] = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    constants["dark"] = np.float32(0.3)
     return _model(nodes, constants, ["batch", 8, 16], {"prototypes": ["batch", 1, 16, 16]})
 
 
@@ -73,7 +76,7 @@ def panoptic_segmenter() -> onnx.ModelProto:
         helper.make_node("Add", ["nothing", "queries"], ["output"]),
         helper.make_node("AveragePool", ["images"], ["masks"], kernel_shape=[4, 4], strides=[4, 4]),
     ]
-    constants = {"queries": queries, "zero": np.float32(0), "last": np.array([3])}
+    constants: dict[str, npt.ArrayLike] = {"queries": queries, "zero": np.float32(0), "last": np.array([3])}
     return _model(nodes, constants, ["batch", 3, 4], {"masks": ["batch", 3, 16, 16]})
 
 
@@ -88,7 +91,7 @@ def classifier() -> onnx.ModelProto:
 
 def _model(
     nodes: list[onnx.NodeProto],
-    constants: dict[str, np.ndarray],
+    constants: Mapping[str, npt.ArrayLike],
     shape: list[object],
     others: dict[str, list[object]] | None = None,
 ) -> onnx.ModelProto:
@@ -105,9 +108,9 @@ def _model(
     return model
 
 
-def image() -> np.ndarray:
+def image() -> npt.NDArray[np.uint8]:
     """Four cells in clear colours on black, blue first. Shape [SIDE, SIDE, 3]."""
-    pixels: np.ndarray = np.zeros((SIDE, SIDE, 3), np.uint8)
+    pixels: npt.NDArray[np.uint8] = np.zeros((SIDE, SIDE, 3), np.uint8)
     for index, (row, column, channel, value) in enumerate(
         [(0, 1, 2, 230), (2, 0, 1, 200), (3, 3, 0, 180), (1, 2, 2, 140)]
     ):

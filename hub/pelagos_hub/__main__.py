@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
 from pydantic import ValidationError
@@ -23,7 +24,7 @@ _STOP_SECONDS = 3
 _MOST_CONNECTIONS = 512
 
 
-class _Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn's types are not checked
+class _Server(uvicorn.Server):
     """A server without signal handlers: two of them share the process, which handles signals itself."""
 
     @contextlib.contextmanager
@@ -35,7 +36,7 @@ async def serve(settings: Settings) -> None:
     """Serve both ports until SIGTERM or SIGINT."""
     cluster = WatchedCluster(connecting.connect(settings.kubeconfig), settings.namespace)
     app = make_app(settings, cluster)
-    common = {
+    common: dict[str, Any] = {
         "host": settings.listen_address,
         "log_config": None,
         "http": Impatient,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
-class Impatient(H11Protocol):  # type: ignore[misc]  # uvicorn's types are not checked
+class Impatient(H11Protocol):
     """Closes a connection when no complete request head arrives within ``seconds``, for the first and every further request.
 
     Also aborts one whose client reads nothing of a response for ``stalled`` seconds.
@@ -21,7 +21,7 @@ class Impatient(H11Protocol):  # type: ignore[misc]  # uvicorn's types are not c
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, transport))
         self._look()
 
     def data_received(self, data: bytes) -> None:

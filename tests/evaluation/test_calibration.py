@@ -278,7 +278,7 @@ def test_a_class_that_is_not_in_the_test_split_has_no_metrics_at_its_threshold(t
 
     assert metrics["test/recall/Bacillariophyta"] is None
     known = [metrics[f"test/recall/{label}"] for label in (LABELS[0], LABELS[2])]
-    assert metrics["test/recall"] == pytest.approx(np.mean(known))
+    assert metrics["test/recall"] == pytest.approx(np.mean(np.array(known, float)))
 
 
 # --- what cannot be calibrated

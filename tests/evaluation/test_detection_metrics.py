@@ -153,7 +153,7 @@ def cocos(samples: list[Sample], found: list[Detections], classes: int = CLASSES
     ]
 
     crowds = [
-        (image, index, np.add(crowd.sides, (0, 0, *crowd.coordinates[:2])))
+        (image, index, np.add(np.array(crowd.sides), (0, 0, *crowd.coordinates[:2])))
         for image, sample in enumerate(samples)
         for index, crowd in zip(sample.crowd_ids, sample.crowds, strict=True)
     ]
@@ -235,7 +235,8 @@ def of_tables(tables: Sequence[Any], scores: Sequence[Any], true: Any, found: An
     """Images of which only the overlaps of their objects are known."""
     samples = [Sample("", Path(), labels, np.zeros((len(labels), 4))) for labels in true]
     predicted = [
-        Detections(1, 1, np.zeros((len(labels), 4)), each, labels) for labels, each in zip(found, scores, strict=True)
+        Detections(1, 1, np.zeros((len(labels), 4), np.float32), each, labels)
+        for labels, each in zip(found, scores, strict=True)
     ]
     places = replace(matching.BOXES, overlaps=lambda *_: iter(tables), pairs=None)
     return matching.objects(samples, predicted, places)

@@ -114,7 +114,7 @@ async def test_a_connection_on_which_nobody_asks_anything_is_ended() -> None:
 
     config = uvicorn.Config(Site().app, port=0, http=Hasty, log_config=None, lifespan="off")
     server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
     running = asyncio.create_task(server.serve())
     async with asyncio.timeout(30):
         while not server.started:  # noqa: ASYNC110
@@ -156,7 +156,7 @@ async def test_a_connection_on_which_nobody_takes_the_answer_is_ended() -> None:
 
     config = uvicorn.Config(large, port=0, http=Hasty, log_config=None, lifespan="off")
     server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
     running = asyncio.create_task(server.serve())
     async with asyncio.timeout(30):
         while not server.started:  # noqa: ASYNC110

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -288,7 +289,7 @@ def test_an_ifdo_with_annotations_is_both(place: Place) -> None:
 # --- EXIF
 
 
-def with_exif(path: Path, photo_tags: dict[int, Any], gps: dict[int, Any] | None = None) -> None:
+def with_exif(path: Path, photo_tags: Mapping[Any, Any], gps: Mapping[Any, Any] | None = None) -> None:
     with Image.open(path) as image:
         exif = image.getexif()
         exif.get_ifd(ExifTags.IFD.Exif).update(photo_tags)
@@ -302,13 +303,13 @@ def degrees(*parts: tuple[int, int]) -> tuple[IFDRational, ...]:
 
 def test_exif_says_when_and_where_and_damaged_exif_is_unknown(place: Place) -> None:
     original = BASE.DateTimeOriginal
-    here = {
+    here: dict[Any, object] = {
         GPS.GPSLatitude: degrees((38, 1), (30, 1), (0, 1)),
         GPS.GPSLatitudeRef: "S",
         GPS.GPSLongitude: degrees((28, 1), (42, 1), (36, 1)),
         GPS.GPSLongitudeRef: "W",
     }
-    below = {GPS.GPSAltitude: IFDRational(605, 10), GPS.GPSAltitudeRef: b"\x01"}
+    below: dict[Any, object] = {GPS.GPSAltitude: IFDRational(605, 10), GPS.GPSAltitudeRef: b"\x01"}
     clock = {original: "2024:05:31 08:00:00", BASE.OffsetTimeOriginal: "+02:00", BASE.SubsecTimeOriginal: "25"}
     with_exif(place.source / "cod" / "0.jpg", clock, here | below)
     with_exif(

@@ -270,7 +270,7 @@ def test_boxes_of_another_size_than_their_class_are_found_and_no_others(tmp_path
     assert found[0].times == pytest.approx(40 / 8.5, rel=0.1)
 
 
-def coloured(png: bytes) -> dict[tuple[int, ...], int]:
+def coloured(png: bytes) -> dict[Any, int]:
     """The number of pixels of each colour in a picture."""
     with Image.open(io.BytesIO(png)) as picture:
         assert picture.mode == "RGB"

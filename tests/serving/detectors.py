@@ -23,7 +23,8 @@ LABELS = ("alga", "copepod", "Noctiluca scintillans")
 def make_image(width: int, height: int, seed: int) -> Pixels:
     """An image of coloured clouds."""
     coarse = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), np.uint8)
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    image: Pixels = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return image
 
 
 def make_checkpoint(

@@ -47,7 +47,7 @@ def test_an_image_of_any_shape_is_corrected_and_left_alone(method: str, shape: t
 
     found = color.corrected(image, method)
 
-    assert (found.shape, found.dtype) == (image.shape, np.uint8)
+    assert (found.shape, found.dtype) == (image.shape, np.dtype(np.uint8))
     assert np.array_equal(image, before)
 
 

@@ -224,7 +224,8 @@ def test_another_prototype_is_no_parity_before_suppression() -> None:
 
 def test_a_known_answer_stays_small_enough_to_be_read() -> None:
     found = decoded(130, 100)
-    boxes, scores, ids = (np.repeat(each[:1], 3, axis=0) for each in (found.boxes, found.scores, found.class_ids))
+    boxes, scores = (np.repeat(each[:1], 3, axis=0) for each in (found.boxes, found.scores))
+    ids = np.repeat(found.class_ids[:1], 3)
     many = Instances(130, 100, boxes, scores, ids, ("0" * (KNOWN_CHARACTERS // 2),) * 3)
     known = TASKS.named("InstanceSegmentation").known(many)
     assert (len(known.masks), known.cut, TASKS.named("InstanceSegmentation").known(found)) == (2, True, found)

@@ -61,6 +61,7 @@ def _shown(image: Image.Image) -> Image.Image:
     if not image.mode.startswith("I;16"):
         return image if image.mode == "L" else image.convert("RGB")
     samples = image.convert("I")
-    largest = max(map(int, samples.getextrema()))
+    extrema: Any = samples.getextrema()  # of one band: the smallest and the largest value
+    largest = int(extrema[1])
     shift = next(bits for bits in (8, 12, 16) if largest < 1 << bits) - 8
     return samples.point([min(value >> shift, 255) for value in range(1 << 16)], "L")

@@ -186,7 +186,7 @@ def draw(image: Path, prediction: Prediction, target: Path) -> None:
 
 def measured(path: Path) -> tuple[int, int]:
     """Width and height, as stored, of an image in an accepted format. Raises PredictError for anything else."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         if (size := path.stat().st_size) > MAX_TILED_BYTES:
@@ -195,7 +195,7 @@ def measured(path: Path) -> tuple[int, int]:
             )
         with pictures.of_any_size(), Image.open(path) as image:
             kind, (width, height) = image.format, image.size
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise PredictError(f"{path} is not an image; send {_KINDS}") from error
     except OSError as error:
         raise PredictError(f"{path} cannot be read: {error.strerror or error}") from error

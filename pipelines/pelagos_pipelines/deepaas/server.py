@@ -52,7 +52,7 @@ def main() -> None:
     _set(uploads)
     from deepaas.cmd import run
 
-    from deepaas import api
+    from deepaas import api  # type: ignore[attr-defined, unused-ignore] # found as this package where it is not installed
 
     api.API_DESCRIPTION = _DESCRIPTION
     threading.Thread(target=_watch, args=(uploads,), daemon=True).start()

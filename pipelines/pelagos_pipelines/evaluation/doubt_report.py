@@ -115,7 +115,7 @@ def _frame(axes: Any, one: Doubt) -> None:
     left, top, right, bottom = one.box
     is_annotation = one.kind is not Kind.NOT_ANNOTATED
     for colour, width in (("black", 2.8), (examples.TRUTH if is_annotation else examples.WRONG, 1.6)):
-        look = {"linestyle": "--" if is_annotation and colour != "black" else "-", "linewidth": width}
+        look: dict[str, Any] = {"linestyle": "--" if is_annotation and colour != "black" else "-", "linewidth": width}
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, **look))
     reach = max(right - left, bottom - top, 8) * (0.5 + MARGIN)
     across, down = (left + right) / 2, (top + bottom) / 2

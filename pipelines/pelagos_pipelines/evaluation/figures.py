@@ -26,7 +26,7 @@ NAMED_CURVES = 12
 NUMBERED_CLASSES = 25
 DPI = 120
 BACKGROUND = "background"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 12,
     "axes.titleweight": "bold",
@@ -73,7 +73,7 @@ def _set_shown_text(self: Text, words: object) -> None:
 
 
 # All text of figures passes through this method; tick labels are set again whenever a figure is drawn.
-Text.set_text = _set_shown_text
+Text.set_text = _set_shown_text  # type: ignore[method-assign, assignment]
 mpl.rcParams["font.family"] = families()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 from pelagos_contract import metrics as names
 from pelagos_contract.training import Interval, SlicedField
@@ -86,7 +87,7 @@ def _title(metric: str, whole: Bar) -> str:
     return told if whole.interval is None else f"{told} ({whole.interval.low:.3f} to {whole.interval.high:.3f})"
 
 
-def _panel(axes: plt.Axes, field: str, bars: Sequence[Bar], whole: Bar) -> None:
+def _panel(axes: Axes, field: str, bars: Sequence[Bar], whole: Bar) -> None:
     shown = list(bars[:MOST])
     places = np.arange(len(shown))
     axes.barh(places, [bar.value or 0 for bar in shown], color=[bar.colour for bar in shown], height=0.68, alpha=0.85)

@@ -11,7 +11,7 @@ import httpcore
 from pelagos_contract.source_hosts import Address
 
 
-class JudgedBackend(httpcore.NetworkBackend):  # type: ignore[misc] # without types here
+class JudgedBackend(httpcore.NetworkBackend):
     """Connects to the addresses that ``addresses`` returns for a host and port. Names are resolved nowhere else."""
 
     def __init__(self, addresses: Callable[[str, int], Iterable[Address]]) -> None:

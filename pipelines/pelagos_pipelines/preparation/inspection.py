@@ -192,7 +192,7 @@ def _samples(stored: Any) -> tuple[dict[str, int], memoryview]:
 def _opacity(content: bytes) -> Any:
     """The opacity of each pixel; None if one colour means transparent, because the colours contain it then."""
     whole = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if whole.ndim < 3 or whole.shape[2] < 4:
+    if whole is None or whole.ndim < 3 or whole.shape[2] < 4:
         return None
     return np.ascontiguousarray(whole[..., 3])
 

@@ -48,7 +48,7 @@ def png(samples: Any, width: int, height: int, channels: Any, bits: Any, *, runs
         written = np.full((len(some), 1 + rows.shape[1]), _UP, np.uint8)
         np.subtract(some, np.concatenate((above, some[:-1])), out=written[:, 1:])
         above = some[-1:]
-        if packed := packer.compress(written):
+        if packed := packer.compress(written.data):
             pieces.append(_chunk(b"IDAT", packed))
     return b"".join((*pieces, _chunk(b"IDAT", packer.flush()), _chunk(b"IEND", b"")))
 

@@ -8,7 +8,7 @@ numpy 1.26 and 2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import cv2
 import numpy as np
@@ -65,7 +65,7 @@ def fit(width: int, height: int, size: int, stride: int) -> Fit:
 def place(image: Pixels, place_at: Fit, interpolation: int = cv2.INTER_LINEAR) -> Pixels:
     """The canvas ``[canvas_height, canvas_width, 3]`` with the image on it, and grey around it."""
     if image.shape[:2] != (place_at.height, place_at.width):
-        image = cv2.resize(image, (place_at.width, place_at.height), interpolation=interpolation)
+        image = cast(Pixels, cv2.resize(image, (place_at.width, place_at.height), interpolation=interpolation))
     if (place_at.canvas_height, place_at.canvas_width) == image.shape[:2]:
         return image
     canvas: Pixels = np.full((place_at.canvas_height, place_at.canvas_width, 3), PADDING, np.uint8)

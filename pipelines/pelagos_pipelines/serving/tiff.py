@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.serving.decoding import ImageRefusedError, require_pixels
 
@@ -476,7 +477,7 @@ def _looked_up(indices: Any, page: Directory) -> Any:
     entries = page.get(_PALETTE, ())
     if len(entries) != 3 * 256:
         raise ImageRefusedError(DAMAGED)
-    table = np.array(entries, np.uint32).reshape(3, 256)
+    table: npt.NDArray[np.uint32] = np.array(entries, np.uint32).reshape(3, 256)
     # Some old programs write 8-bit entries.
-    table = table >> 8 if table.max() > 255 else table
+    table = table >> np.uint32(8 if table.max() > 255 else 0)
     return table.T[:, ::-1].astype(np.uint8)[indices]

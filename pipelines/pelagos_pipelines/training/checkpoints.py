@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 from pelagos_contract import beneath, disk, sealing, text
 from pelagos_contract.beneath import ChangedError, Folder, NoFileError, TooLargeError
@@ -279,7 +279,7 @@ def save_atomically(content: Any, path: Path) -> None:
         with partial.open("wb", buffering=MEBIBYTE) as file:
             writing = _Digested(file)
             try:
-                torch.save(content, writing)
+                torch.save(content, cast(IO[bytes], writing))
             except RuntimeError as error:
                 raise writing.failed or error from None
         replace_durably(partial, path, writing.digest)

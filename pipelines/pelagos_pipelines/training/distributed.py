@@ -105,7 +105,7 @@ class World:
 
     def apart(self, model: nn.Module) -> AbstractContextManager[None]:
         """A block in which gradients accumulate in this process without being exchanged. ``model`` is from `wrapped`."""
-        return model.no_sync() if self.count > 1 else nullcontext()
+        return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 
 ALONE = World()
@@ -151,7 +151,7 @@ def shares(counts: Tensor) -> Tensor:
     return (counts.double() / total(counts).clamp(min=torch.finfo(torch.float64).tiny)).float()
 
 
-class _Sum(torch.autograd.Function):  # type: ignore[misc]  # torch is not typed here
+class _Sum(torch.autograd.Function):
     """Sums a tensor over all processes. Its gradient is summed over all processes, too."""
 
     @staticmethod
@@ -169,7 +169,7 @@ class _Sum(torch.autograd.Function):  # type: ignore[misc]  # torch is not typed
         return total
 
 
-class _WholeBatchNorm(_BatchNorm):  # type: ignore[misc]  # torch is not typed here
+class _WholeBatchNorm(_BatchNorm):
     """Batch normalisation over the whole batch that all processes share (Ioffe and Szegedy 2015)."""
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -190,11 +190,15 @@ class _WholeBatchNorm(_BatchNorm):  # type: ignore[misc]  # torch is not typed h
         variance = _Sum.apply(centred.square().sum(axes)) / count
         self._remember(mean.detach(), variance.detach() * count / (count - 1))
         scaled = centred * (variance + self.eps).rsqrt().view(shape)
-        return scaled * self.weight.view(shape) + self.bias.view(shape) if self.affine else scaled
+        whole: Tensor = scaled * self.weight.view(shape) + self.bias.view(shape) if self.affine else scaled
+        return whole
 
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
         if not self.track_running_stats:
             return
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
         self.num_batches_tracked.add_(1)
         momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, momentum)

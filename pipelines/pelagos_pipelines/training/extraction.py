@@ -406,7 +406,7 @@ def _numbers(view: View, storage: memoryview, item: int) -> memoryview:
     flat = np.frombuffer(storage, _WORDS[item])[view.offset :]
     strides = [step * item for step in view.stride]
     shown = np.lib.stride_tricks.as_strided(flat, view.shape, strides, writeable=False)
-    return memoryview(np.ascontiguousarray(shown).reshape(-1).view(np.uint8)).cast("B")
+    return np.ascontiguousarray(shown).reshape(-1).view(np.uint8).data.cast("B")
 
 
 class _Raw(io.RawIOBase):

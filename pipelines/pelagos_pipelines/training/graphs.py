@@ -19,11 +19,11 @@ def tracing() -> Iterator[None]:
 
     The exporter is deprecated, but the newer one takes ten times as long for the same graph and cannot export some families.
     """
-    import torch
+    from torch.jit._trace import TracerWarning
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", category=TracerWarning)
         # Both are from torchvision's boxes: its NMS is a script within the trace, and its indices are never negative.
         warnings.filterwarnings("ignore", message="Exporting aten::index operator", category=UserWarning)
         warnings.filterwarnings("ignore", message="`torch.jit.script", category=FutureWarning)

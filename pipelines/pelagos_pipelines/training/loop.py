@@ -257,10 +257,10 @@ class Training:
         if self._learner.most_gradient is not None:
             nn.utils.clip_grad_norm_(self._state.model.parameters(), self._learner.most_gradient)
         self._state.optimizer.step()
-        if not math.isfinite(loss := summed["train/loss"]):
+        if not math.isfinite(mean := summed["train/loss"]):
             known = self._job.truth.trained_on()
             images = [known[place].name for chosen in batches for place in chosen]
-            raise divergence.of_batch(loss, epoch, self._state.progress.best_epoch, images, self._parameters)
+            raise divergence.of_batch(mean, epoch, self._state.progress.best_epoch, images, self._parameters)
         return summed
 
     def _loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:

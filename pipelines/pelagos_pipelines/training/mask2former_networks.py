@@ -137,7 +137,7 @@ def _centres(shapes: Sequence[tuple[int, int]], valid_ratios: Tensor, device: An
     return torch.cat(points)[None, :, None] * valid_ratios[:, None]
 
 
-class OfPixels(nn.Module):  # type: ignore[misc] # torch is not typed here
+class OfPixels(nn.Module):
     """Maps images to scores [n, classes + 1, height, width] of cells, the last one for no class: see serving's semantic task."""
 
     def __init__(self, network: nn.Module) -> None:

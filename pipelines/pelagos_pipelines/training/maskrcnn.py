@@ -142,7 +142,8 @@ class _Learner(loop.Learner):
         """See `loop.Learner`."""
         architecture, classes = self._job.request.model.architecture, len(self._job.truth.labels)
         self._network = maskrcnn_networks.build(architecture, classes)
-        return self._network
+        network: nn.Module = self._network
+        return network
 
     def prepare(self, device: torch.device) -> None:
         """Decode the images, and set the class weights."""
@@ -297,7 +298,7 @@ def _around(mask: Any) -> Any:
 
 
 @contextmanager
-def _measuring(model: nn.Module) -> Iterator[None]:
+def _measuring(model: Any) -> Iterator[None]:
     """Let a network in evaluation mode return losses: it samples candidates as in training, but normalises as in evaluation."""
     parts = (model, model.rpn, model.roi_heads)
     weights, model.roi_heads.class_weights = model.roi_heads.class_weights, None

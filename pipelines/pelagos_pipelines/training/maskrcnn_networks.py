@@ -45,7 +45,7 @@ def build(architecture: str, classes: int) -> MaskRCNN:
     return model
 
 
-class _AsItIs(nn.Module):  # type: ignore[misc]  # torch is not typed
+class _AsItIs(nn.Module):
     """Replaces torchvision's resizing and normalisation: images are already on their canvas, and scaled."""
 
     def forward(self, images: Sequence[Tensor], targets: Any = None) -> tuple[ImageList, Any]:
@@ -124,6 +124,7 @@ class _Heads(RoIHeads):  # type: ignore[misc]  # torchvision is not typed
             found, losses = super().forward(features, proposals, image_shapes, targets)
         finally:
             watching.remove()
+        assert self.sampled is not None
         losses["loss_classifier"] = functional.cross_entropy(given[0], self.sampled, self.class_weights)
         return found, losses
 
@@ -161,7 +162,7 @@ _ARCHITECTURES: Mapping[str, Callable[[int], MaskRCNN]] = {
 }
 
 
-class Served(nn.Module):  # type: ignore[misc]  # torch is not typed
+class Served(nn.Module):
     """A network as exported: it maps one image ``[1, 3, size, size]`` to the outputs that the server decodes (`head.OUTPUTS`).
 
     In addition to the objects, it returns its outputs for a fixed set of boxes. Those do not depend on a choice among thousands
@@ -172,6 +173,7 @@ class Served(nn.Module):  # type: ignore[misc]  # torch is not typed
         """Wrap a trained network, for canvases of ``size`` pixels."""
         super().__init__()
         self.model, self.size = model, size
+        self.fixed: Tensor
         self.register_buffer("fixed", size * torch.tensor(head.FIXED))
         self.eval()
 

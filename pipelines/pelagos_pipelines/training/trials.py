@@ -82,6 +82,8 @@ def _distribution(wanted: Any) -> BaseDistribution:
     if wanted.values is not None:
         return CategoricalDistribution([str(value) for value in wanted.values])
     if isinstance(wanted, ImageSizes):
+        assert wanted.minimum is not None
+        assert wanted.maximum is not None
         return IntDistribution(wanted.minimum, wanted.maximum, step=32)
     log = wanted.scale == "Log"
     if isinstance(wanted, Decimals):

@@ -32,7 +32,8 @@ _usual = TorchNMS.fast_nms
 def _suppressed(boxes: Tensor, scores: Tensor, iou_threshold: float, *more: Any, **others: Any) -> Tensor:
     """Replaces ultralytics' NMS of turned boxes, whose matrices of all pairs take gigabytes when a model is unsure."""
     if others.get("iou_func") is not batch_probiou:
-        return _usual(boxes, scores, iou_threshold, *more, **others)
+        usual: Tensor = _usual(boxes, scores, iou_threshold, *more, **others)
+        return usual
     order = torch.argsort(scores, descending=True, stable=True)
     kept, _ = suppression.turned_nms(boxes[order].float().cpu().numpy(), iou_threshold)
     return order[torch.tensor(kept, dtype=torch.long, device=order.device)]

@@ -51,10 +51,11 @@ class WholeLoss:
         return scaled, {name: value * share for (name, value), share in zip(told.items(), shares.float(), strict=True)}
 
 
-class _Filled(Sampler[int]):  # type: ignore[misc]  # torch's loaders are not typed
+class _Filled(Sampler[int]):
     """The order of another sampler, extended by its first images so that the last batch of ``size`` has at least ``least``."""
 
-    def __init__(self, sampler: Sampler[int], size: int, least: int) -> None:
+    def __init__(self, sampler: Any, size: int, least: int) -> None:
+        # Of torch's samplers, not all have a length; those of ultralytics' loaders do.
         self._sampler, self._size, self._least = sampler, size, least
 
     def __len__(self) -> int:

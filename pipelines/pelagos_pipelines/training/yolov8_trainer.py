@@ -184,7 +184,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         if self._world.count > 1:
             # Only now, because ultralytics sorts weights into the optimizer's groups by the classes of their layers, which
             # `joined` changes.
-            model = self._world.joined(self.model)
+            model: Any = self._world.joined(self.model)
             usual = getattr(model, "criterion", None) or model.init_criterion()
             model.criterion = yolov8_sharing.WholeLoss(usual, self._world)
             self.model = self._world.wrapped(model, skips_weights=False)

@@ -53,7 +53,7 @@ class Word:
         if not self.turned:
             ImageDraw.Draw(picture).text(place, text, self.colour, letters, _ANCHORS[self.anchor])
             return
-        reach = int(letters.getlength(text)) + letters.size
+        reach = int(letters.getlength(text) + letters.size)
         mask = Image.new("L", (2 * reach, 2 * reach))
         ImageDraw.Draw(mask).text((reach, reach), text, 255, letters, _ANCHORS[self.anchor])
         mask = mask.rotate(-self.turned, Image.Resampling.BICUBIC)

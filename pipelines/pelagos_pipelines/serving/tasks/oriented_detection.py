@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract import suppression
 from pelagos_pipelines.serving import geometry, sketches
@@ -47,9 +48,9 @@ def corners(boxes: Any) -> Any:
     return boxes[:, None, :2] + np.stack((right * cosine - down * sine, right * sine + down * cosine), axis=-1)
 
 
-def canonical(boxes: Any) -> Floats:
+def canonical(boxes: npt.NDArray[Any]) -> Floats:
     """Boxes with any sides and angles in radians, converted to the unique form of `OrientedDetections`."""
-    found = boxes.astype(np.float32)
+    found: Floats = boxes.astype(np.float32)
     is_high = found[:, 2] < found[:, 3]
     found[is_high, 2:4] = found[is_high, 3:1:-1]
     found[:, 4] = np.degrees(found[:, 4]) + np.where(is_high, np.float32(90), np.float32(0))
