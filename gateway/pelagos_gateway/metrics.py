@@ -36,6 +36,17 @@ class Metrics:
         self.in_progress = Gauge(
             "pelagos_gateway_in_progress", "Requests in progress of callers with limits.", registry=self.registry
         )
+        self._streams = Gauge(
+            "pelagos_gateway_streams",
+            "Open streams, by service; no series for a service without any.",
+            ["namespace", "service"],
+            registry=self.registry,
+        )
+        self.streams_limit = Gauge(
+            "pelagos_gateway_streams_limit",
+            "Most streams that may be open; others are refused.",
+            registry=self.registry,
+        )
         self.stale = Gauge(
             "pelagos_gateway_stale",
             "1 while the API server cannot be watched, and the last known state applies.",
@@ -59,6 +70,15 @@ class Metrics:
     def refused(self, status: int) -> None:
         """Count a request that did not pass."""
         self._refused.labels(str(int(status))).inc()
+
+    def streams(self, service: str, count: int) -> None:
+        """Show how many streams to a service are open."""
+        namespace, _, name = service.partition("/")
+        if count:
+            self._streams.labels(namespace, name).set(count)
+        else:
+            # Removed here and not in `forget`: a stream may end after its service has.
+            self._streams.remove(namespace, name)
 
     def forget(self, service: str) -> None:
         """Remove the series of a service, ``namespace/name``, that is no longer served."""

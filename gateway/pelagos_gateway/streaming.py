@@ -12,6 +12,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import grpc.aio
 from pelagos.engines.envoy import shared
 from pelagos.engines.envoy.config import MIB
 from pelagos_gateway.judging import TOO_MUCH
+from pelagos_gateway.metrics import METRICS
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +59,12 @@ class Streams:
         self._answer_seconds = answer_seconds
         self._stream_seconds = stream_seconds
         self._open: Counter[str] = Counter()
+        self._services: Counter[str] = Counter()
         self._server: Any = None
 
     async def start(self) -> None:
         """Listen; removes a socket left by an earlier process."""
+        METRICS.streams_limit.set(AT_ONCE)
         self._path.unlink(missing_ok=True)
         self._server = grpc.aio.server(options=_LENGTHS)
         self._server.add_generic_rpc_handlers((_Handler(self),))
@@ -77,8 +81,10 @@ class Streams:
     async def answer(self, messages: AsyncIterator[bytes], context: Any) -> None:
         """Answer each message, until the client ends the stream, the time limit is reached or the right to call ends."""
         metadata = {str(key): str(value) for key, value in context.invocation_metadata()}
-        with self._place(metadata.get("authorization", "")) as trouble:
+        service = shared.service_of(metadata.get(shared.CHOSEN, ""))
+        with self._place(service, metadata.get("authorization", "")) as trouble:
             if trouble:
+                METRICS.refused(HTTPStatus.TOO_MANY_REQUESTS)
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, trouble)
             # Start the response now: otherwise Envoy times out while it waits for the end of the request.
             await context.send_initial_metadata(())
@@ -120,8 +126,8 @@ class Streams:
                 return _field(1, details.encode()) + _field(2, _field(_ID, _identifier(message)))
 
     @contextlib.contextmanager
-    def _place(self, authorization: str) -> Iterator[str]:
-        """Hold a place for a stream; yields an empty string, or the reason why no place is free."""
+    def _place(self, service: str, authorization: str) -> Iterator[str]:
+        """Hold a place for a stream to ``service``; yields an empty string, or the reason why no place is free."""
         whose = hashlib.sha256(authorization.encode()).hexdigest() if authorization else ""
         if self._open.total() >= AT_ONCE:
             yield f"{AT_ONCE} streams are open, which is the maximum: send single calls, or try again later"
@@ -130,11 +136,17 @@ class Streams:
             yield f"{AT_ONCE_OF_ONE} of your streams are open, which is the maximum: end one, or send single calls"
             return
         self._open[whose] += 1
+        self._services[service] += 1
+        METRICS.streams(service, self._services[service])
         try:
             yield ""
         finally:
             self._open[whose] -= 1
-            self._open += Counter()  # drops credentials whose count is zero
+            self._services[service] -= 1
+            METRICS.streams(service, self._services[service])
+            # Drop those whose count is zero.
+            self._open += Counter()
+            self._services += Counter()
 
 
 class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]

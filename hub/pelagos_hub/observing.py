@@ -16,30 +16,30 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter("pelagos_hub_requests", "Requests answered", ["route", "code"], registry=self.registry)
+        self.requests = Counter("pelagos_hub_requests", "Requests answered.", ["route", "code"], registry=self.registry)
         self.seconds = Histogram(
             "pelagos_hub_request_seconds",
-            "Time to the end of an answer, by route",
+            "Time to the end of an answer, by route.",
             ["route"],
             buckets=(0.01, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60),
             registry=self.registry,
         )
         self.logins = Counter(
             "pelagos_hub_logins",
-            "Logins by result: Done, Refused (by the provider, or its answer was invalid), Failed (it did not answer)",
+            "Logins by result: Done, Refused (by the provider, or its answer was invalid), Failed (it did not answer).",
             ["result"],
             registry=self.registry,
         )
         self.trials = Counter(
             "pelagos_hub_trials",
-            "Trials that people asked for, by result: Made, Refused (by the cluster), Failed (it did not answer)",
+            "Trials that people asked for, by result: Made, Refused (by the cluster), Failed (it did not answer).",
             ["result"],
             registry=self.registry,
         )
-        self.sessions = Gauge("pelagos_hub_sessions", "People who are logged in", registry=self.registry)
+        self.sessions = Gauge("pelagos_hub_sessions", "People who are logged in.", registry=self.registry)
         self.silence = Gauge(
             "pelagos_hub_cluster_silence_seconds",
-            "Seconds since the API server last reported anything about a kind; -1: never",
+            "Seconds since the API server last reported anything about a kind; -1: never.",
             ["kind"],
             registry=self.registry,
         )

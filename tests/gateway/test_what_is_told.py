@@ -5,7 +5,9 @@ from __future__ import annotations
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.sites import BINARY, Site, until_true
+from gateway.sites import BINARY, Site, until, until_true
+from gateway.test_streams import request, stream
+from pelagos_gateway import streaming
 
 READY = "/reef/detector/v2/health/ready"
 
@@ -55,6 +57,39 @@ async def test_requests_are_counted_by_service_and_never_by_caller(two_services:
         assert secret not in text
 
 
+async def test_open_streams_are_shown_by_service_beside_how_many_may_be(two_services: Site) -> None:
+    site = two_services
+    token, other = await site.trial("reef", "mine", "detector"), await site.trial("reef", "other", "classifier")
+
+    async def shown() -> dict[str, float]:
+        found = await samples(site)
+        assert found["pelagos_gateway_streams_limit", ()] == streaming.AT_ONCE
+        return {
+            dict(labels)["service"]: value
+            for (name, labels), value in found.items()
+            if name == "pelagos_gateway_streams" and ("namespace", "reef") in labels
+        }
+
+    assert await shown() == {}
+    async with stream(site, token) as first, stream(site, token) as second, stream(site, other) as third:
+        for each in (first, second, third):
+            await each.ask(request(1))
+        assert await shown() == {"detector": 2, "classifier": 1}
+        refused = ("pelagos_gateway_refused_total", (("status", "429"),))
+        before = (await samples(site)).get(refused, 0)
+        async with stream(site, token) as beyond:
+            assert (await beyond.status())[0] == "RESOURCE_EXHAUSTED"
+        assert (await samples(site))[refused] == before + 1
+        await site.api.delete("modelservices", "reef", "classifier")
+        await until(lambda: "reef/classifier" not in site.gateway._judge.table.services)
+        assert await shown() == {"detector": 2, "classifier": 1}, "a stream outlives its service until its next message"
+
+    async def gone() -> bool:
+        return not await shown()
+
+    await until_true(gone)
+
+
 async def test_health_says_whether_models_can_be_called(site: Site) -> None:
     assert await told(site, "/healthz") == (200, "ok\n")
     assert await told(site, "/readyz") == (200, "ok\n")
@@ -73,10 +108,9 @@ async def test_what_is_served_and_what_is_stale_is_told(two_services: Site) -> N
     async def seen() -> bool:
         found = await samples(site)
         stale = found[("pelagos_gateway_stale", (("kind", "ModelService"),))]
-        return (stale, found["pelagos_gateway_trials", ()]) == (1, 1)
+        # Envoy is asked after the others are set, so all must have been seen once.
+        return (stale, found["pelagos_gateway_trials", ()], found["pelagos_gateway_envoy_up", ()]) == (1, 1, 1)
 
     await until_true(seen)
-    found = await samples(site)
-    assert found["pelagos_gateway_services", ()] == 2
-    assert found["pelagos_gateway_envoy_up", ()] == 1
+    assert (await samples(site))["pelagos_gateway_services", ()] == 2
     await site.api.start()

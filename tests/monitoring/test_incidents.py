@@ -36,6 +36,8 @@ from monitored_sites import BROKEN, MODEL, REFUSED, MonitoredSite, StateMetrics,
 from monitoring_tools import Prometheus, Promtool, shortened
 from pelagos.api.kinds import KINDS
 from pelagos.ports.pipelines import FINISHED, Queueing, RunName
+from pelagos_gateway.metrics import Metrics as GatewayMetrics
+from pelagos_gateway.streaming import AT_ONCE
 from pelagos_hub.observing import Metrics as HubMetrics
 from sites import has_reason, is_ready
 
@@ -247,9 +249,10 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, rules_file: Path) -> A
     site = MonitoredSite(plane, "plankton", folder / "home")
     triton, state, prometheus = Triton(folder / "triton"), StateMetrics(site), Prometheus(folder / "prometheus")
     made = Stage(site, triton, state, prometheus, port)
-    hub_port = free_port()
-    # The metrics of a hub without visitors.
+    hub_port, gateway_port = free_port(), free_port()
+    # The metrics of a hub without visitors, and of a gateway with streams.
     hub, _ = start_http_server(hub_port, "127.0.0.1", HubMetrics().registry)
+    gateway, _ = start_http_server(gateway_port, "127.0.0.1", _with_streams().registry)
     try:
         await asyncio.to_thread(plane.apply_crds)
         await asyncio.to_thread(plane.create_namespace, site.namespace)
@@ -263,6 +266,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, rules_file: Path) -> A
                 "labels": {"namespace": "plankton"},
             },
             "pelagos-hub": {"targets": [f"127.0.0.1:{hub_port}"]},
+            "pelagos-gateway": {"targets": [f"127.0.0.1:{gateway_port}"]},
             "kube-state-metrics": {"targets": [f"127.0.0.1:{state.port}"]},
         }
         await asyncio.to_thread(prometheus.start, rules, targets)
@@ -272,9 +276,19 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, rules_file: Path) -> A
         if before is None:
             os.environ.pop("PELAGOS_METRICS_PORT")
         await site.stop_operator()
-        await asyncio.to_thread(hub.shutdown)
-        hub.server_close()
+        for server in (hub, gateway):
+            await asyncio.to_thread(server.shutdown)
+            server.server_close()
         await asyncio.gather(triton.stop(), state.stop(), *map(asyncio.to_thread, (prometheus.stop, plane.stop)))
+
+
+def _with_streams() -> GatewayMetrics:
+    made = GatewayMetrics()
+    made.envoy.set(1)
+    made.streams_limit.set(AT_ONCE)
+    for name, count in (("plankton-service", 3), ("benthos-service", 1)):
+        made.streams(f"plankton/{name}", count)
+    return made
 
 
 @contextlib.asynccontextmanager
@@ -455,7 +469,7 @@ async def test_a_query_of_a_dashboard_gives_data(incidents: Stage, panel: Panel,
         return any(not math.isnan(float(series["value"][1])) for series in found)
 
     await incidents.until(f"data for {expression}", gives_data, 20)
-    for query in panel.queries:
+    for query in (query for query in panel.queries if query.expression == expression):
         for label in query.legend.replace("}}", "{{").split("{{")[1::2]:
             assert all(label in series["metric"] for series in found), f"{label} is in the legend and in no series"
     # A cell stays empty where a series has no such label: a gate has one bound of three.

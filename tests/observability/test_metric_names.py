@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
-from prometheus_client import Metric
+from prometheus_client import CollectorRegistry, Metric
 
 from pelagos.observability import metrics, resources
+from pelagos_gateway import metrics as gateway
+from pelagos_hub.observing import Metrics as HubMetrics
 
 BOUNDED = {
     "kind": "the three kinds",
@@ -47,6 +50,9 @@ def collected() -> list[Metric]:
     return own + list(resources.ResourceCollector(lambda: ()).describe())
 
 
+REGISTRIES = {"gateway": gateway.METRICS.registry, "hub": HubMetrics().registry}
+BESIDE = [pytest.param(metric, id=metric.name) for registry in REGISTRIES.values() for metric in registry.collect()]
+"""Of the programs beside the operator. Those of the gateway name services, of which there are as many as it serves."""
 METRICS = [pytest.param(metric, id=metric.name) for metric in collected()]
 
 
@@ -62,7 +68,7 @@ def test_there_are_metrics() -> None:
     assert len(METRICS) >= 10
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", METRICS + BESIDE)
 def test_the_prefix_is_ours_and_the_words_are_in_snake_case(metric: Metric) -> None:
     assert re.fullmatch(r"pelagos(_[a-z]+)+", metric.name)
 
@@ -74,7 +80,7 @@ def test_units_are_base_units_at_the_end(metric: Metric) -> None:
         assert unit not in metric.name
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", METRICS + BESIDE)
 def test_it_is_described(metric: Metric) -> None:
     assert metric.documentation.endswith(".")
 
@@ -86,8 +92,24 @@ def test_labels_are_bounded(metric: Metric) -> None:
     assert labels(metric) <= BOUNDED.keys() | (GROWING if metric.name in named else set())
 
 
+@pytest.mark.parametrize("registry", REGISTRIES.values(), ids=REGISTRIES)
+def test_no_label_beside_the_operator_tells_of_people(registry: CollectorRegistry) -> None:
+    labels = {label for family in registry._collector_to_names for label in getattr(family, "_labelnames", ())}
+
+    assert labels <= BOUNDED.keys() | {"namespace", "service", "access", "protocol", "code", "status", "what", "route"}
+
+
+@pytest.mark.parametrize("metric", BESIDE)
+def test_it_stands_in_the_documentation(metric: Metric) -> None:
+    name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+    page = Path(__file__).parents[2] / "docs" / "monitoring.md"
+
+    assert f"| `{name}` | {metric.type} |" in page.read_text(encoding="utf-8")
+
+
 def test_names_are_distinct() -> None:
     names = [metric.name for metric in collected()]
+    names += [metric.name for registry in REGISTRIES.values() for metric in registry.collect()]
 
     assert len(names) == len(set(names))
 
@@ -97,8 +119,6 @@ def test_names_are_distinct() -> None:
 )
 def test_every_metric_is_fed(name: str) -> None:
     """Dashboards would rely in vain on a metric that nothing feeds."""
-    from pathlib import Path
-
     import pelagos
 
     sources = [path.read_text(encoding="utf-8") for path in Path(pelagos.__file__).parent.rglob("*.py")]

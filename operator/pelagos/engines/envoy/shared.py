@@ -64,6 +64,11 @@ def cluster_name(service: str, kind: str) -> str:
     return f"{service.replace('/', '.')}-{kind}"
 
 
+def service_of(cluster: str) -> str:
+    """The service, ``namespace/name``, of a cluster. Names of namespaces contain no dot."""
+    return cluster.rpartition("-")[0].replace(".", "/", 1)
+
+
 def listeners(front: Front, limits: Limits) -> list[dict[str, Any]]:
     """The HTTP and the gRPC listener. They change only with the settings of the installation."""
     return [_listener("http", front.http, _http(front, limits), front, limits),
@@ -126,8 +131,8 @@ def _http(front: Front, limits: Limits) -> list[dict[str, Any]]:
 
 def _grpc(limits: Limits) -> list[dict[str, Any]]:
     way = Way(chosen=CHOSEN, dropped=(*_SECRETS, SERVICE, LABELS, LENGTH, CHOSEN))
-    # Keeps the headers by which its calls are authorized.
-    stream = Way(cluster=f"pelagos-{STREAMS}", dropped=("proxy-authorization", "cookie", LABELS, LENGTH, CHOSEN))
+    # Keeps the headers by which its calls are authorized, and the one that names its service.
+    stream = Way(cluster=f"pelagos-{STREAMS}", dropped=("proxy-authorization", "cookie", LABELS, LENGTH))
     # The program that handles streams ends them with a message; the limit here is for when it does not.
     return routes.grpc_by(way, limits.answer_seconds, (stream, limits.stream_seconds + 10))
 
