@@ -8,18 +8,18 @@ from bench.results import Cell, Record, Results, middle
 
 _HEAD = """# Benchmarks
 
-Written by `make bench`; do not edit by hand. `bench/run.py --only NAME` measures one part again, `--quick` tries everything with
-small sizes and writes to `build/bench` instead. All samples are in `bench/results.json`, of which this page is made.
-`bench/run.py --check` measures anew, leaves both files as they are, and tells which ratios got worse by more than the samples of
-either run differ; it then ends with 1. It takes as long as measuring, and wants a machine that does nothing else.
+`make bench` writes this page; do not edit it by hand. `bench/run.py --only NAME` repeats one part; `--quick` runs everything with
+small sizes and writes to `build/bench` instead. All samples are in `bench/results.json`, from which this page is rendered.
+`bench/run.py --check` repeats the measurements, leaves both files unchanged, and lists the ratios that got worse by more than the
+spread of the samples; if there are any, it exits with 1. It takes as long as measuring, and needs an otherwise idle machine.
 
 How to read the tables: a cell is the median of the repeats, with their range in brackets. Peers and limits were measured in the
-same run, in turns (A, B, A, B) with ours. **CPU time is the primary figure** (user and system time with all children, from
-/proc or wait4); wall times depend on what else the machine does. Compare ratios, not absolute figures, with other machines:
-parts may be from different ones, each tells its own at its end.
+same run, alternating with ours (A, B, A, B). **CPU time is the primary figure** (user and system time including all children,
+from /proc or wait4); wall times depend on the load of the machine. Compare ratios, not absolute figures, with other machines.
+Parts may have been measured on different ones: the end of each part names its machine.
 
-What a GPU is measured with is a script of its own, which needs nothing else: `.venvs/pipelines/bin/python -m bench.gpu.measure`
-(at most eight minutes; `--rehearse` tries it on a processor). It has not been run on a GPU yet, so that no figures are here.
+GPUs are measured by a separate script, which needs nothing else: `.venvs/pipelines/bin/python -m bench.gpu.measure`
+(at most eight minutes; `--rehearse` tries it on a processor). It has not been run on a GPU yet, so there are no figures here.
 """
 
 
