@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs all checks, and all tests that need no cluster; `make test` has installed what they need. If the first argument is
 # `cluster`, runs the tests on a real cluster instead. Other arguments go to pytest.
+# Tests write to a temporary folder of the run, which is removed at its end; after failures it is kept, unless CI is set.
 # The last line is plain: "N passed, N failed, N skipped". Each check counts as a test, and any failure makes the script fail.
 # PELAGOS_TEST_STRICT=1 makes skipped tests failures, except for the reasons "no root" and "no GPU". The three numbers are appended
 # to the file PELAGOS_TEST_COUNTS, and the names of failures to the file with ".failed" appended to its name.
@@ -27,10 +28,22 @@ data_plane=(annotations evaluation export extensions fuzz preparation serving tr
 data_plane_later=(fetching flows publishing samples sandbox sources storage taxonomy)
 
 reports=$(mktemp -d)
+# Processes that tests kill cannot remove their temporary files, and over many runs these would fill the disk. The path is short,
+# since those of Unix sockets below it have a limit, and open to other accounts as /tmp is, since tests change to such accounts.
+TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/XXXX")
+chmod 1777 "$TMPDIR"
+export TMPDIR
 # However this script ends, everything it started ends with it.
 clean() {
+  local code=$?
   "$environments/dev/bin/python" tests/orphans.py "$TESTS_OF_PELAGOS" --end >&2
   rm -rf "$reports"
+  # What is mounted there is not ours to delete.
+  if { [ "$code" = 0 ] || [ -n "${CI:-}" ]; } && ! grep -q " $TMPDIR/" /proc/mounts; then
+    rm -rf "$TMPDIR"
+  else
+    echo "What the tests left is in $TMPDIR" >&2
+  fi
 }
 trap clean EXIT
 trap 'exit 130' INT
