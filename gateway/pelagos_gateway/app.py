@@ -62,7 +62,7 @@ class Gateway:
         self._settings = settings
         self._rest = rest
         self._clock = clock
-        self._limits = limits or Limits(connections=1024, all_connections=2048)
+        self._limits = limits or Limits(connections=1024, all_connections=2048, upload_seconds=settings.upload_seconds)
         self._trials = Trials()
         self._callers = Callers(
             callers.Limits(
@@ -140,8 +140,7 @@ class Gateway:
     def _changed(self, names: set[Name]) -> None:
         del names
         found, closed = table.services(self._services.objects, self._logins.objects)
-        for name in self._judge.table.services.keys() - found.keys():
-            METRICS.forget(name)
+        METRICS.keep(found)
         tenants = self._tenants.objects if self._tenants is not None else {}
         self._judge.table = Table(found, closed, table.policies(tenants, self._usual), self._usual)
         self._judge.is_known = all(each is None or each.heard is not None for each in (self._services, self._tenants))

@@ -1,4 +1,4 @@
-"""Receives Envoy's access log, one record for each call that ended, and updates limits and metrics. Started by ``app``.
+"""Receives Envoy's access log, two records for each call that ended, and updates limits and metrics. Started by ``app``.
 
 Envoy sends it by Fluentd's forward protocol: arrays in MessagePack.
 """
@@ -67,15 +67,17 @@ class Journal:
         """Process a message in forward mode: a tag, and entries of a time and a record each."""
         try:
             for _, record in message[1]:
-                self._note(record)
+                self._callers.end(str(record["call"]))
+                if message[0] == shared.TOLD:
+                    _count(record)
         except (TypeError, IndexError, ValueError, KeyError, AttributeError) as error:
             logger.debug("not understood: %s", error)
 
-    def _note(self, record: Mapping[str, Any]) -> None:
-        self._callers.end(str(record["call"]))
-        service, _, access = str(record["labels"]).partition(" ")
-        # A stream is not counted itself: each of its messages is a call with a record of its own.
-        if access and record.get("path") != shared.STREAM:
-            code = str(record["grpc"]) if str(record["grpc"]).isdecimal() else str(record["status"])
-            kind = "grpc" if str(record["grpc"]).isdecimal() else "http"
-            METRICS.ended(service, access, kind, code, float(record["milliseconds"]) / 1000)
+
+def _count(record: Mapping[str, Any]) -> None:
+    service, _, access = str(record["labels"]).partition(" ")
+    # A stream is not counted itself: each of its messages is a call with records of its own.
+    if access and record.get("path") != shared.STREAM:
+        code = str(record["grpc"]) if str(record["grpc"]).isdecimal() else str(record["status"])
+        kind = "grpc" if str(record["grpc"]).isdecimal() else "http"
+        METRICS.ended(service, access, kind, code, float(record["milliseconds"]) / 1000)

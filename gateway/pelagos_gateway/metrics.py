@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -77,14 +79,13 @@ class Metrics:
         if count:
             self._streams.labels(namespace, name).set(count)
         else:
-            # Removed here and not in `forget`: a stream may end after its service has.
+            # Removed here and not by `keep`, since a stream may end after its service has.
             self._streams.remove(namespace, name)
 
-    def forget(self, service: str) -> None:
-        """Remove the series of a service, ``namespace/name``, that is no longer served."""
-        namespace, _, name = service.partition("/")
+    def keep(self, services: Container[str]) -> None:
+        """Remove the series of services, ``namespace/name``, that are no longer served; their last calls may end after that."""
         for family in (self._requests, self._seconds):
-            for labels in [each for each in family._metrics if each[:2] == (namespace, name)]:
+            for labels in [each for each in family._metrics if f"{each[0]}/{each[1]}" not in services]:
                 family.remove(*labels)
 
 

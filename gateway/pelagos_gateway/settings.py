@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     """Most requests of one caller that are in progress with more than a mebibyte, or of a length that is not said, over HTTP."""
     json_mebibytes: int = Field(24, ge=1, le=64)
     """Most MiB of a request in JSON alone, with its images in base64."""
+    upload_seconds: int = Field(120, ge=1, le=3600)
+    """Time within which a whole request must arrive; for a stream, each of its messages has `streaming.IDLE_SECONDS`."""
 
     services_ca_file: Path = Path("/etc/ssl/certs/ca-certificates.crt")
     """Certificate authorities of services whose address is https, where this program and Envoy see them."""

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.sites import BINARY, Site, until, until_true
 from gateway.test_streams import request, stream
 from pelagos_gateway import streaming
+from pelagos_gateway.metrics import Metrics
 
 READY = "/reef/detector/v2/health/ready"
 
@@ -88,6 +89,17 @@ async def test_open_streams_are_shown_by_service_beside_how_many_may_be(two_serv
         return not await shown()
 
     await until_true(gone)
+
+
+def test_what_is_no_longer_served_has_no_series() -> None:
+    metrics = Metrics()
+    for name in ("detector", "classifier"):
+        metrics.ended(f"reef/{name}", "trial", "http", "200", 0.1)
+    metrics.keep({"reef/classifier": "..."})
+    labels = {"namespace": "reef", "protocol": "http"}
+    seconds = "pelagos_gateway_request_seconds_count"
+    assert metrics.registry.get_sample_value(seconds, labels | {"service": "detector"}) is None
+    assert metrics.registry.get_sample_value(seconds, labels | {"service": "classifier"}) == 1
 
 
 async def test_health_says_whether_models_can_be_called(site: Site) -> None:

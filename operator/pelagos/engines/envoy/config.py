@@ -24,6 +24,7 @@ MIB = 1024 * 1024
 class Limits:
     """Limits on clients; ``request_bytes`` and ``heap_bytes`` in bytes, times in seconds.
 
+    A whole request must arrive within ``upload_seconds``, streams excepted: a response that has begun ends that limit.
     ``heap_bytes`` bounds Envoy's heap for all requests in progress: close to it, the largest HTTP/2 requests are ended, then new
     ones refused. With HTTP/1, a port accepts at most ``uploads`` requests at once of more than a mebibyte or of unknown length.
     ``connections`` is per port, ``all_connections`` for all ports together.
@@ -156,6 +157,11 @@ def discovered(kind: str, resources: list[dict[str, Any]], version: str) -> dict
 LISTENER, CLUSTER = "listener.v3.Listener", "cluster.v3.Cluster"
 _ROUTES = {"http": routes.http, "grpc": routes.grpc, "metrics": routes.metrics}
 _GUARDS = {"http": guards.HTTP, "grpc": guards.GRPC}
+AS_JSON: dict[str, Any] = {"body_format_override": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}}
+"""Replies in the form of inference servers, which HTTP clients expect."""
+_DEADLINE_EXCEEDED = {"header": {"key": "grpc-status", "value": "4"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+# Envoy itself would map 408 to UNKNOWN, and 504 to UNAVAILABLE, upon which clients try again at once.
+_TOO_LATE: dict[str, dict[str, Any]] = {"http": AS_JSON, "grpc": {"headers_to_add": [_DEADLINE_EXCEEDED]}}
 _STATISTICS = ("server.", "listener_manager.", "cluster_manager.", "overload.", "listener.", "http.", "cluster.")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
@@ -244,7 +250,7 @@ def manager(
         "route_config": {"name": name, "validate_clusters": False, "virtual_hosts": hosts},
         "http_filters": filters,
         "access_log": [refused()],
-        "local_reply_config": {"mappers": [too_long(limits, JSON_BYTES)]},
+        "local_reply_config": {"mappers": replies(kind, limits, JSON_BYTES)},
         # Take the client's address from its connection. Headers about it, and headers meant for Envoy, are not trusted.
         "use_remote_address": True,
         "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
@@ -270,13 +276,29 @@ def manager(
     return typed(f"envoy.filters.network.{http}", f"filters.network.{http}.v3.HttpConnectionManager", **(usual | more))
 
 
-def too_long(limits: Limits, json_bytes: int) -> dict[str, Any]:
-    """The reply to a body that turned out too long, with the limits; announced lengths are refused by routes.http."""
-    comparison = {"op": "EQ", "value": {"default_value": 413, "runtime_key": "pelagos.too_long"}}
-    text = (
+def replies(kind: str, limits: Limits, json_bytes: int) -> list[dict[str, Any]]:
+    """Envoy's own replies in our words: to a body that turned out too long, and to requests and answers that were too slow.
+
+    Announced lengths are refused by routes.http.
+    """
+    long = (
         f"The body is too long: at most {limits.request_bytes} bytes are accepted for an inference with binary data, "
         f"{json_bytes} for one in JSON alone, and less for all others"
     )
+    late = (
+        f"The request did not arrive in time: its headers may take {limits.headers_seconds} s, all of it "
+        f"{limits.upload_seconds} s. Send smaller images, or use a faster connection"
+    )
+    unanswered = (
+        f"The model did not answer in time, which is {limits.answer_seconds} s or the deadline of the call: try again, or send "
+        "fewer images at once"
+    )
+    of_kind = _TOO_LATE.get(kind, {})
+    return [_reply(413, long), _reply(408, late) | of_kind, _reply(504, unanswered) | of_kind]
+
+
+def _reply(status: int, text: str) -> dict[str, Any]:
+    comparison = {"op": "EQ", "value": {"default_value": status, "runtime_key": f"pelagos.reply_{status}"}}
     return {"filter": {"status_code_filter": {"comparison": comparison}}, "body": {"inline_string": text}}
 
 

@@ -24,6 +24,8 @@ CALL = "x-request-id"
 AUTHORITY, CONVERTER, JOURNAL, STREAMS = "authority", "converter", "journal", "streams"
 """Names of sockets, and of their clusters after ``pelagos-``: the program that decides on requests, the one that converts JSON to
 binary, the one that is told which calls have ended, and the one that turns streams into calls."""
+ENDED, TOLD = "ended", "told"
+"""Tags of the journal's records: a call has ended; and within a second, what is known of it."""
 STREAM = routes.STREAM
 _JUDGED_SECONDS = 10
 _SECRETS = ("authorization", "proxy-authorization", "cookie")
@@ -147,8 +149,8 @@ def _listener(kind: str, port: int, found: list[dict[str, Any]], front: Front, l
         kind,
         limits,
         filters,
-        access_log=[config.refused(), _journal()],
-        local_reply_config={"mappers": [config.too_long(limits, front.json_bytes), _unjudged(kind)]},
+        access_log=[config.refused(), *_journal()],
+        local_reply_config={"mappers": [*config.replies(kind, limits, front.json_bytes), _unjudged(kind)]},
         generate_request_id=True,
         early_header_mutation_extensions=[_unsaid()],
     )
@@ -202,30 +204,36 @@ def _unjudged(kind: str) -> dict[str, Any]:
     unavailable = {"op": "EQ", "value": {"default_value": 503, "runtime_key": "pelagos.unjudged"}}
     both = [{"status_code_filter": {"comparison": unavailable}}, {"response_flag_filter": {"flags": ["UAEX"]}}]
     text = "Who may call cannot be determined now: try again in some seconds"
-    # In the form of inference servers, which clients expect.
-    shape = {"body_format_override": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}} if kind == "http" else {}
+    shape = config.AS_JSON if kind == "http" else {}
     return {"filter": {"and_filter": {"filters": both}}, "body": {"inline_string": text}, **shape}
 
 
-def _journal() -> dict[str, Any]:
-    """Reports each ended call to the authority, however it ended: limits per caller count the calls in progress."""
-    return typed(
-        "envoy.access_loggers.fluentd",
-        "access_loggers.fluentd.v3.FluentdAccessLogConfig",
-        cluster=f"pelagos-{JOURNAL}",
-        tag="pelagos",
-        stat_prefix="journal",
-        # Send each record at once: a caller's next request may come as soon as this one is answered.
-        buffer_size_bytes=1,
-        record={
-            "call": f"%REQ({CALL})%",
-            "labels": f"%DYNAMIC_METADATA(envoy.filters.http.ext_authz:{LABELS})%",
-            "path": "%REQ(:PATH):100%",
-            "status": "%RESPONSE_CODE%",
-            "grpc": "%GRPC_STATUS_NUMBER%",
-            "milliseconds": "%DURATION%",
-        },
-    )
+def _journal() -> list[dict[str, Any]]:
+    """Report each ended call to the authority, however it ended: limits per caller count the calls in progress.
+
+    At once, since a caller's next request may come as soon as this one is answered; and within a second again, with more
+    about it. What is sent at once is lost while Envoy still connects, since only a buffer keeps it.
+    """
+    call = {"call": f"%REQ({CALL})%"}
+    more = {
+        "labels": f"%DYNAMIC_METADATA(envoy.filters.http.ext_authz:{LABELS})%",
+        "path": "%REQ(:PATH):100%",
+        "status": "%RESPONSE_CODE%",
+        "grpc": "%GRPC_STATUS_NUMBER%",
+        "milliseconds": "%DURATION%",
+    }
+    return [
+        typed(
+            "envoy.access_loggers.fluentd",
+            "access_loggers.fluentd.v3.FluentdAccessLogConfig",
+            cluster=f"pelagos-{JOURNAL}",
+            tag=tag,
+            stat_prefix=tag,
+            buffer_size_bytes=size,
+            record=record,
+        )
+        for tag, size, record in ((ENDED, 1, call), (TOLD, MIB, call | more))
+    ]
 
 
 def _exactly(*names: str) -> dict[str, Any]:
