@@ -35,7 +35,10 @@ _ENVIRONMENT = {
 }
 _INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "sync", "vscode_msg", "openvino_msg")
 _FRAMEWORK = "import pelagos_pipelines.training.yolov8"
-_RUNNER = "from kfp import local; from kfp.components import load_component_from_file"
+_KFP = "from kfp import local; from kfp.components import load_component_from_file"
+_RUNNER = f"from pelagos_pipelines import local_runner; local_runner.import_kfp(); {_KFP}"
+_STEPS = 3
+"""Of kfp.local alone: as many as the training has stages."""
 _VIEW = """
 import sys
 from pathlib import Path
@@ -154,9 +157,18 @@ def _around(plan: Plan, case: Case, workspaces: Iterator[Path]) -> dict[str, Usa
     seconds = json.loads(parts.read_text(encoding="utf-8"))
     found["of which parity"] = Usage(seconds["wall"], seconds["cpu"])
     found["flow"] = _flow(plan, arguments, workspace / "run")
-    for name, code in (("kfp", _RUNNER), ("framework", _FRAMEWORK)):
+    for steps in (_STEPS, 1):
+        found[f"alone, {steps}"] = _alone(plan, steps, workspace)
+    for name, code in (("runner", _RUNNER), ("kfp", _KFP), ("framework", _FRAMEWORK)):
         found[name] = measuring.run([plan.python("pipelines"), "-c", code], plan.log(name), environment(plan))
     return found
+
+
+def _alone(plan: Plan, steps: int, workspace: Path) -> Usage:
+    """So many steps that do nothing, with kfp.local and nothing of ours."""
+    program, flow = [plan.python("pipelines"), plan.program("run_with_kfp")], workspace / f"nothing-{steps}.yaml"
+    measuring.run([*program, "compile", steps, flow], plan.log("compile"), environment(plan))
+    return measuring.run([*program, "run", flow, workspace / "outputs"], plan.log("alone"), environment(plan))
 
 
 def _flow(plan: Plan, arguments: Mapping[str, str], folder: Path) -> Usage:
@@ -242,11 +254,31 @@ def row(what: str, ours: list[Usage], bare: list[Usage]) -> list[Cell]:
 
 
 def _around_rows(found: list[dict[str, Usage]]) -> list[list[Cell]]:
-    machinery = [Usage(item["flow"].wall - item["kfp"].wall, item["flow"].cpu - item["kfp"].cpu) for item in found]
     named = {name: [item[name] for item in found] for name in ("evaluate", "export", "of which parity")}
     named |= {"import of the framework": [item["framework"] for item in found]}
-    named |= {"pipeline machinery of one step": machinery, "import of kfp": [item["kfp"] for item in found]}
-    return [
+    alone, one = f"alone, {_STEPS}", "alone, 1"
+    machinery = [
+        (f"pipeline machinery, beside {_STEPS} steps of kfp.local", *_without(found, alone)),
+        ("pipeline machinery, beside 1 step of kfp.local", *_without(found, one)),
+        ("import of kfp", [item["runner"] for item in found], [item["kfp"] for item in found]),
+        (
+            f"both, beside import and {_STEPS} steps of kfp.local",
+            [item["flow"] for item in found],
+            [item[alone] for item in found],
+        ),
+    ]
+    rows: list[list[Cell]] = [
         [name, [item.cpu for item in usages], None, None, [item.wall for item in usages], None]
         for name, usages in named.items()
     ]
+    return [*rows, *(row(*each) for each in machinery)]
+
+
+def _without(found: list[dict[str, Usage]], alone: str) -> tuple[list[Usage], list[Usage]]:
+    """What a finished training and kfp.local alone take, each without its import of kfp."""
+    pairs = (("flow", "runner"), (alone, "kfp"))
+    ours, other = (
+        [Usage(item[whole].wall - item[part].wall, item[whole].cpu - item[part].cpu) for item in found]
+        for whole, part in pairs
+    )
+    return ours, other

@@ -13,7 +13,10 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 class Strict(BaseModel):
     """camelCase in YAML and JSON; unknown fields are refused: a misspelt field must not be ignored silently."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+    # Built at their first use: a process defines all messages, and uses few of them.
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, defer_build=True
+    )
 
     def written(self) -> dict[str, Any]:
         """The document as in YAML and JSON, without fields that are None."""

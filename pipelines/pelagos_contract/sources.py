@@ -216,10 +216,11 @@ def _rebuild() -> None:
         for each in SOURCES:
             optional: Any = Annotated[Optional[each.fields], Field(alias=each.name, description=each.description)]  # noqa: UP045 - made when called
             found[each.name] = FieldInfo.from_annotated_attribute(optional, None)
-    Source.model_rebuild(force=True)
-    for model in _models(Strict):
-        if model is not Source:
-            model.model_rebuild(force=True)
+    # Others are built at their first use, and then have the new fields.
+    built = [each for each in _models(Strict) if each.__pydantic_complete__]
+    # First of all itself, because the others contain it.
+    for model in sorted(built, key=lambda each: each is not Source):
+        model.model_rebuild(force=True)
 
 
 def _models(base: type[Strict]) -> list[type[Strict]]:

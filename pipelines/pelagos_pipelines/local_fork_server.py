@@ -27,6 +27,7 @@ _REQUEST_SECONDS = 5.0
 
 def serve(path: Path, idle_seconds: float) -> None:
     """Accept requests until idle. A newer server replaces the socket; this one then times out."""
+    local_runner.import_kfp()
     import kfp.components
     import kfp.local
     import kfp.local.orchestrator.dag_orchestrator

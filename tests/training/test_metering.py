@@ -127,6 +127,13 @@ def nothing(tmp_path: Path) -> Machine:
     return Machine(powercap=tmp_path / "none")
 
 
+def test_without_a_driver_there_are_no_gpus_and_their_library_is_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerators, "_DRIVER", "libof-no-driver.so.1")
+    monkeypatch.setattr(accelerators, "import_module", lambda name: pytest.fail(f"{name} was imported"))
+
+    assert Nvml().gpus() == []
+
+
 def test_without_counters_energy_is_estimated_by_watts_of_a_core_and_says_so(
     tmp_path: Path, nothing: Machine, used: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -266,8 +266,10 @@ def confirm(place: Place, result: BaseModel) -> None:
 
 def give_back_memory() -> None:
     """Free the memory of a stage, or of one training of several, before the next one begins."""
+    # A stage that had nothing to do has loaded no framework, and leaves nothing that is worth a search.
+    if "numpy" not in sys.modules:
+        return
     gc.collect()
-    # torch is not imported here: a stage that had nothing to do has loaded no framework.
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
