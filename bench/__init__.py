@@ -1,1 +1,1 @@
-"""Measurements of Pelagos against peers and limits that are measured in the same run. `make bench` runs them; see run.py."""
+"""Benchmarks of Pelagos, compared with peers and limits that are measured in the same run. `make bench` runs them; see run.py."""

@@ -1,4 +1,4 @@
-"""How many planted copies the preparation finds, how many it takes for copies, and what that costs. Called by run.py."""
+"""How many planted copies the preparation finds, how many false pairs it reports, and the cost of both. Called by run.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.results import Cell, Section
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     sizes = [plan.size(full, quick) for full, quick in ((1_000, 600), (4_000, 1_200), (16_000, 2_400))]
     command = [plan.python("pipelines"), plan.program("find_copies"), plan.data / "samples", *sizes]
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -32,7 +32,7 @@ def _told(found: dict[str, Any]) -> list[list[Cell]]:
 
 
 def _costs(found: dict[str, Any]) -> list[list[Cell]]:
-    """In microseconds for each image."""
+    """Rows of costs in microseconds per image."""
     hashing = found["hashing"]
     rows: list[list[Cell]] = [["CPU µs per image, hashing", None, *_each(hashing, 1), hashing["hashes"] * 1e6]]
     for size, seconds in found["searches"].items():

@@ -1,4 +1,4 @@
-"""What hostile images take of the child that decodes them, against the ceilings. Called by run.py."""
+"""Resources that hostile images use in the child that decodes them, compared with its ceilings. Called by run.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.results import Section
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     command = [plan.python("pipelines"), plan.program("decode_bombs")]
     found: dict[str, dict[str, Any]] = measuring.printed(command, {"PYTHONPATH": str(plan.root / "tests")})
     return Section(

@@ -1,4 +1,4 @@
-"""Pages of the hub with many models, against the time that visitors notice. Called by run.py."""
+"""Response times of hub pages with many models, compared with the delay that visitors notice. Called by run.py."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from bench.plan import Plan
 from bench.results import Section
 
 LIMIT = 0.2
-"""Seconds that the server may take for the first page."""
+"""Limit in seconds for the server's first page."""
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     number, repeats = plan.size(500, 50), plan.size(5, 1)
     plan.say(f"{number} models")
     runs = [_run(plan, number) for _ in range(repeats)]

@@ -1,4 +1,4 @@
-"""Compares the ratios of a run with those that were committed. Pure; knows which they are from `ratios`, measures nothing."""
+"""Compares the ratios of a run with the committed ones, which `ratios` selects. Pure: it measures nothing."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bench.rendering import figure
 from bench.results import Cell, Record, Section, middle
 
 LEAST = 0.05
-"""A ratio is never held to less than this share: what is rounded, and the clock of /proc, are coarser."""
+"""Least tolerance of a ratio, as a share: rounding and the clock of /proc are coarser than anything below."""
 UNKNOWN = 0.2
-"""The share for what was measured once, as in Kueue's own gate on its performance (mean x 1.2)."""
+"""Tolerance, as a share, for figures measured only once, as in Kueue's own performance gate (mean x 1.2)."""
 
 
 class Verdict(enum.Enum):
-    """What became of a ratio."""
+    """The result of comparing a ratio with the committed one."""
 
     WORSE = "worse"
     MISSING = "not measured"
@@ -32,7 +32,7 @@ FAILURES = (Verdict.WORSE, Verdict.MISSING)
 
 @dataclass(frozen=True)
 class Found:
-    """A ratio before and now (medians), and the share by which it may differ: the samples of either run differ by as much."""
+    """A ratio before and now (medians). ``allowed``: the tolerance as a share, from the scatter of the samples of both runs."""
 
     part: str
     row: str
@@ -55,7 +55,7 @@ def compared(
     judged: Mapping[str, Sequence[Judged]],
     parts: Sequence[str],
 ) -> list[Found]:
-    """All ratios of the parts, in the order of their tables: those of ``now``, then those that it lacks."""
+    """Compare all ratios of the parts, in the order of their tables: those in ``now``, then those missing from it."""
     found = []
     for part in parts:
         for rule in judged.get(part, ()):
@@ -67,7 +67,7 @@ def compared(
 
 
 def told(found: Sequence[Found]) -> str:
-    """For people: what got worse or was not measured, then what is new or better, and how many are as they were."""
+    """A text for people: ratios that got worse or are missing, then new or better ones, and how many are unchanged."""
     lines = []
     for verdict in Verdict:
         chosen = [each for each in found if each.verdict is verdict]
@@ -99,7 +99,7 @@ def _verdict(part: str, row: str, rule: Judged, before: _Ratio | None, now: _Rat
 
 
 def _ratios(section: Section, rule: Judged) -> dict[str, _Ratio]:
-    """By the names of the rows; one below a heading (a row with a name alone) is named with it."""
+    """Ratios by row name; a row below a heading (a row that only has a name) is prefixed with it."""
     if rule.column not in section.columns:
         return {}
     found = {}
@@ -120,7 +120,7 @@ def _named(section: Section) -> Iterator[tuple[str, list[Cell]]]:
 
 
 def _scatter(section: Section, row: Sequence[Cell], rule: Judged) -> float:
-    """The sum of what the samples behind it differ by, which is what their ratio differs by at most, nearly."""
+    """The sum of the samples' relative scatters, which is approximately an upper bound on the scatter of their ratio."""
     columns = rule.scatter or (rule.column,)
     cells = [row[section.columns.index(column)] for column in columns if column in section.columns]
     samples = [cell for cell in cells if isinstance(cell, list) and len(cell) > 1]
@@ -128,7 +128,7 @@ def _scatter(section: Section, row: Sequence[Cell], rule: Judged) -> float:
 
 
 def _differ(samples: Sequence[float]) -> float:
-    """How far from their median nine tenths of the samples are, as a share of it; of nine or fewer all."""
+    """The distance from the median within which nine tenths of the samples lie (all of up to nine), as a share of it."""
     centre = middle(samples)
     distances = sorted(abs(each - centre) for each in samples)
     return distances[math.ceil(0.9 * len(distances)) - 1] / abs(centre) if centre else 0.0

@@ -1,4 +1,4 @@
-"""The training of classifiers, against a plain loop of torch on the same images with the same arguments. Called by run.py."""
+"""Training of classifiers, compared with a plain torch loop on the same images with the same arguments. Called by run.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ versions.materialise(sys.argv[1], "imagefolder", Path(sys.argv[2]))
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     what = Trained(
         title="Training of classifiers",
         task="Classification",
@@ -42,7 +42,7 @@ def measure(plan: Plan) -> Section:
 
 
 def _prepare(plan: Plan) -> Data:
-    """The sample crops, each of them turned and darkened some times, and a view of them for the plain loop."""
+    """The sample crops, each rotated and darkened several times, and a view of them for the plain loop."""
     number = 0
     for file in sorted(loops.source(plan, "phytoplankton-crops").glob("*/*")):
         target = plan.folder / "data" / "crops" / file.parent.name

@@ -1,4 +1,4 @@
-"""Clients of a model service: threads that send JPEGs, one request after the other. For serving.py and gateway.py."""
+"""Clients of a model service: threads that each send JPEGs, one request after the other. For serving.py and gateway.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 
 @dataclass(frozen=True)
 class Answers:
-    """What was answered. ``seconds`` of each call; ``wall``, ``cpu`` and ``client`` (processor time here) in seconds, for all."""
+    """Results of all requests. ``seconds``: of each call. ``wall``, ``cpu`` (servers), ``client`` (this process): totals in seconds."""
 
     seconds: list[float]
     wall: float
@@ -30,17 +30,17 @@ class Answers:
     boxes: int
 
     def percentile(self, percent: int) -> float:
-        """Of the latency, in milliseconds."""
+        """This percentile of the latency, in milliseconds."""
         return float(np.percentile(self.seconds, percent)) * 1000
 
     def costing(self, cpu: float) -> Answers:
-        """With the processor time of the server."""
+        """A copy with the processor time of the server, in seconds."""
         return dataclasses.replace(self, cpu=cpu)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A model at an address, by gRPC or HTTP."""
+    """A model to call: its address and name, the protocol (grpc or http), and further headers."""
 
     address: str
     model: str
@@ -49,7 +49,7 @@ class Asked:
 
 
 def ask(asked: Asked, images: Sequence[bytes], at_once: int, number: int) -> Answers:
-    """Send ``number`` images, ``at_once`` of them at any time; raises what the client raises."""
+    """Send ``number`` images with ``at_once`` requests in parallel. Raises the client's exceptions."""
     share = number // at_once
     with ThreadPoolExecutor(at_once) as pool:
         wall, cpu = time.monotonic(), time.process_time()
@@ -88,7 +88,7 @@ def _by_grpc(asked: Asked) -> Iterator[Callable[[bytes], str]]:
 
 @contextlib.contextmanager
 def _by_http(asked: Asked) -> Iterator[Callable[[bytes], str]]:
-    """As tritonclient sends it: short JSON, then the image."""
+    """Yield a function that sends an image as tritonclient does, after short JSON, and returns the JSON rendering."""
     host, _, base = asked.address.partition("/")
     with contextlib.closing(http.client.HTTPConnection(host, timeout=60)) as connection:
         connection.connect()

@@ -1,4 +1,4 @@
-"""What people wait for before a command does anything, against the start of the interpreter. Called by run.py."""
+"""Start-up time of commands, compared with the start of the interpreter. Called by run.py."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bench.plan import Plan
 from bench.results import Section, middle
 
 LIMITS = {"pelagos --help": 0.3, "pelagos status": 0.6}
-"""Seconds."""
+"""Goals in seconds of wall time."""
 NOT_RUNNING = 3
 _BARE, _LIBRARIES = "the interpreter alone", "import of typer and rich"
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     python = plan.python("control-plane")
     pelagos = python.with_name("pelagos")
     environment = os.environ | {"PELAGOS_HOME": str(plan.folder / "home")}
@@ -32,7 +32,7 @@ def measure(plan: Plan) -> Section:
         for name, (command, code) in ways.items()
     }
     for once in candidates.values():
-        once()  # what is compiled once is compiled, and what is read lies in memory
+        once()  # compiles bytecode, and fills the page cache
     found: dict[str, list[Usage]] = measuring.alternate(candidates, plan.size(15, 3), plan.say)
     cpu = {name: [usage.cpu for usage in usages] for name, usages in found.items()}
     return Section(

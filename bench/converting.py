@@ -1,4 +1,4 @@
-"""COCO to YOLO, as reader and writer do it, beside the converters of ultralytics and datumaro. Called by run.py."""
+"""Conversion from COCO to YOLO by our reader and writer, compared with ultralytics and datumaro. Called by run.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MEMORY = Path("/dev/shm")
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     number, repeats = plan.size(20_000, 1_000), plan.size(5, 2)
     folder = (_MEMORY if _MEMORY.is_dir() else plan.folder) / plan.folder.name
     try:
@@ -49,7 +49,7 @@ def _convert(plan: Plan, name: str, folder: Path) -> dict[str, float]:
 
 
 def _compared(plan: Plan, folder: Path, name: str, number: int) -> int:
-    """How many boxes differ. Raises MeasurementError when not all are there."""
+    """The number of boxes that differ. Raises MeasurementError when boxes are missing."""
     found = _do(plan, "compare", folder, name)
     if found["boxes"] != number * BOXES:
         raise measuring.MeasurementError(f"there are {found['boxes']} boxes of {number * BOXES}")

@@ -18,7 +18,7 @@ FAILING = {"source": {"volume": {"path": "nowhere"}}, "task": "Detection"}
 
 @dataclass(frozen=True)
 class Waited:
-    """Medians of seconds from the creation of a Dataset; ``busy``: share of one core that the operator took meanwhile."""
+    """Median seconds from the creation of a Dataset; ``busy``: the share of one core that the operator used during that time."""
 
     first: float
     ready: float
@@ -27,14 +27,14 @@ class Waited:
 
 @dataclass(frozen=True)
 class Found:
-    """One operator: beside nothing, and beside the crowd."""
+    """Results of one operator, without and with the crowd."""
 
     idle: Waited
     crowded: Waited
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     crowd, probes, repeats = plan.size(5000, 60), plan.size(20, 3), plan.size(3, 1)
     with fleet.plane(plan) as plane:
         found = []
@@ -61,7 +61,7 @@ async def _observe(plan: Plan, plane: ControlPlane, crowd: int, probes: int) -> 
         user, others = (traffic.Traffic(plane, where, session) for where in (quiet, crowded))
         cores = os.sched_getaffinity(0)
         async with user.watching(), others.watching():
-            # Of all namespaces: an empty name is none.
+            # An empty namespace selects all namespaces.
             with fleet.operating(plan, plane, OURS, quiet, cores, PELAGOS_NAMESPACE="") as operator:
                 await _probe(user, operator, "early", 1)
                 idle = await _probe(user, operator, "alone", probes)
@@ -69,7 +69,7 @@ async def _observe(plan: Plan, plane: ControlPlane, crowd: int, probes: int) -> 
                 await others.until(
                     lambda seen: len(seen.first) >= crowd, "all of the crowd have a status", 60 + crowd / 5
                 )
-                # A first status each, and a first pass.
+                # Wait until each of them had its first status and its first pass.
                 await asyncio.to_thread(operator.until, 2 * crowd, passes=True, seconds=60 + crowd / 5)
                 return Found(idle, await _probe(user, operator, "beside", probes))
 
@@ -79,7 +79,7 @@ def _is_ready(name: str, seen: traffic.Seen) -> bool:
 
 
 async def _probe(user: traffic.Traffic, operator: fleet.Operator, name: str, number: int) -> Waited:
-    """Create one Dataset after the other, each when the one before is Ready."""
+    """Create Datasets one after the other, each once the previous one is Ready."""
     began, cpu, seen = asyncio.get_running_loop().time(), measuring.cpu_seconds(operator.pid), user.seen
     names = [f"{name}-{index}" for index in range(number)]
     for each in names:

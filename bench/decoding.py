@@ -1,4 +1,4 @@
-"""What it costs to decode images in children with ceilings instead of in the process that wants them. Called by run.py."""
+"""The cost of decoding images in children with ceilings instead of in the process that uses them. Called by run.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HERE, CHILDREN = "here", "children"
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     number, repeats = plan.size(1000, 200), plan.size(5, 2)
     images = plan.folder / "data" / "images"
     measuring.run(
@@ -55,14 +55,14 @@ def _row(what: str, found: dict[str, list[float]]) -> list[Cell]:
 
 
 def _prepare(plan: Plan, way: str, numbers: itertools.count[int], number: int) -> float:
-    """CPU milliseconds per image of a first version."""
+    """CPU milliseconds per image for a first version."""
     index = next(numbers)
     store, report = plan.folder / f"store-{index}", plan.folder / f"report-{index}"
     return preparing.work(plan, way, ("images", plan.folder / "data"), store, report)["cpu"] * 1000 / number
 
 
 class _Predictor:
-    """The process with the model."""
+    """A process that has loaded the model and predicts on request."""
 
     def __init__(self, plan: Plan, package: Path, frames: Path) -> None:
         command = [plan.python("triton"), plan.program("predict_images"), package, frames]
@@ -87,7 +87,7 @@ class _Predictor:
         return float(line) * 1000 / number
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()

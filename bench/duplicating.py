@@ -1,4 +1,4 @@
-"""Hashing and search of near duplicates beside imagededup, with planted copies. Called by run.py."""
+"""Hashing and search of near duplicates, compared with imagededup on planted copies. Called by run.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OURS, PEER = "pelagos", "imagededup"
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     sizes, repeats = (
         [plan.size(full, quick) for full, quick in ((2_500, 300), (5_000, 600), (10_000, 1_200))],
         plan.size(3, 1),

@@ -1,4 +1,4 @@
-"""The scoring of detections, beside libraries that compute their average precision alone. Called by run.py."""
+"""Scoring of detections, compared with libraries that only compute average precision. Called by run.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIBRARIES = (PEER, "faster-coco-eval", REFERENCE)
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     scales = {"usual": (plan.size(5_000, 200), 10), "crowds": (plan.size(6, 2), plan.size(3_000, 300))}
     rows, details = [], {}
     for name, (images, each) in scales.items():

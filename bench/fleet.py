@@ -1,4 +1,4 @@
-"""An operator process on a real API server, and what both have used. Shared by operators.py and scale.py."""
+"""An operator process on a real API server, and the resources that both used. Shared by operators.py and scale.py."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from control_plane import ControlPlane, start_control_plane
 OURS, SAME, FLOOR = "Pelagos", "the same requests", "kopf alone"
 PROGRAMS = {OURS: "operator_with_fakes", SAME: "operator_of_same_requests", FLOOR: "operator_of_kopf_alone"}
 EARLY = "early"
-"""A Dataset that is there before the operator."""
+"""The Dataset that exists before the operator starts."""
 SETTLE_SECONDS = 1.5
 LEAST_PAUSE, LONGEST_PAUSE = 10, 1.0
-"""Between two looks at an operator's metrics: in times of what the last one took, but at most so many seconds."""
+"""Pause between two reads of an operator's metrics: this multiple of the last read's time, and at most this many seconds."""
 _WITHOUT_CLIENT = (
     "import runpy, sys; sys.modules['kubernetes'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
 )
-"""kopf imports the official client where it is installed, for logging in. Pelagos goes without, so the peer does, too."""
+"""kopf imports the official client, if it is installed, to log in. Pelagos does not use it, so the peer must not either."""
 _AS_STARTED = "from pelagos import garbage; garbage.postpone(); "
-"""What `python -m pelagos` does first."""
+"""The first thing that `python -m pelagos` does."""
 _PASSES = re.compile(r'^pelagos_reconciles_total\{kind="Dataset",[^}]*\} (\S+)$', re.MULTILINE)
 _KNOWN = re.compile(r'^pelagos_resources\{kind="Dataset",[^}]*\} (\S+)$', re.MULTILINE)
 _numbers = itertools.count(1)
@@ -41,7 +41,7 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Operator:
-    """A process that was started at ``began`` (monotonic seconds)."""
+    """An operator process. ``began``: its start, in monotonic seconds."""
 
     pid: int
     namespace: str
@@ -50,25 +50,25 @@ class Operator:
     began: float
 
     def passes(self) -> int:
-        """Passes over Datasets so far."""
+        """The number of passes over Datasets since the start."""
         return self._count(_PASSES)
 
     def known(self) -> int:
-        """Datasets that it has seen."""
+        """The number of Datasets that it has seen."""
         return self._count(_KNOWN)
 
     def until(self, number: int, *, passes: bool = False, seconds: float = 180) -> float:
-        """Wait until it knows this many Datasets, or has made this many passes; the time when it was so.
+        """Wait until it knows this many Datasets, or has made this many passes; returns that time in monotonic seconds.
 
-        Raises MeasurementError.
+        Raises MeasurementError after ``seconds``.
         """
         tell, deadline = self.passes if passes else self.known, time.monotonic() + seconds
         while True:
             began = time.monotonic()
             if tell() >= number:
                 return began
-            # The operator counts all its resources at each look. Looking as often as it can answer would be a good part of
-            # what is measured, and it is asked every 15 seconds or so where it works.
+            # The operator counts all its resources at each read. Reading as often as it can answer would be a large part of
+            # the measured work; in production Prometheus reads about every 15 seconds.
             pause = min(max(0.25, LEAST_PAUSE * (time.monotonic() - began)), LONGEST_PAUSE)
             if time.monotonic() + pause > deadline:
                 raise measuring.MeasurementError(
@@ -77,7 +77,7 @@ class Operator:
             time.sleep(pause)
 
     def figures(self) -> str:
-        """All that it tells of itself now; empty while it does not answer."""
+        """The text of its metrics; empty while it does not answer."""
         try:
             port = json.loads((self.home / "operator.json").read_text(encoding="utf-8"))["metrics_port"]
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
@@ -91,7 +91,7 @@ class Operator:
 
 @contextlib.contextmanager
 def plane(plan: Plan) -> Iterator[ControlPlane]:
-    """An API server with our kinds."""
+    """Run an API server with our CustomResourceDefinitions."""
     started = start_control_plane(plan.folder / "plane")
     try:
         started.apply_crds()
@@ -101,7 +101,7 @@ def plane(plan: Plan) -> Iterator[ControlPlane]:
 
 
 def namespace(known: ControlPlane) -> str:
-    """A namespace of its own."""
+    """Create a new namespace, and return its name."""
     name = f"bench-{next(_numbers)}"
     known.create_namespace(name)
     return name
@@ -111,7 +111,7 @@ def namespace(known: ControlPlane) -> str:
 def operating(
     plan: Plan, known: ControlPlane, name: str, where: str, cores: set[int], **settings: str
 ) -> Iterator[Operator]:
-    """One of PROGRAMS watches a namespace, with further ``settings``; it is ended with the context."""
+    """Run one of PROGRAMS on a namespace, with further ``settings``, until the context ends."""
     home = plan.folder / f"{where}-{next(_numbers)}"
     environment = {
         **os.environ,
@@ -130,7 +130,7 @@ def operating(
 
 @dataclass(frozen=True)
 class Stage:
-    """An operator at work in a namespace, with its users. ``start``: seconds until a Dataset that waited had a status."""
+    """A running operator and its clients in a namespace. ``start``: seconds from its start to the first status of EARLY."""
 
     plane: ControlPlane
     session: aiohttp.ClientSession
@@ -139,19 +139,19 @@ class Stage:
     start: float
 
     async def settle(self) -> Counter[tuple[str, str, str]]:
-        """Requests that the API server has had, once what is in progress has ended."""
+        """Requests that the API server has received, counted after those in progress have ended."""
         await asyncio.sleep(SETTLE_SECONDS)
         return await traffic.requests(self.plane, self.session)
 
     def reset(self) -> traffic.Seen:
-        """Forget what was seen so far."""
+        """Discard what was observed, and return the new record."""
         self.users.seen = traffic.Seen()
         return self.users.seen
 
 
 @contextlib.asynccontextmanager
 async def staged(plan: Plan, known: ControlPlane, name: str, cores: set[int]) -> AsyncIterator[Stage]:
-    """One of PROGRAMS in a namespace of its own, in which one Dataset, EARLY, waited for it."""
+    """Run one of PROGRAMS in a new namespace that already has one Dataset, EARLY."""
     where = namespace(known)
     async with traffic.session(known) as session:
         users = traffic.Traffic(known, where, session)
@@ -163,12 +163,12 @@ async def staged(plan: Plan, known: ControlPlane, name: str, cores: set[int]) ->
 
 
 def cpu_of(known: ControlPlane) -> float:
-    """Processor seconds of the API server and etcd."""
+    """Processor seconds that the API server and etcd have used."""
     return sum(measuring.cpu_seconds(process.pid) for process in known.processes.values())
 
 
 def writes(made: Counter[tuple[str, str, str]]) -> dict[str, int]:
-    """Writes of the operator: POST of Datasets is what users do."""
+    """The operator's writes by verb, resource and subresource: without POST of Datasets, which the clients send."""
     found: Counter[str] = Counter()
     for (verb, resource, subresource), number in made.items():
         if verb in traffic.WRITES and (verb, resource) != ("POST", "datasets"):
@@ -177,23 +177,23 @@ def writes(made: Counter[tuple[str, str, str]]) -> dict[str, int]:
 
 
 def patches(made: dict[str, int]) -> int:
-    """Those among the writes that are no events."""
+    """The number of writes other than events."""
     return sum(number for what, number in made.items() if "events" not in what)
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What the API server takes from WRITERS writers without an operator, per second."""
+    """Requests per second that the API server accepts from WRITERS writers without an operator."""
 
     creations: float
     patches: float
-    """Of one short field of status."""
+    """Patches of one short status field."""
     whole_patches: float
-    """Of a status as Pelagos writes it."""
+    """Patches of a whole status as Pelagos writes it."""
 
 
 async def limit(known: ControlPlane, number: int, status: dict[str, object]) -> Limit:
-    """Measure; ``status`` is one that Pelagos has written."""
+    """Measure the limit. ``status``: one that Pelagos has written."""
     async with traffic.session(known) as session:
         users = traffic.Traffic(known, namespace(known), session)
         began = time.monotonic()

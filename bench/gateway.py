@@ -1,4 +1,4 @@
-"""A served model through the gateway, against the same without it: JPEG in, boxes out. Called by run.py."""
+"""A served model through the gateway, compared with direct access: JPEG in, boxes out. Called by run.py."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _START_SECONDS = 60.0
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     number, repeats = plan.size(400, 40), plan.size(5, 1)
     images = serving.frames(plan)
     want = serving.wanted(serving.package(plan, images), durations.microseconds(Runtime().max_queue_delay))
@@ -68,7 +68,7 @@ def measure(plan: Plan) -> Section:
 
 
 def _costed(behind: tuple[int, ...], gateway: int, ask: Callable[[], Answers]) -> Answers:
-    """With the processor time of all that a request goes through."""
+    """Call the model, and add the processor time of all processes that a request passes."""
     processes = (*behind, *measuring.tree(gateway))
     cpu = sum(map(measuring.cpu_seconds, processes))
     answers = ask()
@@ -77,7 +77,7 @@ def _costed(behind: tuple[int, ...], gateway: int, ask: Callable[[], Answers]) -
 
 @contextlib.contextmanager
 def _gateway(plan: Plan, endpoint: Endpoint) -> Iterator[tuple[int, dict[str, int], str]]:
-    """The program as it is started elsewhere, with Envoy, beside an API server in this process; its id, ports and a token."""
+    """Run the gateway program with Envoy, and an API server in this process. Yields its process id, its ports and a token."""
     token = f"pt_{secrets.token_urlsafe(32)}"
     ports = addresses.choose(plan.folder, ("http", "grpc", "metrics"), {})
     with tempfile.TemporaryDirectory(prefix="pelagos-") as made, _api_server(endpoint, token) as url:
@@ -104,7 +104,7 @@ def _gateway(plan: Plan, endpoint: Endpoint) -> Iterator[tuple[int, dict[str, in
 
 @contextlib.contextmanager
 def _api_server(endpoint: Endpoint, token: str) -> Iterator[str]:
-    """It tells of one service and one open trial of it."""
+    """Serve the objects of one service and one open trial of it. Yields the server's address."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""What the platform adds to the preparation of a Dataset on an embedded installation, and what that costs at rest. See run.py."""
+"""Overhead of the platform on preparing a Dataset in an embedded installation, and its cost at rest. Called by run.py."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ PARTS = ("etcd", "apiserver", "mlflow", "operator", "supervisor")
 
 @dataclass(frozen=True)
 class Followed:
-    """One Dataset from the start of ``kubectl apply`` to Ready; seconds between what happened. ``operator`` is processor time."""
+    """Durations of one Dataset from the start of ``kubectl apply`` to Ready, in seconds. ``operator`` is processor time."""
 
     ready: float
-    """To Ready, as ``kubectl wait`` tells it."""
+    """Until ``kubectl wait`` reports Ready."""
     applied: float
-    """To the end of ``kubectl apply``."""
+    """Until ``kubectl apply`` ended."""
     begun: float
-    """From there to the begin of the pipeline run."""
+    """From there to the start of the pipeline run."""
     run: float
-    """Of the pipeline run: kfp, the start of the step's process, the step."""
+    """Duration of the pipeline run: kfp, the start of the step's process, the step."""
     noticed: float
-    """From its end to Ready."""
+    """From the run's end to Ready."""
     operator: float
 
 
 @dataclass(frozen=True)
 class Started:
-    """One TrainingRun, from the start of ``kubectl apply``; seconds. ``imports``: of a process that does nothing else."""
+    """Durations of one TrainingRun from the start of ``kubectl apply``, in seconds. ``imports``: only the framework's import."""
 
     first_batch: float
     imports: float
@@ -51,14 +51,14 @@ class Started:
 
 @dataclass(frozen=True)
 class Rest:
-    """An installation in which nothing happens: by part, processor milliseconds per second and memory in MiB."""
+    """An idle installation: for each part, processor milliseconds per second and memory in MiB."""
 
     cpu: dict[str, float]
     memory: dict[str, float]
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     repeats, seconds = plan.size(5, 2), plan.size(20.0, 4.0)
     if not (plan.data / PATH).exists():
         raise measuring.MeasurementError(f"{plan.data / PATH} is missing; run `make samples`, or set PELAGOS_DATA_ROOT")
@@ -121,7 +121,7 @@ def _home(plan: Plan) -> Path:
 
 
 def _pelagos(plan: Plan, command: str) -> float:
-    """Seconds of ``pelagos up`` or ``down``."""
+    """Run ``pelagos up`` or ``down``; returns the seconds that it took."""
     program = plan.python("control-plane").with_name("pelagos")
     return measuring.run([program, command], plan.log(command), _environment(plan)).wall
 
@@ -158,7 +158,7 @@ def _follow(plan: Plan) -> Followed:
 
 
 def _times_of_run(plan: Plan, name: str) -> tuple[float, float]:
-    """When the pipeline run of a Dataset began and ended, by its own record; seconds since the epoch."""
+    """Start and end of a Dataset's pipeline run from its own record, in seconds since the epoch."""
     status = json.loads(_kubectl(plan, "get", f"dataset/{name}", "-o", "json"))["status"]
     folder = _home(plan) / "runs" / status["pipelineRun"]["id"]
     moments = (("process", "startedAt"), ("outcome", "finishedAt"))
@@ -167,7 +167,7 @@ def _times_of_run(plan: Plan, name: str) -> tuple[float, float]:
 
 
 def _first_batch(plan: Plan, number: int, say: Callable[[str], None]) -> Started:
-    """Apply a TrainingRun on a version that is there, wait for its first batch by its own progress document, and remove it."""
+    """Apply a TrainingRun on an existing version, wait until its progress document reports the first batch, and delete it."""
     say(f"first batch, {number + 1}")
     body = yaml.safe_load((plan.root / "manifests/samples/classification/trainingrun.yaml").read_text(encoding="utf-8"))
     body["metadata"]["name"] = f"bench-{number}"
@@ -197,14 +197,14 @@ def _reports(plan: Plan) -> list[Path]:
 
 
 def _prepare_alone(plan: Plan) -> float:
-    """Seconds of the step prepare on the same source, without anything around it."""
+    """Seconds of the step prepare on the same source, without the platform."""
     number = len(list(plan.folder.glob("alone-*")))
     store = plan.folder / f"alone-{number}"
     return preparing.work(plan, "prepare", (PATH, plan.data), store, plan.folder / f"report-{number}")["wall"]
 
 
 def _rest(plan: Plan, seconds: float) -> Rest:
-    time.sleep(5)  # what the last Dataset stirred up
+    time.sleep(5)  # lets background work of the last Dataset end
     processes = _processes(plan)
     before = {part: _cpu(part, pid) for part, pid in processes.items()}
     time.sleep(seconds)
@@ -222,7 +222,7 @@ def _memory(part: str, pid: int) -> int:
 
 
 def _processes(plan: Plan) -> Mapping[str, int]:
-    """The processes of the installation, as its supervisor tells."""
+    """Process ids of the installation's parts by name, as its supervisor reports them."""
     state = json.loads((_home(plan) / "state.json").read_text(encoding="utf-8"))
     return {name: part["pid"] for name, part in state["parts"].items()} | {"supervisor": state["supervisor"]["pid"]}
 

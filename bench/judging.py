@@ -1,4 +1,4 @@
-"""The report of a large version, against the minute that people wait for it. Called by run.py."""
+"""The report of a large version, compared with a limit of one minute. Called by run.py."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from bench.plan import Plan
 from bench.results import Section
 
 LIMIT = 60.0
-"""Seconds that the report of so many images may take."""
+"""Limit in seconds for the report of the full number of images."""
 _MEBIBYTE = 2**20
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     number, repeats = plan.size(100_000, 5_000), plan.size(3, 1)
     found = {}
     for pixels in (320, 4000):

@@ -1,4 +1,4 @@
-"""Large sources: time and memory against the number of images, and a large file. Called by run.py; `do` by viewing.py, too."""
+"""Time and memory of large sources by number of images, and of a large file. Called by run.py; `do` also by viewing.py."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _COCO = 150 * 10**6
 
 @dataclass(frozen=True)
 class Done:
-    """Seconds of a piece of work, by the clock and of processor time; and the most memory that its processes held at one time.
+    """Wall and processor time of a task in seconds, children included, and the peak memory of its processes together.
 
-    Memory is in bytes, with shared pages once; processor time of children with it.
+    Memory is in bytes, with shared pages counted once.
     """
 
     wall: float
@@ -32,7 +32,7 @@ class Done:
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     few, many = plan.size(_FEW, _FEW // 50), plan.size(_MANY, _MANY // 50)
     rest = do(plan, "nothing").memory
     found: dict[str, Done] = {}
@@ -59,7 +59,7 @@ def measure(plan: Plan) -> Section:
 
 
 def _growth(kind: str, few: int, many: int, found: dict[str, Done], rest: int) -> list[Cell]:
-    """How much more the large source takes than the small one."""
+    """A row with the ratios of the large source's figures to the small one's."""
     small, large = found[f"{kind} {few}"], found[f"{kind} {many}"]
     memory = (large.memory - rest) / max(small.memory - rest, 1)
     what = f"{many:,} images from {kind}"
@@ -67,12 +67,12 @@ def _growth(kind: str, few: int, many: int, found: dict[str, Done], rest: int) -
 
 
 def _large(what: str, done: Done, size: int, rest: int) -> list[Cell]:
-    """What reading a file takes beside the libraries, and that to its size."""
+    """A row with the cost of reading a file, without the memory of the libraries, and its ratio to the file's size."""
     return [what, done.wall, done.cpu, None, (done.memory - rest) / _MEBIBYTE, (done.memory - rest) / size]
 
 
 def do(plan: Plan, *arguments: object, program: str = "large_sources") -> Done:
-    """Run a program, which prints what it took."""
+    """Run a program that prints its own times as JSON, and observe its memory."""
     command = [str(part) for part in (plan.python("pipelines"), plan.program(program), *arguments)]
     with plan.log("large").open("ab") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -101,7 +101,7 @@ def do(plan: Plan, *arguments: object, program: str = "large_sources") -> Done:
 
 
 def proportional(pid: int) -> int:
-    """Bytes of a process in memory, of each page that is shared its part; 0 when the process is gone."""
+    """Proportional set size of a process in bytes: shared pages count in part. 0 when the process has ended."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
             if line.startswith("Pss:"):

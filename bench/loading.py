@@ -1,4 +1,4 @@
-"""Model servers beside each other, against loading in process: start to the first answer, and memory. Called by run.py."""
+"""Several model servers, compared with loading in process: start to the first answer, and memory. Called by run.py."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ GOAL = 1.5
 
 @dataclass(frozen=True)
 class Loaded:
-    """From the start of a process to the first answer: seconds by the clock and of processor time; bytes that it then holds.
+    """From the start of a process to its first answer: wall and processor seconds, and the bytes that it then holds.
 
-    Of a server with its model process, pages that several share in part.
+    Servers include their model process; shared pages count in part.
     """
 
     wall: float
@@ -28,7 +28,7 @@ class Loaded:
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     most = plan.size(4, 2)
     images = serving.frames(plan)
     package = serving.package(plan, images)

@@ -1,4 +1,4 @@
-"""A step that trains, beside a plain loop of its framework with the same images and arguments: what its benchmarks share."""
+"""Shared by the training benchmarks: a training step, compared with a plain loop of its framework."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OURS = "step train"
 
 @dataclass(frozen=True)
 class Data:
-    """A dataset version, as the preparation reports it, the data that it is of, and how many images are trained with."""
+    """A dataset version as the preparation reports it, the root of its data, and the number of training images."""
 
     version: Mapping[str, Any]
     root: Path
@@ -29,8 +29,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Trained:
-    """What is trained by both: ``loop`` gives the arguments of the plain program for so many epochs in a folder, ``epochs`` how
-    many the short and the long training have, in full and in a quick run.
+    """The training that both do.
+
+    ``loop`` returns the plain program's arguments for a number of epochs and a folder. ``epochs``: those of the short and the
+    long training, first for a full run, then for a quick one.
     """
 
     title: str
@@ -46,7 +48,7 @@ class Trained:
 
 
 def measure(plan: Plan, what: Trained, prepare: Callable[[Plan], Data]) -> Section:
-    """The section of both, of what ``prepare`` makes."""
+    """Train with both on the data from ``prepare``, and return the section that compares them."""
     repeats, (short, long) = plan.size(3, 1), tuple(plan.size(*each) for each in what.epochs)
     with tracking.server(plan) as mlflow:
         data = prepare(plan)
@@ -72,7 +74,7 @@ def measure(plan: Plan, what: Trained, prepare: Callable[[Plan], Data]) -> Secti
 
 
 def source(plan: Plan, name: str) -> Path:
-    """A folder of the samples, which must be there."""
+    """The path of a samples folder. Raises MeasurementError when it does not exist."""
     found = plan.data / "samples" / name
     if not found.exists():
         raise measuring.MeasurementError(f"{found} is missing; run `make samples`, or set PELAGOS_DATA_ROOT")
@@ -80,7 +82,7 @@ def source(plan: Plan, name: str) -> Path:
 
 
 def prepared(plan: Plan, request: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """A dataset version by the real step."""
+    """Create a dataset version by the real step; returns its result."""
     report = plan.folder / "prepared"
     arguments = {"request": json.dumps(request), "data_root": str(root)}
     training.task(plan, "prepare", arguments | {"store": str(plan.folder / "store"), "report": str(report)})

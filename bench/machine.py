@@ -1,4 +1,4 @@
-"""What the figures were measured on: enough to know whether two results are of the same machine."""
+"""Describes the machine on which figures were measured, in enough detail to tell whether two results are from the same one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGES = ("kopf", "aiohttp", "pydantic", "tritonclient")
 
 
 def fingerprint() -> dict[str, str]:
-    """Name and value of everything that decides about speed."""
+    """Names and values of all properties that affect speed."""
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
     return {
         "processor": _field(Path("/proc/cpuinfo"), "model name"),

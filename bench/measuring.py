@@ -1,4 +1,4 @@
-"""Processor time, memory and wall time of other processes, read from /proc. All measurements use it; it knows none of them."""
+"""Processor time, memory and wall time of other processes, read from /proc. Used by all measurements, and independent of them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Sample = TypeVar("Sample")
 
 @dataclass(frozen=True)
 class Usage:
-    """What something cost: ``cpu`` is user and system time with all children; both in seconds."""
+    """Wall time and processor time in seconds. ``cpu`` is user and system time including all children."""
 
     wall: float
     cpu: float
 
 
 class MeasurementError(Exception):
-    """Something that was to be measured did not work; the message says what and where its log is."""
+    """A measurement failed; the message says which, and where the log is."""
 
 
 def alternate(
     candidates: Mapping[str, Callable[[], Sample]], repeats: int, say: Callable[[str], None]
 ) -> dict[str, list[Sample]]:
-    """Run A/B/A/B: a machine that gets slower meanwhile slows all candidates alike."""
+    """Run the candidates in turns (A, B, A, B), so that a machine that slows down affects all of them alike."""
     found: dict[str, list[Sample]] = {name: [] for name in candidates}
     for repeat in range(1, repeats + 1):
         for name, measure in candidates.items():
@@ -44,9 +44,9 @@ def alternate(
 
 
 def printed(command: Sequence[object], variables: Mapping[str, str] | None = None, what: str = "") -> Any:
-    """What a program printed as JSON in its last line. ``variables`` are added to its environment.
+    """Run a program, and return the JSON of the last line that it printed. ``variables`` are added to its environment.
 
-    Raises MeasurementError with the end of its log, after ``what``, when it fails.
+    Raises MeasurementError with ``what`` and the end of its log when it fails.
     """
     environment = {**os.environ, **(variables or {})}
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment, check=False)
@@ -56,7 +56,7 @@ def printed(command: Sequence[object], variables: Mapping[str, str] | None = Non
 
 
 def tree(root: int) -> list[int]:
-    """The process and all its descendants that live."""
+    """The ids of the process and of all its live descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (fields := _stat(int(entry.name))):
@@ -70,21 +70,21 @@ def tree(root: int) -> list[int]:
 
 
 def cpu_seconds(root: int, *, alone: bool = False) -> float:
-    """User and system time of the process and its descendants so far, those that have ended and were waited for included.
+    """User and system time of the process and its descendants in seconds, including those that have ended and were waited for.
 
-    ``alone`` leaves out all descendants.
+    ``alone`` excludes all descendants.
     """
     last = 13 if alone else 15
     return sum(sum(map(int, fields[11:last])) for pid in _chosen(root, alone) if (fields := _stat(pid))) / _TICKS
 
 
 def resident_bytes(root: int, *, alone: bool = False) -> int:
-    """Memory of the process and, unless ``alone``, its descendants; pages that they share count for each."""
+    """Resident memory of the process and, unless ``alone``, its descendants, in bytes; shared pages count for each process."""
     return sum(int(fields[21]) for pid in _chosen(root, alone) if (fields := _stat(pid))) * _PAGE
 
 
 def pin(root: int, cores: set[int]) -> None:
-    """Keep the process and its descendants, with all threads that they have and will start, on these cores."""
+    """Pin the process and its descendants, with all their current and future threads, to these cores."""
     for pid in tree(root):
         for thread in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(ProcessLookupError):
@@ -94,7 +94,7 @@ def pin(root: int, cores: set[int]) -> None:
 def run(
     command: Sequence[object], log: Path, environment: Mapping[str, str] | None = None, *, ends_with: int = 0
 ) -> Usage:
-    """Run a command (texts and paths) to its end. Raises MeasurementError, with the end of its log, when it ends otherwise."""
+    """Run a command to its end, and return its usage. Raises MeasurementError with the end of its log when it fails."""
     began = time.monotonic()
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -104,7 +104,7 @@ def run(
             stderr=output,
             env=None if environment is None else dict(environment),
         )
-        # wait4 tells what this child and those that it waited for have used, exactly.
+        # wait4 reports exactly what this child used, including the children that it waited for.
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.monotonic() - began
@@ -117,7 +117,7 @@ def run(
 def running(
     command: Sequence[object], log: Path, environment: Mapping[str, str], cores: set[int]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process on these cores; it is ended with the context."""
+    """Run a process on these cores until the context ends."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             [str(part) for part in command],
@@ -141,7 +141,7 @@ def running(
 def wait_until(
     condition: Callable[[], bool], what: str, seconds: float, log: Path | None = None, *, pause: float = 0.05
 ) -> None:
-    """Look every ``pause`` seconds. Raises MeasurementError after ``seconds``."""
+    """Check every ``pause`` seconds until the condition holds. Raises MeasurementError after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -155,7 +155,7 @@ def _chosen(root: int, alone: bool) -> list[int]:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/<pid>/stat after the name: state, parent, ...; None when the process is gone."""
+    """The fields of /proc/<pid>/stat after the name: state, parent, ...; None when the process has ended."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

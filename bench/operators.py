@@ -1,7 +1,7 @@
-"""The operator's own cost, against the least that an operator with kopf can cost. Called by run.py.
+"""The operator's own cost, compared with the minimum for an operator with kopf. Called by run.py.
 
-Each repeat has a namespace of its own on one real API server. The operators run as processes of their own, pinned to one core;
-the API server, etcd and the users have the others.
+Each repeat has its own namespace on one real API server. The operators are separate processes, pinned to one core;
+the API server, etcd and the clients have the other cores.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from control_plane import ControlPlane
 
 @dataclass(frozen=True)
 class Found:
-    """One repeat with one operator. Times in seconds, ``cpu`` in seconds for all Datasets together, memory in bytes."""
+    """Results of one repeat with one operator: times in seconds, ``cpu`` for all Datasets together, memory in bytes."""
 
     cpu: float
     plane_cpu: float
@@ -34,15 +34,15 @@ class Found:
     idle_rss: int
     full_rss: int
     idle_cpu: float
-    """Of a second at rest with all Datasets."""
+    """Processor seconds per second at rest with all Datasets."""
     start: float
-    """From the start of the process to the first status of a Dataset that was there before."""
+    """From the start of the process to the first status of a Dataset that already existed."""
     again_cpu: float = 0.0
     again_writes: int = 0
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     number, repeats = plan.size(500, 60), plan.size(5, 2)
     own, others = cores()
     with fleet.plane(plan) as plane:
@@ -55,7 +55,7 @@ def measure(plan: Plan) -> Section:
 
 
 def cores() -> tuple[set[int], set[int]]:
-    """One core for the operator, the others for everything else; the same one where there is no other."""
+    """One core for the operator, and the others for everything else. On a machine with a single core both are the same."""
     first, *rest = sorted(os.sched_getaffinity(0))
     return {first}, set(rest) or {first}
 
@@ -106,7 +106,7 @@ async def _idle(pid: int) -> float:
 
 
 async def _again(stage: fleet.Stage, number: int) -> tuple[float, int]:
-    """Processor seconds and writes of a pass over every Dataset, none of which has changed."""
+    """Processor seconds and writes for one pass over every Dataset, with nothing changed."""
     operator = stage.operator
     before, cpu = await traffic.requests(stage.plane, stage.session), measuring.cpu_seconds(operator.pid)
     done = operator.passes()

@@ -1,4 +1,4 @@
-"""What every measurement is given: where things are, and how large to measure."""
+"""Input of every measurement: paths and sizes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Size = TypeVar("Size", int, float)
 
 @dataclass(frozen=True)
 class Plan:
-    """``folder`` is empty, for logs and data, and goes afterwards; ``data`` is the data volume with the samples."""
+    """``folder``: an empty folder for logs and data, deleted afterwards. ``data``: the data volume with the samples."""
 
     root: Path
     folder: Path
@@ -23,33 +23,33 @@ class Plan:
 
     @classmethod
     def make(cls, root: Path, folder: Path, name: str, *, quick: bool) -> Plan:
-        """From the environment variables of an installation, or their defaults in a checkout."""
+        """A plan with paths from the environment variables of an installation, or their defaults in a checkout."""
         environments = Path(os.environ.get("PELAGOS_ENVIRONMENTS", root / ".venvs")).absolute()
         home = Path(os.environ.get("PELAGOS_HOME", root / ".pelagos")).absolute()
         data = Path(os.environ.get("PELAGOS_DATA_ROOT", home / "data")).absolute()
         return cls(root, folder, environments, data, name, quick)
 
     def size(self, full: Size, quick: Size) -> Size:
-        """The size for this run."""
+        """``quick`` in a quick run, else ``full``."""
         return quick if self.quick else full
 
     def python(self, environment: str) -> Path:
-        """The interpreter of an environment."""
+        """The path of an environment's interpreter."""
         return self.environments / environment / "bin" / "python"
 
     def program(self, name: str) -> Path:
-        """A program that runs in another process."""
+        """The path of a program in ``bench/programs``, which runs in its own process."""
         return self.root / "bench" / "programs" / f"{name}.py"
 
     def reading(self, **figures: object) -> str:
-        """What the measurement says about itself; ``figures`` fill its places."""
+        """The measurement's explanation from ``bench/readings``, with ``figures`` for its placeholders."""
         text = (self.root / "bench" / "readings" / f"{self.name}.md").read_text(encoding="utf-8")
         return text.format(**figures)
 
     def log(self, name: str) -> Path:
-        """Where a process's output goes."""
+        """The file for a process's output."""
         return self.folder / f"{name}.log"
 
     def say(self, text: str) -> None:
-        """Progress, for whoever waits."""
+        """Print a line of progress."""
         print(f"{self.name}: {text}", flush=True)

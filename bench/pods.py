@@ -1,4 +1,4 @@
-"""What pods cost a Dataset and a training on a node of Kubernetes, with a pod before each step. See run.py."""
+"""Overhead of pods for a Dataset and a training on a Kubernetes node, with a pod before each step. Called by run.py."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bench.results import Cell, Section
 
 PATH = "samples/phytoplankton-crops"
 GOALS = {"Dataset": 20.0, "TrainingRun": 30.0}
-"""Seconds that each may take above its work on an idle node."""
+"""Goals in seconds above the work itself, on an idle node."""
 Sample = Mapping[str, float]
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     if not (plan.data / PATH).exists():
         raise measuring.MeasurementError(f"{plan.data / PATH} is missing; run `make samples`, or set PELAGOS_DATA_ROOT")
     into, node = plan.folder / "pods.json", plan.folder / "node"
@@ -38,7 +38,7 @@ def measure(plan: Plan) -> Section:
 
 
 def rows(samples: Mapping[str, list[Sample]]) -> list[list[Cell]]:
-    """Of the table, from the samples by kind."""
+    """Rows of the table, from the samples by kind."""
     spans: dict[str, Callable[[str, Sample], float]] = {
         "`kubectl apply` to Ready": lambda _, each: each["ready"],
         "its work": lambda _, each: each["work"],

@@ -1,4 +1,4 @@
-"""The step prepare, against reading, hashing and decoding the same images. Called by run.py."""
+"""The step prepare, compared with reading, hashing and decoding the same images. Called by run.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ APART, STORED = "limit, decoded in children with ceilings", "limit, and each wri
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     number, repeats = plan.size(2000, 300), plan.size(3, 2)
     images = plan.folder / "data" / "images"
     drawing = [plan.python("pipelines"), plan.program("draw_images"), images, str(number), str(SIDE)]
@@ -57,7 +57,7 @@ def _least(number: int, limit: list[dict[str, float]]) -> float:
 
 
 def _prepare(plan: Plan, number: int, numbers: itertools.count[int], *, fresh: bool) -> dict[str, float]:
-    """A new store for a first version, the store of the last preparation otherwise."""
+    """Run the step: with a new store if ``fresh``, otherwise with the store of the last preparation."""
     index = next(numbers)
     latest = plan.folder / "store"
     if fresh:
@@ -75,7 +75,7 @@ def _store(plan: Plan, numbers: itertools.count[int]) -> dict[str, float]:
 
 
 def work(plan: Plan, what: str, source: tuple[str, Path], store: Path, report: Path) -> dict[str, float]:
-    """Seconds of the step prepare, or of its limit, for a path in a data volume, in a process of its own."""
+    """Seconds of the step prepare, or of its limit, for a path in a data volume, in a separate process."""
     path, data = source
     command = [plan.python("pipelines"), plan.program("prepare_images"), what, path, data, store, report]
     variables = {"PYTHONPATH": str(plan.root / "tests")}

@@ -1,6 +1,6 @@
-"""A thousand trainings wait for the GPUs of fifty nodes: the operator beside the real scheduler. Called by run.py.
+"""A thousand trainings wait for the GPUs of fifty nodes: the operator with the real scheduler. Called by run.py.
 
-Nodes and the running of pods are kwok's, the pipeline server is the tests' fake server, which makes a pod of each step; API
+kwok simulates nodes and running pods. The pipeline server is the tests' fake server, which creates a pod for each step. API
 server, etcd, scheduler and operator are real. Nothing is pinned: all share the cores.
 """
 
@@ -45,7 +45,7 @@ _REQUESTS = re.compile(r"^apiserver_request_total\{([^}]*)\} (\S+)$", re.MULTILI
 
 @dataclass(frozen=True)
 class Size:
-    """So many nodes of one GPU each, trainings, and seconds of a GPU that one takes."""
+    """The numbers of nodes (with one GPU each) and trainings, and the seconds for which each training occupies a GPU."""
 
     nodes: int
     trainings: int
@@ -53,13 +53,13 @@ class Size:
 
     @property
     def least(self) -> float:
-        """Seconds that GPUs which are never idle need for all."""
+        """Seconds for all trainings if no GPU is ever idle."""
         return self.trainings * self.seconds / self.nodes
 
 
 @dataclass
 class Pod:
-    """Of a step with a GPU: times (monotonic seconds) at which the watch told of it."""
+    """The pod of a step with a GPU: the times (monotonic seconds) at which the watch reported its changes."""
 
     owner: str
     created: float = 0.0
@@ -71,20 +71,20 @@ class Pod:
 
 @dataclass
 class Seen:
-    """What watches have told."""
+    """Everything that the watches have reported; times in monotonic seconds."""
 
     pods: dict[str, Pod] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
-    """Uids of TrainingRuns -> names."""
+    """Names of TrainingRuns by uid."""
     created: dict[str, float] = field(default_factory=dict)
     queued: dict[str, float] = field(default_factory=dict)
-    """When a status said first that a run is there."""
+    """When a status first named a pipeline run."""
     running: dict[str, float] = field(default_factory=dict)
-    """When it was said last that the run is in progress, after something else was."""
+    """When the status last changed to a run in progress."""
     ready: dict[str, float] = field(default_factory=dict)
 
     def take_pod(self, body: Mapping[str, Any]) -> None:
-        """Note what a watch shows of a pod."""
+        """Record a watch event of a pod."""
         containers = body["spec"]["containers"]
         if not any(GPU in each.get("resources", {}).get("limits", {}) for each in containers):
             return
@@ -99,7 +99,7 @@ class Seen:
             pod.ended = now
 
     def take_training(self, body: Mapping[str, Any]) -> None:
-        """And of a TrainingRun."""
+        """Record a watch event of a TrainingRun."""
         name, now, status = body["metadata"]["name"], time.monotonic(), body.get("status") or {}
         self.owners[body["metadata"]["uid"]] = name
         if status.get("pipelineRun"):
@@ -111,12 +111,12 @@ class Seen:
                 self.ready.setdefault(name, now)
             elif condition["reason"] == "Running":
                 self.running.setdefault(name, now)
-            else:  # before it is known that the pod waits, a run is said to be in progress
+            else:  # a run is reported in progress until it is known that its pod waits
                 self.running.pop(name, None)
 
 
 def gaps(pods: Sequence[Pod]) -> list[float]:
-    """Seconds for which a GPU that others waited for was free: from the end of a pod to the next one on its node."""
+    """Seconds for which GPUs were idle while other pods waited: from the end of a pod to the next one on its node."""
     starts = {node: sorted(pod.bound for pod in pods if pod.node == node) for node in {pod.node for pod in pods}}
     found = []
     for pod in pods:
@@ -127,12 +127,12 @@ def gaps(pods: Sequence[Pod]) -> list[float]:
 
 
 def after(firsts: Mapping[str, float], seconds: Mapping[str, float]) -> list[float]:
-    """Seconds from one time to the other, of those that have both."""
+    """Seconds from the first time to the second, for the names that have both."""
     return [seconds[name] - at for name, at in firsts.items() if name in seconds]
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     size = Size(5, 20, 2) if plan.quick else Size(50, 1000, 15)
     with fleet.plane(plan) as plane, _cluster(plan, plane, size) as parts:
         found = asyncio.run(_observe(plan, plane, size, parts))
@@ -141,7 +141,7 @@ def measure(plan: Plan) -> Section:
 
 @dataclass(frozen=True)
 class Parts:
-    """Processes beside API server and operator."""
+    """Processes other than API server and operator."""
 
     server: str
     """Address of the pipeline server."""
@@ -150,7 +150,7 @@ class Parts:
 
 @contextlib.contextmanager
 def _cluster(plan: Plan, plane: ControlPlane, size: Size) -> Iterator[Parts]:
-    """Scheduler, nodes, and what makes pods of steps."""
+    """Run the scheduler, the simulated nodes, and the pipeline server that creates pods for steps."""
     plane.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", workflow_kind.DEFINITION)
     _let_steps_in(plane)
     for number in range(size.nodes):
@@ -178,7 +178,7 @@ def _cluster(plan: Plan, plane: ControlPlane, size: Size) -> Iterator[Parts]:
 
 
 def _built(plan: Plan, module: Path, program: str) -> Path:
-    """A program of another project; built where that has not been done."""
+    """The path of another project's program; builds it if necessary."""
     build = plan.root / _UPSTREAM / "build.sh"
     subprocess.run(["nice", build, plan.root / module, program], check=True)
     where = [str(build), "--where", str(plan.root / module)]
@@ -186,7 +186,7 @@ def _built(plan: Plan, module: Path, program: str) -> Path:
 
 
 def _let_steps_in(plane: ControlPlane) -> None:
-    """Service accounts of steps may do what they ask the pipeline server for."""
+    """Grant the steps' service accounts the rights that their requests to the pipeline server need."""
     group = "rbac.authorization.k8s.io"
     binding = {
         "metadata": {"name": "steps"},
@@ -197,7 +197,7 @@ def _let_steps_in(plane: ControlPlane) -> None:
 
 
 def _make_node(plane: ControlPlane, name: str) -> None:
-    """Ready, with one GPU; without the taint that a new node gets, since nothing here would take it away."""
+    """Create a Ready node with one GPU. It lacks the taint of a new node, because nothing here would remove it."""
     plane.request("POST", "/api/v1/nodes", {"metadata": {"name": name, "labels": {"type": "kwok"}}})
     merge = "application/merge-patch+json"
     plane.request("PATCH", f"/api/v1/nodes/{name}", {"spec": {"taints": None}}, kind=merge)
@@ -211,13 +211,13 @@ _NOW = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _stages(seconds: int) -> list[dict[str, Any]]:
-    """What kwok makes of pods: they run as soon as they have a node, and end well; those with a GPU after ``seconds``."""
+    """kwok's stages for pods: they run as soon as they have a node, and succeed; those with a GPU after ``seconds``."""
     limits = f'.spec.containers.[].resources.limits.["{GPU}"]'
     going = {"key": ".status.phase", "operator": "In", "values": ["Running"]}
     started = "phase: Running\nstartTime: {{ Now | Quote }}\n"
     cordoned = {"key": ".spec.unschedulable", "operator": "In", "values": ["true"]}
     return [
-        # Of nodes, which are whole as they are made; kwok looks after the pods of those for which there is a stage.
+        # A stage for nodes, which are complete when created: kwok only manages the pods of nodes that have a stage.
         _stage("node", [cordoned], "phase: Running\n", 0, kind="Node"),
         _stage("run", [{"key": ".status.phase", "operator": "In", "values": ["Pending"]}], started, 0),
         _stage("end", [going, {"key": limits, "operator": "DoesNotExist"}], "phase: Succeeded\n", 1),
@@ -243,18 +243,18 @@ def _stage(name: str, when: list[dict[str, Any]], status: str, seconds: int, kin
 
 @dataclass(frozen=True)
 class Found:
-    """Seconds, bytes, and counts from the first creation until all were Ready."""
+    """Results from the first creation until all were Ready: seconds, bytes and counts."""
 
     seconds: float
     cpu: Mapping[str, float]
-    """Of the operator, the API server with etcd, and the other parts, by name."""
+    """Processor seconds of the operator, of the API server with etcd, and of the other parts, by name."""
     rss: int
-    """Of the operator, the most of all looks."""
+    """Peak resident memory of the operator, over all samples."""
     passes: int
     calls: Mapping[str, int]
-    """Of the operator, by system."""
+    """Outbound calls of the operator, by system."""
     requests: int
-    """Of all clients that the API server had, but watches."""
+    """Requests of all clients to the API server, without watches."""
     seen: Seen
 
 
@@ -275,7 +275,7 @@ async def _observe(plan: Plan, plane: ControlPlane, size: Size, parts: Parts) ->
 
 @dataclass(frozen=True)
 class Scene:
-    """All that takes part, once it is at work."""
+    """All running parts of the measurement."""
 
     plan: Plan
     plane: ControlPlane
@@ -331,13 +331,13 @@ async def _through(scene: Scene) -> Found:
 
 
 async def _create(plane: ControlPlane, session: aiohttp.ClientSession, where: str, number: int, seen: Seen) -> None:
-    """Users create all, as fast as the server takes them."""
+    """Create all TrainingRuns, as fast as the server accepts them."""
     path, left = f"{plane.url}/apis/{meta.API_VERSION}/namespaces/{where}/trainingruns", iter(range(number))
 
     async def work() -> None:
         for index in left:
             name = f"training-{index:04d}"
-            # Each is another: the same inputs would be one run.
+            # All differ, because equal inputs would share one run.
             body = {"apiVersion": meta.API_VERSION, "kind": "TrainingRun", "metadata": {"name": name}}
             spec = _TRAINING | {"seeds": [index]}
             async with session.post(path, json=body | {"spec": spec}) as answer:
@@ -356,7 +356,7 @@ async def _requests(plane: ControlPlane, session: aiohttp.ClientSession) -> int:
 
 @contextlib.asynccontextmanager
 async def _watching(plane: ControlPlane, session: aiohttp.ClientSession, where: str, seen: Seen) -> AsyncIterator[None]:
-    """Note what happens to pods and TrainingRuns for as long as the context lasts."""
+    """Record events of pods and TrainingRuns while the context lasts."""
     roots = {
         f"/api/v1/namespaces/{where}/pods": seen.take_pod,
         f"/apis/{meta.API_VERSION}/namespaces/{where}/trainingruns": seen.take_training,

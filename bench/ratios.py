@@ -1,6 +1,6 @@
-"""Which cells of the results are ratios that must not get worse, in which direction, and whose samples tell how they scatter.
+"""Selects the ratios in the results that must not get worse, with their better direction and the samples that give their scatter.
 
-A ratio is a share of a peer or limit that was measured in the same run, so that it means the same on another machine.
+A ratio relates a figure to a peer or limit that was measured in the same run, so it can be compared across machines.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 class Better(enum.Enum):
-    """The direction."""
+    """The direction in which a ratio improves."""
 
     LESS = "less"
     MORE = "more"
@@ -18,10 +18,10 @@ class Better(enum.Enum):
 
 @dataclass(frozen=True)
 class Judged:
-    """A column of ratios, with the rows for which it is ours to say.
+    """A column of ratios, and the rows in which it is judged.
 
-    ``rows``: beginnings of their names; none: all. ``but``: beginnings of names that are left out, such as the peers'.
-    ``scatter``: the columns whose samples a ratio that is one figure was made of; none: the ratio's own samples, if it has some.
+    ``rows``: prefixes of row names; empty selects all. ``but``: prefixes of excluded names, such as the peers'.
+    ``scatter``: the columns whose samples a single-figure ratio was computed from; empty means the ratio's own samples, if any.
     """
 
     column: str
@@ -31,7 +31,7 @@ class Judged:
     scatter: tuple[str, ...] = ()
 
     def takes(self, row: str) -> bool:
-        """Whether a row is judged."""
+        """Whether the row with this name is judged."""
         return (not self.rows or row.startswith(self.rows)) and not (self.but and row.startswith(self.but))
 
 
@@ -96,4 +96,4 @@ JUDGED: dict[str, tuple[Judged, ...]] = {
     "pods": tuple(Judged(kind, rows=("... of the goal",)) for kind in ("Dataset, s", "TrainingRun, s")),
     "catalogue": (Judged("ratio to the limit"),),
 }
-"""By part. A part that is not named has no ratio."""
+"""Judged columns by part; a part that is missing has no ratio."""

@@ -1,4 +1,4 @@
-"""A refresh that finds one image in a hundred new, against the first version and one that finds nothing. Called by run.py."""
+"""A refresh with one new image in a hundred, compared with the first version and with an unchanged source. Called by run.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIRST, NOTHING, ONE_PERCENT = "first version", "nothing is new", "1 % is new"
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     number, repeats = plan.size(5000, 500), plan.size(3, 2)
     images, away = plan.folder / "data" / "images", plan.folder / "away"
     drawing = [plan.python("pipelines"), plan.program("draw_images"), images, str(number + number // 100), str(SIDE)]

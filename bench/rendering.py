@@ -1,4 +1,4 @@
-"""docs/benchmarks.md from results. Pure: the same results give the same text."""
+"""Renders docs/benchmarks.md from results. Pure: equal results give equal text."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _section(name: str, record: Record) -> str:
 
 
 def cell(value: Cell) -> str:
-    """A cell as Markdown: figures with three significant digits."""
+    """A cell as Markdown, with figures rounded to three significant digits."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -64,7 +64,7 @@ def cell(value: Cell) -> str:
 
 
 def figure(value: float) -> str:
-    """Three significant digits, never in exponents; whole numbers stay whole."""
+    """A number with three significant digits and without an exponent; whole numbers below a million are exact."""
     if value == round(value) and abs(value) < 1e6:
         return f"{value:.0f}"
     if abs(value) >= 100:

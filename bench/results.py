@@ -1,4 +1,4 @@
-"""What a measurement hands back, and the file that keeps it. Written by run.py, read by rendering.py; knows no measurement."""
+"""The result of a measurement, and the file that stores it. Written by run.py, read by rendering.py."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 Cell = str | float | list[float] | None
-"""Text; a figure; samples of one figure, shown as their median with the range; None: does not apply."""
+"""A text; a number; samples of one figure, shown as median and range; or None if it does not apply."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One measurement: what it says and how to read it (Markdown), and a table whose first column names the rows."""
+    """One measurement: an explanation in Markdown, and a table whose first column names the rows."""
 
     title: str
     reading: str
     columns: list[str]
     rows: list[list[Cell]]
     details: dict[str, Any] = field(default_factory=dict)
-    """Everything else that was measured, for the JSON file."""
+    """All other measured values, for the JSON file only."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Results:
-    """All records by the name of the measurement; they may be of several machines."""
+    """All records by name of measurement; they may come from different machines."""
 
     records: dict[str, Record]
 
@@ -51,13 +51,13 @@ def middle(samples: Sequence[float]) -> float:
 
 
 def compared(what: str, ours: list[float], other: list[float]) -> list[Cell]:
-    """A row: what, ours, the peer or limit, and the ratio of the medians (None when there is nothing to divide by)."""
+    """A row: its name, our figure, the peer's or limit's, and the ratio of the medians (None if the divisor is 0)."""
     divisor = middle(other)
     return [what, ours, other, middle(ours) / divisor if divisor else None]
 
 
 def read(path: Path) -> Results | None:
-    """The results that were kept; None when there are none that can be read."""
+    """The stored results; None if the file is missing or invalid."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         records = {
@@ -70,7 +70,7 @@ def read(path: Path) -> Results | None:
 
 
 def write(path: Path, results: Results) -> None:
-    """Keep the results."""
+    """Write the results as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(dataclasses.asdict(results), indent=1, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")

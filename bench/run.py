@@ -1,8 +1,8 @@
 """Measures Pelagos and writes docs/benchmarks.md and bench/results.json. Run by `make bench`, with the control plane's Python.
 
 Options: ``--only NAME`` (may be repeated) measures one part and keeps the others' results; ``--quick`` takes small
-sizes, ends in about three minutes and writes to build/bench. ``--check`` changes none of the committed files: it writes to
-build/bench/check, and tells which ratios are worse than the committed ones by more than their spread.
+sizes, ends in about three minutes and writes to build/bench. ``--check`` leaves the committed files unchanged: it writes to
+build/bench/check, and lists the ratios that are worse than the committed ones by more than their spread.
 
 Exit codes: 0; 1 when a part could not be measured or, with ``--check``, when a ratio is worse or was not measured.
 """
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-# The tests lend their API server.
+# The API server is started by modules of the tests.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -94,7 +94,7 @@ MEASUREMENTS = {
 
 
 def main() -> int:
-    """Measure, and write the page anew after each part: what is done is not lost when a later part fails."""
+    """Measure, and rewrite the page after each part, so that a later failure does not lose earlier parts."""
     options = _options()
     into = ROOT / "build" / "bench" / ("check" if options.check else "") if options.quick or options.check else None
     page = into / "benchmarks.md" if into else ROOT / "docs" / "benchmarks.md"
@@ -105,7 +105,7 @@ def main() -> int:
     for name in parts:
         try:
             records[name] = _measure(name, quick=options.quick)
-        except Exception as error:  # the other parts are worth having
+        except Exception as error:  # the other parts are still useful
             print(f"{name} failed: {error}", file=sys.stderr)
             failed.append(name)
             continue
@@ -117,7 +117,7 @@ def main() -> int:
 
 
 def _holds(records: Mapping[str, results.Record], parts: Sequence[str]) -> bool:
-    """Whether no ratio is worse than the committed one; tells all that differ."""
+    """Whether no ratio is worse than the committed one or missing; prints all that differ."""
     committed = results.read(COMMITTED)
     before = committed.records if committed is not None else {}
     found = checking.compared(before, records, ratios.JUDGED, parts)

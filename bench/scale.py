@@ -1,6 +1,6 @@
-"""How one operator carries fleets of Datasets: rate, memory, processor time and start-up against their number. Called by run.py.
+"""How one operator scales with the number of Datasets: rate, memory, processor time and start-up. Called by run.py.
 
-Nothing is pinned: operator, API server, etcd and users share all cores, as in the embedded mode.
+Nothing is pinned: operator, API server, etcd and clients share all cores, as in the embedded mode.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from control_plane import ControlPlane
 
 @dataclass(frozen=True)
 class Found:
-    """One fleet. Seconds, bytes, and counts for all Datasets together."""
+    """Results of one fleet: seconds, bytes, and counts for all Datasets together."""
 
     number: int
     start: float
-    """From the start of the process to the first status, when one Dataset waits."""
+    """From the start of the process to the first status of one existing Dataset."""
     rss: int
-    """At rest without Datasets."""
+    """Resident memory at rest without Datasets."""
     ready: float
     """From the first creation to the last Ready."""
     first: float
@@ -37,24 +37,24 @@ class Found:
     plane_cpu: float
     writes: dict[str, int]
     full_rss: int
-    """With all Datasets, after the burst."""
+    """Resident memory with all Datasets, after the burst."""
     again_writes: int
-    """In a pass over all, of which none has changed."""
+    """Writes in a pass over all Datasets, with nothing changed."""
     list_alone: float
-    """To read and decode the list of all, as the operator does, and nothing else."""
+    """Time only to read and decode the list of all Datasets, as the operator does."""
     start_full: float
-    """From the start of a process to its having listed all Datasets."""
+    """From the start of a process until it has listed all Datasets."""
     passes_full: float
-    """And to its having looked at every one of them."""
+    """From the same start until it has made a pass over each Dataset."""
     again_rss: int
-    """Of that process then."""
+    """Resident memory of that process afterwards."""
     stored: int
-    """Of a Ready Dataset, as the API server keeps it."""
+    """Bytes of a Ready Dataset, as the API server stores it."""
     limit: fleet.Limit
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     sizes = [30, 60] if plan.quick else [100, 1000, 5000, 10000]
     repeats = {1000: 3}
     found = []
@@ -186,5 +186,5 @@ def _rate(item: Found) -> float:
 
 
 def _bound(item: Found) -> float:
-    """Seconds that the API server needs, at its limits, for one creation and for the operator's writes to one Dataset."""
+    """Seconds that the API server needs at its limits for one creation and for the operator's writes to one Dataset."""
     return 1 / item.limit.creations + fleet.patches(item.writes) / item.number / item.limit.patches

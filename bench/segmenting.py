@@ -1,4 +1,4 @@
-"""The training of segmenters, against a plain loop of transformers with the same images and arguments. Called by run.py."""
+"""Training of segmenters, compared with a plain loop around transformers on the same images and arguments. Called by run.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIZE, BATCH, THREADS = 128, 8, 1
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     what = Trained(
         title="Training of segmenters",
         task="SemanticSegmentation",

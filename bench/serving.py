@@ -1,4 +1,4 @@
-"""A served model, against its predictor called in process: JPEG in, boxes out. Called by run.py."""
+"""A served model, compared with its predictor called in process: JPEG in, boxes out. Called by run.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pelagos.engines.triton_local.engine import TritonLocal
 from pelagos.ports.serving import DesiredService, ServiceState
 
 WAITING = 5_000
-"""A queue delay in microseconds, as people choose it to fill batches."""
+"""A queue delay in microseconds that is typical for filling batches."""
 SIZE = 192
 IMAGES = 32
 THREADS = 1
@@ -34,7 +34,7 @@ _LOAD_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A loaded model in a Triton server of its own. ``alone`` is its own address, ``address`` that of Envoy before it."""
+    """A model loaded in its own Triton server. ``alone`` is the server's own address, ``address`` that of its Envoy."""
 
     name: str
     uid: str
@@ -46,7 +46,7 @@ class Endpoint:
 
 
 class Here:
-    """The process that predicts without a server."""
+    """A process that predicts without a server."""
 
     def __init__(self, plan: Plan, version: Path, images: Path) -> None:
         command = [plan.python("triton"), plan.program("predict_here"), version, str(THREADS), images]
@@ -60,11 +60,11 @@ class Here:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The id of the process."""
         return self._process.pid
 
     def measure(self, batch: int, number: int) -> Answers:
-        """``number`` images in batches; the latency is that of a call."""
+        """Predict ``number`` images in batches; the latency is that of a call."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{batch} {number}\n")
@@ -78,14 +78,14 @@ class Here:
         )
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     number, repeats = plan.size(400, 40), plan.size(5, 1)
     images = frames(plan)
     made = package(plan, images)
@@ -117,7 +117,7 @@ def measure(plan: Plan) -> Section:
 
 
 def frames(plan: Plan) -> Path:
-    """Real frames to predict, in a folder of their own."""
+    """A folder with real frames to predict."""
     source = plan.data / "samples" / "phytoplankton-frames" / "images"
     if not source.exists():
         raise measuring.MeasurementError(f"{source} is missing; run `make samples`, or set PELAGOS_DATA_ROOT")
@@ -129,7 +129,7 @@ def frames(plan: Plan) -> Path:
 
 
 def package(plan: Plan, images: Path) -> dict[str, str]:
-    """A model package, as its folder and digests."""
+    """Export a model package; returns its folder and digests."""
     image = min(images.iterdir())
     command = [plan.python("pipelines"), plan.program("make_package"), plan.folder / "package", SIZE, image]
     variables = {
@@ -142,7 +142,7 @@ def package(plan: Plan, images: Path) -> dict[str, str]:
 
 
 def wanted(package: dict[str, str], delay: int) -> DesiredService:
-    """The want of a service with the defaults of ModelService, but for threads and ``delay`` (microseconds)."""
+    """The desired state of a service with the defaults of ModelService, except for threads and ``delay`` (microseconds)."""
     return DesiredService(
         uid=f"bench-{delay}",
         namespace="default",
@@ -189,7 +189,7 @@ async def remove(plan: Plan, want: DesiredService) -> None:
 
 
 def _served(processes: tuple[int, ...], ask: Callable[[], Answers]) -> Answers:
-    """With the processor time of the server with its model process, and of Envoy where it is asked."""
+    """Call the model, and add the processor time of the server with its model process, and of Envoy if it is used."""
     cpu = sum(map(measuring.cpu_seconds, processes))
     answers = ask()
     return answers.costing(sum(map(measuring.cpu_seconds, processes)) - cpu)

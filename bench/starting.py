@@ -1,4 +1,4 @@
-"""From the start of a step's process to its first line of work, against an interpreter with the framework. Called by run.py."""
+"""Start of a step's process up to its work, compared with an interpreter that imports the framework. Called by run.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OURS = "step train, "
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     ways: dict[str, tuple[object, ...]] = {name: ("-c", code) for name, code in _FRAMEWORKS.items()}
     ways |= {f"{_OURS}{name}": (plan.program("start_step"), _request(name, task)) for name, (task, _) in _STEPS.items()}
     candidates = {name: partial(_run, plan, words) for name, words in ways.items()}

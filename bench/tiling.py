@@ -1,4 +1,4 @@
-"""Tiles of a scan of 352 megapixels: memory against its decoded pixels, and time against one full decode. Called by run.py."""
+"""Tiling a scan of 352 megapixels: memory compared with its decoded pixels, and time with one full decode. Called by run.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KINDS = {"png": "PNG", "tif": "TIFF, deflate in strips"}
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     width, height = (side // plan.size(1, 4) for side in _SIZE)
     pixels = width * height
 

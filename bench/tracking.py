@@ -1,4 +1,4 @@
-"""A real MLflow server for the trainings that are measured. Called by training.py."""
+"""A real MLflow server for the measured trainings. Called by training.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pelagos.settings import Settings
 
 @contextlib.contextmanager
 def server(plan: Plan) -> Iterator[str]:
-    """The server as the embedded mode starts it; gives its address."""
+    """Run the server as the embedded mode starts it; yields its address."""
     layout = _layout(plan)
     layout.create()
     tracking_credentials.prepare(layout)
@@ -34,7 +34,7 @@ def server(plan: Plan) -> Iterator[str]:
 
 
 def step_environment(plan: Plan) -> dict[str, str]:
-    """How steps log in; empty before the server's first start."""
+    """Environment variables with the steps' login; empty before the server's first start."""
     folder = _layout(plan).tracking_credentials
     if not folder.is_dir():
         return {}
@@ -42,7 +42,7 @@ def step_environment(plan: Plan) -> dict[str, str]:
 
 
 def create_run(plan: Plan, address: str) -> str:
-    """The id of a new run, as the operator makes one."""
+    """Create a run as the operator does; returns its id."""
     body = json.dumps({"experiment_id": "0", "start_time": 0}).encode()
     folder = _layout(plan).tracking_credentials
     access = Access(folder / "username", folder / "password")

@@ -1,4 +1,4 @@
-"""The users of an API server: creates Datasets in a burst, watches what becomes of them, counts requests. For operators.py.
+"""Clients of an API server: create Datasets in a burst, watch them, and count requests. For operators.py.
 
 Input: a running API server and a namespace. Output: times (monotonic seconds) by name, and counts of requests.
 """
@@ -24,10 +24,10 @@ from control_plane import ControlPlane
 from pelagos.api import meta
 
 WRITERS = 16
-"""Requests at once: as many as the operator makes."""
+"""Concurrent requests: the same number as the operator's."""
 SPEC = {"source": {"volume": {"path": "plankton"}}, "task": "Detection"}
 PAGE = 500
-"""Resources in a page of a list."""
+"""Resources per page of a list."""
 WRITES = frozenset({"PATCH", "PUT", "POST", "DELETE"})
 _LINE = re.compile(r"^apiserver_request_total\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -35,14 +35,14 @@ _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 @dataclass
 class Seen:
-    """When each Dataset was created, had a status for the first time, and was Ready."""
+    """Times at which each Dataset was created, first had a status, and became Ready."""
 
     created: dict[str, float] = field(default_factory=dict)
     first: dict[str, float] = field(default_factory=dict)
     ready: dict[str, float] = field(default_factory=dict)
 
     def take(self, body: Mapping[str, Any]) -> None:
-        """Note what a watch event shows."""
+        """Record a watch event."""
         name, status, now = body["metadata"]["name"], body.get("status") or {}, time.monotonic()
         if status:
             self.first.setdefault(name, now)
@@ -51,7 +51,7 @@ class Seen:
 
 
 class Traffic:
-    """One namespace of an API server."""
+    """Clients in one namespace of an API server."""
 
     def __init__(self, plane: ControlPlane, namespace: str, session: aiohttp.ClientSession) -> None:
         self._plane = plane
@@ -60,7 +60,7 @@ class Traffic:
         self.seen = Seen()
 
     async def create(self, number: int, spec: Mapping[str, Any] = SPEC) -> None:
-        """Create this many Datasets, as fast as the server takes them."""
+        """Create this many Datasets, as fast as the server accepts them."""
         await _all(lambda name: self.create_one(name, spec), number)
 
     async def create_one(self, name: str, spec: Mapping[str, Any] = SPEC) -> None:
@@ -75,12 +75,12 @@ class Traffic:
             return dict((await answer.json())["status"])
 
     async def read_size(self, name: str) -> int:
-        """Bytes of a Dataset as the API server answers: it keeps them as such, JSON without spaces."""
+        """Bytes of a Dataset in the API server's answer, which it stores in the same form: JSON without spaces."""
         async with self._session.get(f"{self._plane.url}{self._path}/{name}") as answer:
             return len(await answer.read())
 
     async def list_all(self) -> float:
-        """Seconds that it takes to read and decode all Datasets, in pages as the operator reads them."""
+        """Read and decode all Datasets in pages as the operator does; returns the seconds that it took."""
         began, rest, found = time.monotonic(), "", 0
         headers = {"Accept-Encoding": "identity"}
         while True:
@@ -96,7 +96,7 @@ class Traffic:
         return time.monotonic() - began
 
     async def patch_status(self, number: int, status: Mapping[str, Any]) -> float:
-        """Patch the status of every Dataset once; patches per second. The limit of any operator."""
+        """Patch the status of every Dataset once; returns patches per second, which limit any operator."""
 
         async def one(name: str) -> None:
             await self._call("PATCH", f"{self._path}/{name}/status", {"status": status})
@@ -106,7 +106,7 @@ class Traffic:
         return number / (time.monotonic() - began)
 
     async def until(self, reached: Callable[[Seen], bool], what: str, seconds: float) -> None:
-        """Wait for what the watch shows. Raises MeasurementError."""
+        """Wait until what the watch recorded satisfies ``reached``. Raises MeasurementError after ``seconds``."""
         deadline = time.monotonic() + seconds
         while not reached(self.seen):
             if time.monotonic() > deadline:
@@ -115,7 +115,7 @@ class Traffic:
 
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Note what happens for as long as the context lasts."""
+        """Record watch events while the context lasts."""
         task = asyncio.create_task(self._watch())
         try:
             yield
@@ -125,7 +125,7 @@ class Traffic:
                 await task
 
     async def _watch(self) -> None:
-        """List and watch, again and again: the server ends a watch whose reader is slow for a moment."""
+        """List and watch in a loop, because the server ends the watch of a reader that is slow for a moment."""
         url = self._plane.url + self._path
         while True:
             async with self._session.get(url) as answer:
@@ -152,24 +152,24 @@ class Traffic:
 
 @contextlib.asynccontextmanager
 async def session(plane: ControlPlane) -> AsyncIterator[aiohttp.ClientSession]:
-    """Connections with full rights."""
+    """A client session with full rights."""
     tls = ssl.create_default_context(cafile=str(plane.authority))
     connector = aiohttp.TCPConnector(ssl=tls, limit=WRITERS + 2)
     headers = {"Authorization": f"Bearer {plane.token}"}
-    # A line of a watch holds a whole resource.
+    # A line of a watch contains a whole resource.
     async with aiohttp.ClientSession(connector=connector, headers=headers, read_bufsize=2**20) as opened:
         yield opened
 
 
 async def requests(plane: ControlPlane, opened: aiohttp.ClientSession) -> Counter[tuple[str, str, str]]:
-    """Requests so far by verb, resource and subresource: Datasets and events only, watches left out."""
+    """Requests received by verb, resource and subresource, for Datasets and events only, without watches."""
     async with opened.get(f"{plane.url}/metrics") as answer:
         text = await answer.text()
     return count_requests(text)
 
 
 def count_requests(text: str) -> Counter[tuple[str, str, str]]:
-    """From the text of /metrics of a kube-apiserver."""
+    """Count requests in the text of a kube-apiserver's /metrics."""
     found: Counter[tuple[str, str, str]] = Counter()
     for match in _LINE.finditer(text):
         labels = dict(_LABEL.findall(match["labels"]))

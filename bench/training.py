@@ -1,4 +1,4 @@
-"""The training steps, against ultralytics' own command on the same images with the same arguments. Called by run.py."""
+"""The training steps, compared with ultralytics' own command on the same images with the same arguments. Called by run.py."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ENVIRONMENT = {
     "YOLO_VERBOSE": "false",
     "MPLBACKEND": "Agg",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # As every run has: what a step leaves is sealed.
+    # Every run has a key, because steps seal their reports.
     sealing.STEP_RUN: "bench",
     sealing.STEP_KEY: "5e" * 32,
 }
@@ -49,7 +49,7 @@ versions.materialise(sys.argv[1], "yolo", Path(sys.argv[2]))
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained on: the version, its YOLO view, and the address of MLflow."""
+    """Input of the trainings: the version, its YOLO view, and the address of MLflow."""
 
     version: Mapping[str, Any]
     view: Path
@@ -59,7 +59,7 @@ class Case:
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     repeats, (short, long) = plan.size(3, 1), (plan.size(2, 1), plan.size(12, 3))
     images = 64
     with tracking.server(plan) as mlflow:
@@ -88,7 +88,7 @@ def measure(plan: Plan) -> Section:
 
 
 def _prepare(plan: Plan, images: int, mlflow: str) -> Case:
-    """A dataset version of the first frames, by the real step."""
+    """Create a dataset version of the first frames by the real step."""
     source = plan.data / "samples" / "phytoplankton-frames"
     if not source.exists():
         raise measuring.MeasurementError(f"{source} is missing; run `make samples`, or set PELAGOS_DATA_ROOT")
@@ -111,7 +111,7 @@ def _prepare(plan: Plan, images: int, mlflow: str) -> Case:
     data.write_text(json.dumps(content | {"names": names}), encoding="utf-8")  # JSON is YAML
     settings = [plan.python("pipelines").with_name("yolo"), "settings", *(f"{name}=False" for name in _INTEGRATIONS)]
     measuring.run(settings, plan.log("settings"), environment(plan))
-    # As ultralytics counts.
+    # In ultralytics' order.
     return Case(version, view, data, mlflow, min(8, max(1, (os.cpu_count() or 1) - 1)))
 
 
@@ -147,7 +147,7 @@ def _bare(plan: Plan, case: Case, epochs: int, workspaces: Iterator[Path]) -> Us
 
 
 def _around(plan: Plan, case: Case, workspaces: Iterator[Path]) -> dict[str, Usage]:
-    """The other stages after a training of one epoch, the machinery when there is nothing left to do, and imports."""
+    """Measure the other stages after a training of one epoch, the machinery over finished work, and imports."""
     workspace = next(workspaces)
     arguments = _arguments(plan, case, 1, workspace)
     task(plan, "train", arguments)
@@ -172,7 +172,7 @@ def _alone(plan: Plan, steps: int, workspace: Path) -> Usage:
 
 
 def _flow(plan: Plan, arguments: Mapping[str, str], folder: Path) -> Usage:
-    """The compiled flow as the engine runs it, over finished work."""
+    """Run the compiled flow as the engine does, over finished work."""
     folder.mkdir()
     (folder / "lock").touch()
     request = {"name": "bench", "flow": "training", "attempt": 1, "parameters": arguments, "resources": {"cpu": 1}}
@@ -206,7 +206,7 @@ def _arguments(plan: Plan, case: Case, epochs: int, workspace: Path) -> dict[str
 
 
 def task(plan: Plan, name: str, arguments: Mapping[str, str], timed: tuple[str, Path] | None = None) -> Usage:
-    """A step in a process of its own, as a pipeline starts it; ``timed`` names a function of it and the file for its seconds."""
+    """Run a step in a separate process, as a pipeline does. ``timed``: one of its functions, and a file for its seconds."""
     file = plan.folder / "arguments.json"
     file.write_text(json.dumps(dict(arguments)), encoding="utf-8")
     command = [plan.python("pipelines"), plan.program("call_step"), name, file, *(timed or ())]
@@ -214,7 +214,7 @@ def task(plan: Plan, name: str, arguments: Mapping[str, str], timed: tuple[str, 
 
 
 def environment(plan: Plan) -> dict[str, str]:
-    """Of a step, and of what it is compared with."""
+    """The environment variables of a step and of its peer."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "OMP_NUM_THREADS")}
     login = tracking.step_environment(plan)
     return (
@@ -227,7 +227,7 @@ def _trained_rows(trained: Mapping[str, list[Usage]], short: int, long: int) -> 
 
 
 def compared(trained: Mapping[str, list[Usage]], names: tuple[str, str], short: int, long: int) -> list[list[Cell]]:
-    """Rows of two ways to train the same, by what trainings of ``short`` and of ``long`` epochs took."""
+    """Rows that compare two ways to train the same, from the usage of trainings with ``short`` and ``long`` epochs."""
     slopes, fixed = {}, {}
     for name in names:
         pairs = list(zip(trained[f"{name}, {short} epochs"], trained[f"{name}, {long} epochs"], strict=True))
@@ -248,7 +248,7 @@ def compared(trained: Mapping[str, list[Usage]], names: tuple[str, str], short: 
 
 
 def row(what: str, ours: list[Usage], bare: list[Usage]) -> list[Cell]:
-    """What both took, and the ratio of their processor time."""
+    """A row with the usage of both, and the ratio of their processor times."""
     cpu, other = [item.cpu for item in ours], [item.cpu for item in bare]
     return [what, cpu, other, middle(cpu) / middle(other), [item.wall for item in ours], [item.wall for item in bare]]
 

@@ -1,4 +1,4 @@
-"""What people ask of versions, against the number of their images: report, difference, what was left out. Called by run.py."""
+"""Queries on versions by number of images: report, difference, excluded files. Called by run.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ print(sum(1 for _ in told))
 
 @dataclass(frozen=True)
 class Done:
-    """Seconds, by the clock and of processor time, and the most bytes resident of one process; children's time with it."""
+    """Wall and processor seconds, children included, and the peak resident bytes of one process."""
 
     wall: float
     cpu: float
@@ -33,7 +33,7 @@ class Done:
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     sizes = [plan.size(number, number // 50) for number in (5_000, 25_000, 100_000)]
     found = {number: _observe(plan, number) for number in sizes}
     few, many = sizes[-2:]

@@ -1,4 +1,4 @@
-"""Views of a version against copies of its images, and against nothing but links to them. Called by run.py."""
+"""Views of a version, compared with copies of its images, and with links to them only. Called by run.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.plan import Plan
 from bench.results import Cell, Section, middle
 
 SIDES = ((16, 10_000), (128, 4_000), (512, 1_000))
-"""Pixels of grey images, and how many of them there are."""
+"""Side length in pixels of grey images, and their number."""
 COPY, TRAINING, FOLDER, ALONE, LINKS, AGAIN = "copy", "training", "links", "view", "bare", "again"
 _SAID = {
     COPY: "copy",
@@ -22,11 +22,11 @@ _SAID = {
     LINKS: "links alone",
     AGAIN: "the same folder again",
 }
-"""By the program's words."""
+"""Row names by the program's terms."""
 
 
 def measure(plan: Plan) -> Section:
-    """See the module."""
+    """Run the measurement and return its section."""
     found: dict[str, dict[str, list[float]]] = {}
     for side, full in SIDES:
         number = plan.size(full, full // 2)

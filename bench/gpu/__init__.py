@@ -1,1 +1,1 @@
-"""What a GPU is measured with, where one is at hand; see measure.py."""
+"""Measurements on a GPU, where one is available; see measure.py."""

@@ -3,7 +3,7 @@
 ``python -m bench.gpu.measure [--into FOLDER]`` with the interpreter of the environment ``pipelines``, whose torch must see a GPU,
 as in the trainer image. It needs no cluster, no MLflow and no network, draws its own images, and writes ``gpu.md`` and
 ``gpu.json``.
-``--rehearse`` runs everything once on a processor, with tiny sizes: its figures say nothing of a GPU, and are not written.
+``--rehearse`` runs everything once on a processor, with tiny sizes: its figures say nothing about a GPU, and are not written.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _OFFLINE = {
 
 @dataclass(frozen=True)
 class Case:
-    """A training: ``peer`` is the program that ours is compared with; ``rate`` as both have it."""
+    """A training. ``peer``: the program that ours is compared with; ``rate``: the learning rate of both."""
 
     architecture: str
     task: str
@@ -66,7 +66,7 @@ REHEARSED = (
 
 @dataclass(frozen=True)
 class Found:
-    """Of one case: seconds of an epoch as the slope between two trainings. ``busy``: share of the time that the GPU works."""
+    """Results of one case: seconds per epoch, as the slope between two trainings. ``busy``: the GPU's share of busy time."""
 
     architecture: str
     size: int
@@ -86,17 +86,17 @@ class Machine:
         self.environment = _environment(folder)
 
     def step(self, name: str, arguments: Mapping[str, str]) -> Usage:
-        """A step of the pipelines, which tells no tracking server."""
+        """Run a step of the pipelines without a tracking server."""
         file = self.folder / "arguments.json"
         file.write_text(json.dumps(dict(arguments)), encoding="utf-8")
         return self.run(name, ROOT / "bench/programs/call_step.py", name, file)
 
     def run(self, log: str, *command: object) -> Usage:
-        """A program, with this interpreter."""
+        """Run a program with this interpreter."""
         return measuring.run([sys.executable, *command], self.folder / f"{log}.log", self.environment)
 
     def workspace(self) -> Path:
-        """A new folder."""
+        """Create a new folder."""
         self._number += 1
         made = self.folder / f"workspace-{self._number}"
         made.mkdir()
@@ -104,7 +104,7 @@ class Machine:
 
 
 def main() -> int:
-    """Measure."""
+    """Measure all cases, and write the page; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu.measure", description="Measure Pelagos on a GPU.")
     parser.add_argument("--into", type=Path, default=ROOT / "build" / "bench", help="folder of the results")
     parser.add_argument("--rehearse", action="store_true", help="try everything with tiny sizes on a processor")
@@ -121,7 +121,7 @@ def main() -> int:
         for case in REHEARSED if options.rehearse else CASES:
             try:
                 found.append(_measure(machine, case))
-            except measuring.MeasurementError as error:  # the other cases are worth having
+            except measuring.MeasurementError as error:  # the other cases are still useful
                 notes.append(f"{case.architecture}: not measured: {str(error).splitlines()[0]}")
                 print(error, file=sys.stderr)
         notes += _served(machine)
@@ -160,7 +160,7 @@ def _measure(machine: Machine, case: Case) -> Found:
 
 
 def _version(machine: Machine, case: Case) -> dict[str, Any]:
-    """A dataset version of drawn images, by the real step; those of a task are drawn once."""
+    """Create a dataset version of drawn images by the real step; the images of a task are drawn once."""
     report = machine.folder / "prepared" / f"{case.task}-{case.size}"
     if not (report / "result.json").exists():
         data = machine.folder / "data" / f"{case.task}-{case.size}"
@@ -249,7 +249,7 @@ _PEERS: Mapping[str, Callable[[Machine, Case, Mapping[str, Any]], Callable[[int]
 
 
 def _served(machine: Machine) -> list[str]:
-    """Images a second of the exported graph of the first case, where onnxruntime has the GPU; in words."""
+    """Lines about the first case's exported graph: images per second, if onnxruntime can use the GPU."""
     import onnxruntime
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
@@ -278,13 +278,13 @@ def _served(machine: Machine) -> list[str]:
 
 @contextmanager
 def _looking(busy: list[float]) -> Iterator[None]:
-    """Note by NVML how busy the first GPU is, from the first to the last moment that it is at all."""
+    """Record through NVML how busy the first GPU is, from its first to its last busy moment."""
     try:
         pynvml = import_module("pynvml")
 
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-    except Exception:  # no driver, or one that cannot be asked: then nobody knows
+    except Exception:  # no driver, or one that cannot be queried: the load is unknown
         yield
         return
     over, seen = threading.Event(), list[float]()
@@ -302,7 +302,7 @@ def _looking(busy: list[float]) -> Iterator[None]:
         thread.join()
         worked = [place for place, value in enumerate(seen) if value]
         if worked:
-            # Of the last, longer training alone.
+            # The last, longer training only.
             busy[:] = seen[worked[0] : worked[-1] + 1]
 
 
@@ -324,7 +324,7 @@ def _page(device: str, torch_version: str, found: list[Found], notes: list[str])
 
 def _environment(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    # Also where the packages of Pelagos are not installed.
+    # Works also where the packages of Pelagos are not installed.
     paths = {"PYTHONPATH": str(ROOT / "pipelines")}
     return kept | paths | _OFFLINE | {"YOLO_CONFIG_DIR": str(folder / "ultralytics"), "TMPDIR": str(folder)}
 

@@ -1,4 +1,4 @@
-"""Images to measure with: discs of some kinds on noise, drawn alike each time. Called by measure.py."""
+"""Images for measurements: discs of several kinds on noise, the same in each run. Called by measure.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DISCS = 10
 
 
 def draw(folder: Path, task: str, number: int, size: int) -> dict[str, Any]:
-    """Draw ``number`` images of ``size`` pixels into ``folder``; what a dataset's spec says of their format."""
+    """Draw ``number`` images of ``size`` pixels into ``folder``; returns a dataset spec's fields about their format."""
     generator = np.random.default_rng(0)
     if task == "Classification":
         for index in range(number):
