@@ -20,7 +20,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 
 @dataclass(frozen=True)
 class Answers:
-    """Results of all requests. ``seconds``: of each call. ``wall``, ``cpu`` (servers), ``client`` (this process): totals in seconds."""
+    """Results of requests. ``seconds`` of each call; total seconds ``wall``, ``cpu`` (servers) and ``client`` (this process)."""
 
     seconds: list[float]
     wall: float

@@ -24,7 +24,7 @@ PAGE, CARD, EDGE, INK, FAINT, GRID = "#f4f5f8", "#ffffff", "#dcdfe6", "#24292e",
 COLORS = {"green": "#2f9e5f", "orange": "#e8871e", "red": "#d43a3a"}
 LINES = ["#3274d9", "#e8871e", "#2f9e5f", "#a352cc", "#d43a3a", "#37a3b5", "#8a6d3b", "#7b8794", "#c2447e", "#5b6ee1"]
 COLUMN, ROW, HEADING = 0.62, 0.34, 0.34
-"""Inches of a 24th of the page, of a line of the grid, and of a panel's heading."""
+"""Inches: the width of a 24th of the page, the height of a grid row, and the height of a panel's heading."""
 MOST_BARS, MOST_ROWS, MOST_LEGEND = 12, 8, 8
 
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _distinct(board: dict[str, Any], layout: dict[str, Any]) -> list[dict[str, Any]]:
-    """Panels keyed by their id: two may have the same title."""
+    """The panels' series keyed by panel id, because two panels may have the same title."""
     panels = [panel for panel in layout["panels"] if panel["type"] != "row"]
     return [
         {"title": panel["id"], "series": found["series"]} for panel, found in zip(panels, board["panels"], strict=True)
@@ -51,7 +51,7 @@ def _distinct(board: dict[str, Any], layout: dict[str, Any]) -> list[dict[str, A
 
 
 def draw(layout: dict[str, Any], series: dict[int, list[dict[str, Any]]], seen: dict[str, Any]) -> Figure:
-    """One page. ``series``: of each panel by its id."""
+    """Draw one dashboard. ``series``: those of each panel by its id."""
     lines = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in layout["panels"])
     width, height = 24 * COLUMN + 0.3, lines * ROW + 0.75
     figure = plt.figure(figsize=(width, height))
@@ -111,7 +111,7 @@ def _lines(axes: Axes, panel: dict[str, Any], series: list[dict[str, Any]], seen
     if defaults["custom"]["stacking"]["mode"] == "normal":
         times = sorted({time for _, found, _ in drawn for time in found})
         known = [dict(zip(found, values, strict=True)) for _, found, values in drawn]
-        # Where one has a gap, the others go on.
+        # A gap in one series must not interrupt the others.
         layers = [
             [0.0 if math.isnan(layer.get(time, 0.0)) else layer.get(time, 0.0) for time in times] for layer in known
         ]
@@ -144,13 +144,13 @@ def _lines(axes: Axes, panel: dict[str, Any], series: list[dict[str, Any]], seen
 
 
 def _legend_columns(labels: list[str], width: int) -> int:
-    """As many columns as the longest name allows, in a panel of so many 24ths."""
+    """The number of columns that the longest name allows in a panel of this width in 24ths."""
     letters = len(max([*labels, ""], key=len)) + 6
     return max(2, min(len(labels), width * 10 // letters))
 
 
 def _points(entry: dict[str, Any], start: float) -> tuple[list[float], list[float]]:
-    """Times since the start and values; a gap of more than two steps is not drawn over."""
+    """Times since the start, and values; gaps of more than two steps stay empty."""
     times: list[float] = []
     values: list[float] = []
     for time, value in entry["values"]:
@@ -219,14 +219,14 @@ def _color(panel: dict[str, Any], value: float) -> str:
 
 
 def named(entry: dict[str, Any]) -> str:
-    """The legend of a series, as Grafana fills it."""
+    """The legend of a series, filled as Grafana does."""
     if not entry["legend"]:
         return ", ".join(f"{name}={value}" for name, value in sorted(entry["metric"].items()))
     return re.sub(r"\{\{(\w+)\}\}", lambda found: entry["metric"].get(found[1], ""), entry["legend"])
 
 
 def written(value: float, unit: str) -> str:
-    """A value with its unit, three digits that matter."""
+    """A value with its unit, in three significant digits."""
     if not math.isfinite(value):
         return "no data"
     if unit == "percentunit":
@@ -236,7 +236,7 @@ def written(value: float, unit: str) -> str:
     if unit == "s":
         if 0 < abs(value) < 1:
             return f"{value * 1000:.3g} ms"
-        # Axes of some minutes stay in seconds throughout.
+        # Durations of a few minutes stay in seconds, so that an axis has a single unit.
         scale, name = next(
             ((size, name) for size, name in ((86_400, "d"), (3600, "h")) if abs(value) >= 2 * size), (1, "s")
         )

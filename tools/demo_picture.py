@@ -1,4 +1,4 @@
-"""Draws what a terminal showed: a session that script(1) kept, as a picture. tools/demo_picture.sh runs it.
+"""Draws a terminal session that script(1) recorded, as a picture. Run by tools/demo_picture.sh.
 
 Arguments: the session, Chromium, and the picture.
 """
@@ -17,12 +17,12 @@ from rich.text import Text
 COLUMNS = 110
 _SCRIPT = re.compile(r"^Script (?:started|done) .*\n?", re.MULTILINE)
 _CURSOR = re.compile(r"\x1b\[\??[0-9;]*[A-LN-Zf-ln-z]")
-"""What moves the cursor, erases or hides: all but colours."""
+"""Escape sequences that move the cursor, erase or hide: all except colours."""
 _UP = re.compile(r"\x1b\[(\d*)A")
 
 
 def screen(session: str) -> list[str]:
-    """The lines that are left in the end: those that were drawn over are gone."""
+    """The final lines of the screen, without those that were overwritten."""
     lines: list[str] = [""]
     row = 0
     for piece in re.split(r"(\r?\n|\r|\x1b\[\d*A|\x1b\[2K)", _SCRIPT.sub("", session)):
@@ -39,12 +39,12 @@ def screen(session: str) -> list[str]:
 
 
 def main(session: Path, chromium: Path, picture: Path) -> None:
-    """Draw it, as high as it is."""
+    """Draw the session; the picture is as high as its content."""
     text = "\n".join(screen(session.read_bytes().decode(errors="replace"))).strip()
     console = Console(record=True, width=COLUMNS, file=sys.stderr, force_terminal=True)
     console.print(Text.from_ansi(text))
     drawn = console.export_svg(title="pelagos demo")
-    # The fonts of the web that rich names are not asked for.
+    # Without the web fonts that rich refers to.
     drawn = re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)
     found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawn)
     assert found is not None

@@ -1,8 +1,8 @@
-"""What the way to split a survey does to the figure that is reported: writes docs/honest-splits.md and its picture.
+"""Measures how the split of a survey changes the reported metric: writes docs/honest-splits.md and its picture.
 
 ``honest_splits.py SAMPLES`` with the interpreter of the environment ``pipelines``; run by `make honest-splits`. The survey of the
-samples (pelagos_pipelines.samples.survey) is split at random, by hauls, and by leaving out one site after the other, and the same
-classifier is trained on each.
+samples (pelagos_pipelines.samples.survey) is split at random, by hauls, and by leaving out each site in turn; the same
+classifier is trained on each split.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SPLITS: Mapping[str, Mapping[str, Any]] = {
 
 
 def main() -> int:
-    """Compose, train and draw; with ``--write`` as the only argument, the page again from what is on record."""
+    """Create the survey, train and draw; with ``--write`` as the only argument, rewrite the page from the stored results."""
     if sys.argv[1:] != ["--write"]:
         with tempfile.TemporaryDirectory(prefix="pelagos-splits-") as name:
             record = _measured(Path(sys.argv[1]), Path(name))
@@ -78,7 +78,7 @@ def _figure(result: Mapping[str, Any], metric: str) -> dict[str, Any]:
 
 
 def _over_sites(values: Sequence[float]) -> dict[str, float]:
-    """A 95 % interval of the mean over sites, by Student's t."""
+    """The 95 % interval of the mean over sites, by Student's t."""
     low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
     return {"low": float(low), "high": float(high)}
 
@@ -89,7 +89,7 @@ def _prepare(samples: Path, folder: Path, name: str, split: Mapping[str, Any]) -
         "format": "ImageFolder",
         "task": "Classification",
         "capture": {"from": "Csv", "file": survey.TABLE},
-        # Views of one organism may look alike; that is what this is about.
+        # Keep near duplicates: views of one organism that look alike are the subject of this comparison.
         "cleaning": {"duplicates": {"action": "Keep"}},
         "split": {"ratios": {"train": 60, "validation": 20, "test": 20}, **split},
     }
@@ -128,7 +128,7 @@ def _train(
 
 
 def _step(folder: Path, name: str, arguments: Mapping[str, str]) -> dict[str, Any]:
-    """A step in a process of its own; what it reports."""
+    """Run a step in a separate process; returns its report."""
     file = folder / "arguments.json"
     file.write_text(json.dumps(arguments), encoding="utf-8")
     environment = {**os.environ, "TMPDIR": str(folder)}
@@ -139,7 +139,7 @@ def _step(folder: Path, name: str, arguments: Mapping[str, str]) -> dict[str, An
 
 
 def _draw(record: Mapping[str, Any]) -> None:
-    """A bar for each way to split, with its interval, and the sites that were left out as points."""
+    """Draw a bar with its interval for each split, and the left-out sites as points."""
     names = list(record["splits"])
     with mpl.rc_context(figures.STYLE):
         figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")

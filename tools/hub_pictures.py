@@ -1,8 +1,8 @@
-"""Pictures of the hub as docs/marketplace.md describes it, of an installation that runs: `pelagos demo --keep` leaves one.
+"""Takes the pictures of the hub for docs/marketplace.md from a running installation, such as that of `pelagos demo --keep`.
 
 Run with the interpreter of the environment ``dev``: hub_pictures.py SAMPLES CHROMIUM FOLDER, with its PELAGOS_HOME set.
-The service of the samples gets two frames of them as pictures of its card; then a browser signs in by the link that works
-once, looks at the catalogue and at the model, tries it on one of the frames, and stops.
+The samples' service gets two of their frames as pictures on its card; then a browser signs in with the one-time link,
+opens the catalogue and the model, tries it on one of the frames, and stops.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from playwright.sync_api import Page, sync_playwright
 SERVICE, PICTURES = "phytoplankton-detector", "phytoplankton-pictures"
 _WIDE = {"width": 1280, "height": 900}
 _TALL = {"width": 1280, "height": 1440}
-"""For the answer below what was sent."""
+"""Viewport that fits the answer below the image."""
 _SECONDS = 60_000
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     told = json.loads(_run("pelagos", "hub", "-o", "json"))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox"])
-        page = browser.new_page(viewport=_WIDE)  # type: ignore[arg-type]  # a dict of that shape
+        page = browser.new_page(viewport=_WIDE)  # type: ignore[arg-type]  # a dict of the right shape
         page.set_default_timeout(_SECONDS)
         page.goto(told["link"])
         if page.get_by_role("button").filter(has_text="Sign in").count():
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _publish(frames: list[Path]) -> None:
-    """The card of the service gets the frames, from a ConfigMap as its owners would make it."""
+    """Add the frames to the service's card from a ConfigMap, as its owners would."""
     files = [f"--from-file={frame.name}={frame}" for frame in frames]
     made = _run("kubectl", "create", "configmap", PICTURES, *files, "--dry-run=client", "-o", "json")
     subprocess.run(["kubectl", "apply", "-f", "-"], input=made, text=True, check=True)
@@ -76,7 +76,7 @@ def _run(*command: str) -> str:
 def _picture(page: Page, to: Path) -> None:
     page.wait_for_load_state("networkidle")
     taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    # Of few colours: a quarter of the bytes, and no difference that is seen.
+    # Fewer colours need a quarter of the bytes, without a visible difference.
     taken.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE).save(to, optimize=True)
 
 

@@ -25,7 +25,7 @@ from pelagos.cli.container_engines import Engine, RefusedError, usable
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = "ghcr.io/pelagos"
-"""The registry that manifests name."""
+"""The registry in the committed manifests."""
 _REGISTRY = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}")
 _PLACES = {
@@ -36,14 +36,14 @@ _PLACES = {
     "serving-cpu": ("cpu",),
     "hub": ("cpu", "gpu"),
 }
-"""Image -> the installations that take it."""
+"""The installations that use each image, by image."""
 _STARTED = {"trainer", "serving"}
-"""What the operator starts, by settings of its own."""
+"""Images that the operator starts, as its own settings name them."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """One of ours: a folder below images/, and a variant of it."""
+    """One of our images: a folder below images/, and a variant of it."""
 
     name: str
     variant: str = ""
@@ -51,44 +51,44 @@ class Image:
 
     @property
     def title(self) -> str:
-        """As it is called here, and in its bill of materials."""
+        """Its name here and in its bill of materials."""
         return f"{self.name}-{self.variant}" if self.variant else self.name
 
     @property
     def folder(self) -> Path:
-        """Holds its Dockerfile."""
+        """The folder of its Dockerfile."""
         return ROOT / "images" / self.name
 
 
 @dataclass(frozen=True)
 class Built:
-    """An image that is there."""
+    """An image that was built, and perhaps pushed."""
 
     image: Image
     repository: str
     tag: str
     id: str
     digest: str = ""
-    """Of what the registry holds; empty: not pushed."""
+    """The digest in the registry; empty if it was not pushed."""
 
     @property
     def reference(self) -> str:
-        """What a pod names."""
+        """The reference that pods use."""
         return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What images are built from."""
+    """The source of the images."""
 
     version: str
     revision: str
     epoch: int
-    """Seconds; of the commit, so that the same commit gives the same labels."""
+    """Time of the commit in seconds since 1970, so that the same commit gives the same labels."""
     source: str
 
     def labels(self) -> dict[str, str]:
-        """Those of the Open Container Initiative that no Dockerfile can know; licences and titles stand there."""
+        """Labels of the Open Container Initiative that depend on the commit; Dockerfiles contain licences and titles."""
         created = datetime.fromtimestamp(self.epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         given = {"created": created, "revision": self.revision, "version": self.version, "source": self.source}
         return {f"org.opencontainers.image.{name}": value for name, value in given.items() if value}
@@ -109,7 +109,7 @@ def known(torch_index: str = "") -> dict[str, Image]:
 
 
 def _python() -> str:
-    """The base of the operator, pinned by its digest: where no CUDA is needed, model servers begin from it, too."""
+    """The operator's base image, pinned by digest, which is also that of model servers without CUDA."""
     text = (ROOT / "images" / "operator" / "Dockerfile").read_text(encoding="utf-8")
     return next(line.removeprefix("ARG BASE=") for line in text.splitlines() if line.startswith("ARG BASE="))
 
@@ -123,7 +123,7 @@ def _build(engine: Engine, image: Image, reference: str, origin: Origin, options
 
 
 def origin(source: str) -> tuple[Origin, bool]:
-    """What this tree is, and whether it differs from its commit."""
+    """The origin of this tree, and whether it differs from its commit."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     try:
         revision, epoch = _git("log", "-1", "--format=%H %ct").split()
@@ -141,7 +141,7 @@ def _git(*arguments: str) -> str:
 
 
 def without_credentials(remote: str) -> str:
-    """Where everybody finds the source: a URL without its login; empty for what is none, like a folder."""
+    """The public URL of the source, without a login; empty if it is not a URL, such as a folder."""
     parts = urlsplit(remote)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return ""
@@ -150,7 +150,7 @@ def without_credentials(remote: str) -> str:
 
 
 def kustomization(built: Iterable[Built], place: str) -> dict[str, Any]:
-    """A component of kustomize that puts these images into what it is added to."""
+    """A component of kustomize that sets these images in the kustomization that includes it."""
     images, variables = [], []
     for each in _of(built, place):
         named = {"digest": each.digest} if each.digest else {"newTag": each.tag}
@@ -167,7 +167,7 @@ def kustomization(built: Iterable[Built], place: str) -> dict[str, Any]:
 
 
 def values(built: Iterable[Built], place: str) -> dict[str, Any]:
-    """Values of the chart that name these images."""
+    """Values of the chart that set these images."""
     found: dict[str, Any] = {}
     for each in _of(built, place):
         if each.image.name == "operator":
@@ -184,7 +184,7 @@ def _of(built: Iterable[Built], place: str) -> Iterator[Built]:
 
 
 def write(built: Sequence[Built], folder: Path) -> None:
-    """What installs these images."""
+    """Write the components and values that install these images."""
     for place in ("cpu", "gpu"):
         (folder / place).mkdir(parents=True, exist_ok=True)
         for name, body in (("kustomization", kustomization(built, place)), ("values", values(built, place))):
@@ -193,13 +193,13 @@ def write(built: Sequence[Built], folder: Path) -> None:
 
 
 def write_bills(built: Sequence[Built], folder: Path) -> None:
-    """A bill of materials of each image."""
+    """Write a bill of materials for each image."""
     titles = [each.image.title for each in built]
     subprocess.run([ROOT / "tools" / "sbom.sh", folder / "sbom", *titles], stdout=sys.stderr, check=True)
 
 
 def chosen(names: str, torch_index: str) -> list[Image]:
-    """The images of these names; all that can be built where none is named."""
+    """The images with these names; if none is named, all that can be built."""
     images = known(torch_index)
     listed = names.split() or [name for name in images if name != "trainer-cpu" or torch_index]
     if unknown := [name for name in listed if name not in images]:
@@ -212,7 +212,7 @@ def chosen(names: str, torch_index: str) -> list[Image]:
 
 
 def make(options: argparse.Namespace) -> list[Built]:
-    """Build, push and write what was asked for."""
+    """Build the chosen images, push them if requested, and write the files."""
     if not _REGISTRY.fullmatch(options.registry):
         raise RefusedError(
             f"REGISTRY is {options.registry!r}; it is a host and a path, like registry.example.org/pelagos."
@@ -247,7 +247,7 @@ def _one(engine: Engine, image: Image, options: argparse.Namespace, built_from: 
 
 
 def main() -> int:
-    """Returns the exit code."""
+    """Parse the options and build; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--registry", default="")
     parser.add_argument("--tag", default="")

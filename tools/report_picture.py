@@ -24,7 +24,7 @@ SAID = {
 
 
 def main(samples: Path, chromium: Path, picture: Path) -> None:
-    """Prepare, train, measure, package; then look at the page."""
+    """Prepare, train, evaluate and export; then take a picture of the report."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "data").symlink_to(samples)

@@ -1,9 +1,9 @@
 """Trains the samples and writes docs/sample-results.md with a picture per task. Run by `make sample-results`, with the control
 plane's Python.
 
-Each sample is applied to an embedded installation of its own as a user would do it, followed until all of it is Ready, and
-removed again. What a sample came to stays in tools/sample_results.json, so that ``--only NAME`` (may be repeated) renews one and
-keeps the others; samples that were never run are in the table as such.
+Each sample is applied to its own embedded installation as a user would do, followed until all its resources are Ready, and
+deleted. Results are stored in tools/sample_results.json, so that ``--only NAME`` (may be repeated) repeats one sample and
+keeps the others; the table marks samples that were never run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench import machine  # noqa: E402 - the same words for a machine as in the benchmarks
+from bench import machine  # noqa: E402 - describes the machine as the benchmarks do
 from pelagos.api.kinds import DATASET, MODEL_SERVICE, TRAINING_RUN  # noqa: E402
 from pelagos.cli import access, demo, down, following, installed, predict, up  # noqa: E402
 from pelagos_contract.tasks import TASKS, Task  # noqa: E402
@@ -49,7 +49,7 @@ _COLUMNS = (
     "task", "sample", "model", "epochs", "images: train, test", "on the test split", "CPU hours of training", "energy",
 )  # fmt: skip
 LONGEST = 2 * 3600.0
-"""Seconds that a sample may take."""
+"""Time limit of a sample in seconds."""
 _HEAD = """# What the samples come to
 
 The samples below [manifests/samples](../manifests/samples), one per task, on images of real phytoplankton. They show that each
@@ -61,7 +61,7 @@ This page and its pictures are written by `make sample-results`. Figures are of 
 
 
 def main() -> int:
-    """Run what is asked for; the page is written after each, so that nothing done is lost."""
+    """Run the chosen samples; the page is written after each, so that a later failure loses nothing."""
     parser = argparse.ArgumentParser(prog="tools/sample_results.py", description="Train the samples.")
     parser.add_argument("--only", action="append", choices=list(SAMPLES), help="run this sample and keep the others")
     parser.add_argument("--write", action="store_true", help="run nothing: write the page from the record")
@@ -83,7 +83,7 @@ def main() -> int:
 
 
 def _run(name: str) -> dict[str, Any]:
-    """Apply, follow, predict, and remove again."""
+    """Apply the sample, follow it, predict, and delete it; returns its results."""
     os.environ.pop("KUBECONFIG", None)
     settings, console = installed.settings(), installed.result_console(piped_width=140)
     up.bring_up(settings, console)

@@ -1,4 +1,4 @@
-"""Calls one step of the pipelines, as its component does. Started by training.py.
+"""Calls one step of the pipelines as its component does. Started by training.py.
 
 Run with the interpreter of the environment ``pipelines``: ``call_step.py STEP ARGUMENTS [FUNCTION FILE]``. ARGUMENTS is a JSON
 file; the seconds that FUNCTION of the step's module took are written to FILE.
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def time_calls(module: ModuleType, function: str, file: Path) -> None:
-    """Have the function's seconds written down."""
+    """Wrap the function so that its seconds are written to ``file``."""
     original = getattr(module, function)
 
     def timed(*arguments: Any) -> Any:
@@ -31,7 +31,7 @@ def time_calls(module: ModuleType, function: str, file: Path) -> None:
 
 
 def main() -> None:
-    """Call it."""
+    """Call the step."""
     name, arguments, *rest = sys.argv[1:]
     module = importlib.import_module(f"pelagos_pipelines.steps.{name}")
     if rest:

@@ -1,11 +1,11 @@
-"""COCO to YOLO, by Pelagos and by others: makes the source, converts it, compares labels. Started by converting.py.
+"""COCO to YOLO by Pelagos and by others: creates the source, converts it, compares labels. Started by converting.py.
 
 ``convert_labels.py WHAT FOLDER [ARGUMENT]``, in the environment ``pipelines`` with the folder ``tests`` on PYTHONPATH;
-datumaro in the environment ``oracles``. What converts prints seconds as JSON, those of children with them, without imports:
+datumaro in the environment ``oracles``. Conversions print their seconds as JSON, children included and imports excluded:
 
-- ``draw FOLDER NUMBER``: so many images by name, with ten boxes each, in FOLDER/source
-- ``pelagos``, ``ultralytics``, ``datumaro``: the labels of all images in a folder of that name
-- ``compare FOLDER NAME``: how many boxes ``pelagos`` and NAME have, and how many of them differ by more than a millionth
+- ``draw FOLDER NUMBER``: creates that many empty images, with ten boxes each, in FOLDER/source
+- ``pelagos``, ``ultralytics``, ``datumaro``: writes the labels of all images to a folder of that name
+- ``compare FOLDER NAME``: counts the boxes of ``pelagos`` and of NAME, and those that differ by more than a millionth
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WIDTH, HEIGHT = 1280, 720
 
 
 def draw(folder: Path, number: int) -> None:
-    """Images without content, which nobody opens; in FOLDER/blobs as a store has them, too."""
+    """Create empty images, which no program opens, also in FOLDER/blobs as a store has them."""
     images, annotations = folder / "source" / "images", folder / "source" / "annotations"
     images.mkdir(parents=True)
     annotations.mkdir()
@@ -60,7 +60,7 @@ def draw(folder: Path, number: int) -> None:
 
 
 def pelagos(folder: Path) -> dict[str, float]:
-    """As the preparation reads a source, and a training writes its view, links of the images in a store included."""
+    """Read as the preparation does, and write the view of a training, including links to the images in a store."""
     import child_memory
     from pelagos_contract.sources import VolumeSource
     from pelagos_contract.tasks import Task
@@ -69,7 +69,7 @@ def pelagos(folder: Path) -> dict[str, float]:
     from pelagos_pipelines.sandbox.ceilings import Ceilings
     from pelagos_pipelines.sources import volume
 
-    importlib.import_module("numpy")  # reader and writer do so when they need it
+    importlib.import_module("numpy")  # otherwise imported within the measured time
     tree = volume.collect(VolumeSource(path="."), folder / "source")
     pool = reading.pool(Ceilings.read())
 
@@ -87,12 +87,12 @@ def pelagos(folder: Path) -> dict[str, float]:
 
 
 def _digest(path: str) -> str:
-    """Images without content have one, too: here of their names."""
+    """A digest of the name, because all contents are equal."""
     return hashlib.sha256(path.encode()).hexdigest()
 
 
 def ultralytics(folder: Path) -> dict[str, float]:
-    """Its own converter; labels alone, as it makes no view."""
+    """Run its own converter, which writes labels only and no view."""
     from ultralytics.data.converter import convert_coco
 
     return _measured(
@@ -101,7 +101,7 @@ def ultralytics(folder: Path) -> dict[str, float]:
 
 
 def datumaro(folder: Path) -> dict[str, float]:
-    """Import and export, without images."""
+    """Run its import and export, without images."""
     from datumaro.components.dataset import Dataset
 
     def convert() -> None:
@@ -123,7 +123,7 @@ def _used() -> float:
 
 
 def compare(folder: Path, name: str) -> dict[str, int]:
-    """Box by box. Names of our label files begin with a number; datumaro numbers classes as we do."""
+    """Compare box by box. Names of our label files begin with a number; datumaro numbers classes as we do."""
     ours = {file.stem.partition("_")[2]: _boxes(file) for file in (folder / "pelagos/labels").rglob("*.txt")}
     theirs = {file.stem: _boxes(file) for file in (folder / name).rglob("dive-*.txt")}
     differ = 0
@@ -140,7 +140,7 @@ def _boxes(file: Path) -> list[list[float]]:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the command from the arguments."""
     what, folder, *given = sys.argv[1:]
     works: dict[str, Callable[[], object]] = {
         "draw": lambda: draw(Path(folder), int(given[0])),

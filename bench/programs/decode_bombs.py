@@ -1,4 +1,4 @@
-"""What each hostile image takes of the child that decodes it, with the usual ceilings. Started by bombs.py.
+"""Measures the resources that each hostile image uses in the child that decodes it, with the usual ceilings. Started by bombs.py.
 
 Run with the interpreter of the environment ``pipelines`` and the folder ``tests`` on PYTHONPATH. Prints JSON by name.
 """
@@ -15,7 +15,7 @@ from pelagos_pipelines.sandbox.ceilings import Ceilings
 
 
 def main() -> None:
-    """Measure."""
+    """Measure, and print the result as JSON."""
     found = {}
     for name, make in (untrusted_images.BOMBS | untrusted_images.ODD).items():
         content = make()

@@ -1,4 +1,4 @@
-"""The least that a child with ceilings does for images: decode them. Its tasks are run by prepare_images.py."""
+"""A task for children with ceilings that only decodes images: their least work. Run by prepare_images.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pelagos_pipelines.sandbox import Answer
 
 
 def decode(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """Images of ``sizes`` bytes, one behind the other; how many can be decoded."""
+    """Decode concatenated images of ``sizes`` bytes; the answer has the number that could be decoded."""
     content, start, whole = file.read(), 0, 0
     for size in arguments["sizes"]:
         image = cv2.imdecode(np.frombuffer(content, np.uint8, size, start), cv2.IMREAD_COLOR)

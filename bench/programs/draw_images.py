@@ -17,7 +17,7 @@ QUALITY = 90
 
 
 def draw(side: int, generator: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """One image: grey noise and an ellipse."""
+    """Draw one image: grey noise with an ellipse."""
     noise = generator.normal(170, 12, (side, side, 3)).astype(np.uint8)
     centre = tuple(int(value) for value in generator.integers(side // 4, 3 * side // 4, 2))
     axes = tuple(int(value) for value in generator.integers(side // 10, side // 3, 2))
@@ -27,7 +27,7 @@ def draw(side: int, generator: np.random.Generator) -> npt.NDArray[np.uint8]:
 
 
 def main() -> None:
-    """Draw them all."""
+    """Draw all images."""
     folder, number, side = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     generator = np.random.default_rng(0)
     for name in CLASSES:

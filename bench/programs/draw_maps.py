@@ -1,4 +1,4 @@
-"""The images and maps of a dataset version as arrays, for train_segmenter_plainly.py: ``draw_maps.py URI SIZE FILE``.
+"""Writes the images and maps of a dataset version as arrays, for train_segmenter_plainly.py: ``draw_maps.py URI SIZE FILE``.
 
 Run with the interpreter of the environment ``pipelines``.
 """
@@ -18,7 +18,7 @@ from pelagos_pipelines.serving import geometry
 
 
 def main() -> None:
-    """Draw them."""
+    """Write the arrays to the file."""
     uri, size, file = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     truth = ground_truth.of_version(versions.read(uri))
     joined = frozenset(range(len(truth.labels)))

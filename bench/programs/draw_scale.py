@@ -1,4 +1,4 @@
-"""Draws what scale.py found: rate, processor time, memory and start-up against the number of Datasets. Started by scale.py.
+"""Draws the results of scale.py: rate, processor time, memory and start-up by number of Datasets. Started by scale.py.
 
 Run with the interpreter of the environment ``pipelines``: ``draw_scale.py FOUND.json PICTURE.png``.
 """
@@ -24,7 +24,7 @@ Item = dict[str, Any]
 
 
 def main() -> None:
-    """Draw."""
+    """Draw the picture."""
     found: list[Item] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     pyplot.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     figure, axes = pyplot.subplots(2, 2, figsize=(8.4, 5.6), layout="constrained")

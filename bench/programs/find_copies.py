@@ -1,4 +1,4 @@
-"""How many planted copies of real images are found by their looks, and by the hash that was used once. Started by alike.py.
+"""Counts the planted copies of real images found by their looks, and by the hash of earlier releases. Started by alike.py.
 
 Run with the interpreter of the environment ``pipelines``: find_copies.py SAMPLES SIZE... Prints JSON, with seconds of processor
 time.
@@ -20,7 +20,7 @@ from pelagos_pipelines.preparation import alike, looks
 
 BITS, DISTANCES = 4, (2, 4, 6)
 HASHING = 5
-"""Times that every crop is hashed, for a figure that is worth something."""
+"""Number of times that every crop is hashed, for a stable figure."""
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "half the size": lambda image: cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
     "2 pixels cut off all around": lambda image: image[2:-2, 2:-2],
@@ -34,7 +34,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
 
 
 def main(samples: Path, sizes: Sequence[int]) -> None:
-    """Measure."""
+    """Measure, and print the result as JSON."""
     cv2.setNumThreads(1)
     crops = [cv2.imread(str(path)) for path in sorted((samples / "phytoplankton-crops").glob("*/*.jpg"))]
     frames = [cv2.imread(str(path)) for path in sorted((samples / "phytoplankton-frames").rglob("*.jpg"))]
@@ -53,13 +53,13 @@ def _look(image: Any) -> bytes | None:
 
 
 def _looks_of(images: Sequence[Any]) -> None:
-    """As many at once as a child of the preparation gets."""
+    """Compute looks in batches of the size that a child of the preparation gets."""
     for start in range(0, len(images), 16):
         looks.of(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) for image in images[start : start + 16])
 
 
 def _recall(crops: Sequence[Any], change: Callable[[Any], Any]) -> dict[str, int]:
-    """How many copies are found beside their originals."""
+    """Count the copies that are found beside their originals."""
     copies = [np.ascontiguousarray(change(image)) for image in crops]
     originals, changed = [_look(image) for image in crops], [_look(image) for image in copies]
     result = {
@@ -79,7 +79,7 @@ def _near(one: int | None, other: int | None) -> bool:
 
 
 def _false(images: Sequence[Any]) -> dict[str, int]:
-    """Pairs of different images that are taken for copies."""
+    """Count pairs of different images that are reported as copies."""
     seen = [look for look in map(_look, images) if look is not None]
     result = {str(distance): sum(map(len, alike.pairs(seen, distance).values())) for distance in DISTANCES}
     hashes = [value for value in map(_hash, images) if value is not None]
@@ -87,7 +87,7 @@ def _false(images: Sequence[Any]) -> dict[str, int]:
 
 
 def _mixed(seen: Sequence[bytes], count: int) -> list[bytes]:
-    """Looks as of a larger collection: between two of real images, with some noise."""
+    """Looks of a simulated larger collection, interpolated between two of real images, with some noise."""
     generator = np.random.default_rng(7)
     real = np.frombuffer(b"".join(seen), np.int8).reshape(len(seen), -1).astype(float)
     one, other = generator.integers(0, len(real), (2, count))
@@ -100,7 +100,7 @@ def _mixed(seen: Sequence[bytes], count: int) -> list[bytes]:
 
 
 def _search(seen: list[bytes]) -> dict[str, float]:
-    """Seconds to find all pairs of these looks, and of as many hashes, each compared with each."""
+    """Seconds to find all pairs of these looks, and of as many hashes by pairwise comparison."""
     hashes = np.random.default_rng(7).integers(0, 2**63, len(seen), dtype=np.uint64)
     _each_with_each(hashes[:512])
     alike.pairs(seen[:600], 4)
@@ -123,7 +123,7 @@ def _saved(image: Any, quality: int) -> Any:
 
 
 def _hash(pixels: Any) -> int | None:
-    """The 64-bit perceptual hash that was used once (Zauner 2010): signs of the 8 x 8 lowest waves of a thumbnail."""
+    """The 64-bit perceptual hash of earlier releases (Zauner 2010): signs of the 8 x 8 lowest frequencies of a thumbnail."""
     step = max(1, min(pixels.shape[:2]) // 512)
     total = cv2.integral(np.ascontiguousarray(pixels[::step, ::step])).view(np.uint32)
     rows, columns = (np.arange(32) * (side - 1) // 32 for side in total.shape[:2])

@@ -1,8 +1,8 @@
 """Hashing and search of near duplicates among planted copies, by looks or by imagededup. Started by duplicating.py.
 
 Run with the interpreter of the environment ``pipelines-dev``: find_duplicates.py pelagos|imagededup SAMPLES SIZE. Prints JSON:
-seconds of processor time to hash and to search, with those of child processes, and the share of planted copies that was found.
-Images are made in memory, so that no decoding is counted.
+seconds of processor time to hash and to search, child processes included, and the share of planted copies that was found.
+Images are generated in memory, so no decoding is counted.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import numpy as np
 
 HEIGHT, WIDTH = 160, 224
 BATCH = 16
-"""As many images at once as a child of the preparation gets."""
+"""Images per batch, as many as a child of the preparation gets."""
 COPIES = 10
-"""One image of so many is a copy of an earlier one."""
+"""Every image whose number is a multiple of this is a copy of an earlier one."""
 ORGANISMS = 5
 DISTANCE = 4
-"""Of looks, the preparation's usual one; of imagededup's hashes, the bits in which copies may differ."""
+"""Maximum distance of copies: for looks, the preparation's default; for imagededup's hashes, the number of differing bits."""
 
 
 def main(way: str, samples: Path, size: int) -> None:
-    """Measure."""
+    """Measure, and print the result as JSON."""
     cv2.setNumThreads(1)
     hashed, searched = WAYS[way]()
     hashing = 0.0
@@ -87,7 +87,7 @@ WAYS = {"pelagos": _pelagos, "imagededup": _imagededup}
 
 
 def _original(number: int) -> int | None:
-    """The image that this one is a copy of; None for one of its own."""
+    """The number of the image of which this one is a copy; None if it is an original."""
     if number % COPIES != COPIES - 1:
         return None
     return int(np.random.default_rng(number).integers(number // COPIES + 1)) * COPIES
@@ -99,7 +99,7 @@ def _batches(crops: Sequence[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _image(crops: Sequence[Any], number: int) -> Any:
-    """A frame with organisms of the samples; a copy is brighter or darker, and was saved again as JPEG of quality 50 to 90."""
+    """A frame with organisms from the samples; a copy is brighter or darker, and is saved again as JPEG of quality 50 to 90."""
     original = _original(number)
     if original is None:
         return _frame(crops, number)

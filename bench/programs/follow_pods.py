@@ -1,6 +1,6 @@
-"""Makes Datasets and trainings on a node of Kubernetes, and tells what became of their pods. Started by pods.py.
+"""Creates Datasets and trainings on a Kubernetes node, and records the times of their pods. Started by pods.py.
 
-Run with the interpreter of the environment ``dev`` and the folder ``tests``, whose node this is, on PYTHONPATH:
+Run with the interpreter of the environment ``dev`` and the folder ``tests``, which starts the node, on PYTHONPATH:
 ``follow_pods.py FOLDER DATA REPEATS INTO``. Writes as JSON to INTO ``loads`` and, by kind, a list of objects with seconds.
 """
 
@@ -25,12 +25,12 @@ from installations import dataset, training
 PATH = "samples/phytoplankton-crops"
 RUN_LABEL = "pipeline/runid"
 ASKED = {"cpu": "900m", "memory": "2Gi"}
-"""Of two cores, on which the platform has pods as well."""
+"""Requests of a step: less than the two cores, because the platform's pods need some too."""
 _SECONDS = 900
 
 
 def main(folder: Path, data: Path, repeats: int, into: Path) -> None:
-    """See the module."""
+    """Measure ``repeats`` times, and write the result to ``into``."""
     loads = [os.getloadavg()[0]]
     found: dict[str, list[dict[str, float]]] = {"Dataset": [], "TrainingRun": []}
     running = Cluster.start(folder)
@@ -63,7 +63,7 @@ def _install(folder: Path, data: Path, running: Cluster) -> Site:
 
 
 def _bodies(number: int) -> list[dict[str, Any]]:
-    """Others in each repeat, so that nothing of them is there already."""
+    """Manifests that differ in each repeat, so that no result can be reused."""
     asked: dict[str, Any] = {"resources": ASKED, "deletionPolicy": "Delete"}
     prepared = dataset(f"crops-{number}", PATH, "Classification", split={"seed": number}, **asked)
     asked["resources"] = {**ASKED, "sharedMemory": "256Mi"}

@@ -1,18 +1,18 @@
-"""Large sources: makes them, and does what is measured with them. Started by large.py, in the environment ``pipelines``.
+"""Creates large sources, and runs the measured operations on them. Started by large.py, in the environment ``pipelines``.
 
-``large_sources.py WHAT ARGUMENT...`` prints seconds as JSON where something is measured, without the start of Python:
+``large_sources.py WHAT ARGUMENT...`` prints the seconds of measured operations as JSON, without the start of Python:
 
-- ``draw NUMBER FOLDER [SIDE]``: that many PNG of 16 x 16 pixels, or of other sides, each another one, in folders by class; and
+- ``draw NUMBER FOLDER [SIDE]``: writes that many different PNG files of 16 x 16 (or SIDE x SIDE) pixels in folders by class, and
   FOLDER.tar with the same
-- ``objects NUMBER FOLDER SIDE``: such PNG, in one folder, with a box of YOLO each
-- ``coco BYTES FOLDER``: some images and annotations.json of that size, with outlines
-- ``prepare PATH DATA STORE REPORT [FORMAT TASK]``: the step
-- ``view VERSION TARGET``: a folder with links and label files
-- ``copy VERSION TARGET``, ``bare VERSION TARGET``: a plain copy of its images, and plain links to them, whose names are known
-- ``links VERSION TARGET``: the same where all images were read before the clock starts
-- ``training VERSION``: what a training of ultralytics' networks makes of a version that it has read and compared with its digests
-- ``read FOLDER``: the annotations of ``coco``
-- ``nothing``: imports all of that
+- ``objects NUMBER FOLDER SIDE``: writes such files in one folder, with a YOLO box each
+- ``coco BYTES FOLDER``: writes some images, and an annotations.json of that size with outlines
+- ``prepare PATH DATA STORE REPORT [FORMAT TASK]``: runs the step
+- ``view VERSION TARGET``: creates a folder with links and label files
+- ``copy VERSION TARGET``, ``bare VERSION TARGET``: creates plain copies of its images, or plain links to them, with known names
+- ``links VERSION TARGET``: as ``view``, but all images are read before the clock starts
+- ``training VERSION``: prepares a version, already read and verified, for a training of ultralytics' networks
+- ``read FOLDER``: reads the annotations of ``coco``
+- ``nothing``: only imports
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _IMAGES = 1_000
 
 
 def draw(number: int, folder: Path, side: int = SIDE) -> None:
-    """Noise by number: no two look alike."""
+    """Draw noise seeded by number, so that no two images look alike."""
     for name in range(CLASSES):
         (folder / f"class-{name:03}").mkdir(parents=True)
     for index in range(number):
@@ -56,7 +56,7 @@ def _draw_one(file: Path, index: int, side: int) -> None:
 
 
 def draw_objects(number: int, folder: Path, side: int) -> None:
-    """The same with a box each."""
+    """Draw the same images, with a box each."""
     images, labels = folder / "images", folder / "labels"
     images.mkdir(parents=True)
     labels.mkdir()
@@ -67,7 +67,7 @@ def draw_objects(number: int, folder: Path, side: int) -> None:
 
 
 def training(version: str) -> Callable[[], object]:
-    """Reads it as the step train does; then what ultralytics' dataset is given of it."""
+    """Read the version as the step train does; returns a function that prepares it for ultralytics' dataset."""
     from pelagos_pipelines.evaluation import ground_truth
     from pelagos_pipelines.training import yolov8, yolov8_view
 
@@ -88,7 +88,7 @@ def training(version: str) -> Callable[[], object]:
 
 
 def write_coco(size: int, folder: Path) -> None:
-    """Outlines of 20 corners, as many as the file has room for."""
+    """Write outlines with 20 corners until the file has the given size."""
     folder.mkdir(parents=True)
     images = [{"id": number, "file_name": f"{number}.png", "width": 640, "height": 480} for number in range(_IMAGES)]
     for image in images:
@@ -114,21 +114,21 @@ def write_coco(size: int, folder: Path) -> None:
 
 
 def copy(files: list[str], target: Path) -> None:
-    """What tools without hard links do."""
+    """Copy the files, as tools without hard links do."""
     target.mkdir(parents=True)
     for number, file in enumerate(files):
         shutil.copy2(file, target / f"{number}.png")
 
 
 def bare(files: list[str], target: Path) -> None:
-    """Nothing but the links of a view."""
+    """Create only the links of a view."""
     target.mkdir(parents=True)
     for number, file in enumerate(files):
         os.link(file, f"{target}/{number}.png")
 
 
 def read(folder: Path) -> None:
-    """As the step does, for boxes."""
+    """Read the annotations for boxes, as the step does."""
     tree = volume.collect(VolumeSource(path="."), folder)
     found = coco.FORMAT.read(tree, lambda path: (640, 480), Asked(Task.DETECTION))
     assert len(found.images) == _IMAGES
@@ -142,7 +142,7 @@ def _prepare(
 
 
 def main() -> None:
-    """See the module."""
+    """Run the command from the arguments."""
     what, *given = sys.argv[1:]
     works: dict[str, Callable[..., object]] = {
         "draw": lambda number, folder, side=SIDE: draw(int(number), Path(folder), int(side)),

@@ -1,6 +1,6 @@
 """Makes a model package with the real exporter: YOLOv8n with random weights that find boxes. Started by serving.py.
 
-Run with the interpreter of the environment ``pipelines`` and the folder ``tests`` on PYTHONPATH, whose detector this is:
+Run with the interpreter of the environment ``pipelines`` and the folder ``tests``, which has the detector, on PYTHONPATH:
 ``make_package.py FOLDER IMAGE_SIZE IMAGE``. Prints the package's folder and its digests as JSON.
 """
 
@@ -25,9 +25,9 @@ BOXES = 20
 
 
 def make_checkpoint(path: Path, size: int, image: Pixels) -> Path:
-    """The tests' detector for another image size, made less sure of itself until it finds at most ``BOXES`` in the image."""
+    """The tests' detector for another image size, with its confidence lowered until it finds at most ``BOXES`` in the image."""
     detectors.make_checkpoint(path)
-    content = torch.load(path, weights_only=False)  # written a moment ago, by us
+    content = torch.load(path, weights_only=False)  # safe: this program has just written it
     content["train_args"]["imgsz"] = size
     torch.save(content, path)
     while _boxes(path, image) > BOXES:
@@ -44,7 +44,7 @@ def _boxes(checkpoint: Path, image: Pixels) -> int:
 
 
 def main() -> None:
-    """Make it."""
+    """Export the package, and print it."""
     folder, size, image = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     folder.mkdir(parents=True)
     probe = images.decode_known(image.read_bytes())

@@ -1,8 +1,8 @@
-"""Makes the report of a synthetic version with three boxes an image, and says how long that took. Started by judging.py.
+"""Writes the report of a synthetic version with three boxes per image, and measures the time. Started by judging.py.
 
 Run with the interpreter of the environment ``pipelines``: make_report.py IMAGES PIXELS FOLDER. The images share 100 files of
-PIXELS x PIXELS pixels, so that 100,000 of them fit on a disk; what is decoded is the same. Prints JSON; the processor time of
-children with it.
+PIXELS x PIXELS pixels, so that 100,000 of them fit on a disk; the amount to decode is the same. Prints JSON; processor time
+includes children.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SEED = 14
 
 
 def version(number: int, pixels: int, folder: Path) -> Version:
-    """Classes whose images fall off exponentially, in groups."""
+    """A version with exponentially decreasing class sizes, in groups."""
     random = np.random.default_rng(SEED)
     names = tuple(f"class {number:02}" for number in range(CLASSES))
     labels = np.minimum(random.exponential(8, (number, BOXES)).astype(int), CLASSES - 1)
@@ -61,7 +61,7 @@ def _files(pixels: int, folder: Path) -> list[Path]:
 
 
 def main() -> None:
-    """Measure."""
+    """Measure, and print the result as JSON."""
     number, pixels, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     made = version(number, pixels, folder)
     inspector = integrity.inspector_for(Ceilings.read())

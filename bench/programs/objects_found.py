@@ -1,4 +1,4 @@
-"""Boxes of images and what a detector that errs finds of them, in columns. Imported by the programs that score them."""
+"""Boxes of images and the output of a detector with errors, as arrays. Imported by the programs that score them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIDE = 2000
 
 @dataclass(frozen=True)
 class Boxes:
-    """``corners`` [n, 4] x1, y1, x2, y2, and of each the image and class; of those that were found their scores."""
+    """``corners`` [n, 4]: x1, y1, x2, y2. The image and class of each; for detections also the scores."""
 
     images: Any
     labels: Any
@@ -22,7 +22,7 @@ class Boxes:
 
 
 def make(images: int, each: int) -> tuple[Boxes, Boxes]:
-    """True boxes, ``each`` in an image, and found ones: moved, some missed, some of another class, and half as many invented.
+    """True boxes, ``each`` per image, and detections: moved, some missed, some of another class, half as many invented.
 
     Scores have two digits, so that many tie.
     """
@@ -50,5 +50,5 @@ def _boxes(generator: np.random.Generator, count: int) -> Any:
 
 
 def sides(corners: Any) -> Any:
-    """Left, top, width and height."""
+    """Convert corners to left, top, width and height."""
     return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)

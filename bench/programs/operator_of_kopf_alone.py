@@ -1,6 +1,6 @@
-"""The least that an operator with kopf's own handlers does: one handler that sets one field of status. Started by operators.py.
+"""A minimal operator with kopf's own handlers: one handler that sets one status field. Started by operators.py.
 
-It gets what makes kopf cheap: no events, no log below warnings.
+It uses kopf's cheapest settings: no events, no log below warnings.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ READY = Path(os.environ["PELAGOS_HOME"]) / "operator.json"
 
 @kopf.on.login()
 def login(settings: kopf.OperatorSettings, **_: Any) -> kopf.ConnectionInfo | None:
-    """With the kubeconfig."""
+    """Log in with the kubeconfig."""
     return kopf.login_with_kubeconfig(settings=settings)
 
 
 @kopf.on.startup()
 async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
-    """Post no events; tell that we are there."""
+    """Disable events, and signal that the operator runs."""
     settings.posting.enabled = False
     READY.parent.mkdir(parents=True, exist_ok=True)
     READY.write_text("{}", encoding="utf-8")
@@ -31,7 +31,7 @@ async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
 
 @kopf.on.create("pelagos.dev", "v1alpha1", "datasets")
 async def created(patch: kopf.Patch, **_: Any) -> None:
-    """Set one field."""
+    """Set one status field."""
     patch.status["uri"] = "seen"
 
 

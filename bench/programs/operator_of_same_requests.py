@@ -1,7 +1,7 @@
-"""The least that an operator with kopf costs which asks the API server for what Pelagos asks it. Started by operators.py.
+"""A minimal operator with kopf that sends the API server the same requests as Pelagos. Started by operators.py.
 
-For each Dataset: a first status, the finalizer, a look whether it is still there, the status that it is Ready, and an event.
-Nothing is decided, no other system is asked, and every body is a constant: what is left is kopf's watch, HTTP and JSON.
+For each Dataset: a first status, the finalizer, a check that it still exists, the status Ready, and an event.
+It decides nothing, calls no other system, and sends constant bodies: what remains is kopf's watch, HTTP and JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import uvloop
 READY = Path(os.environ["PELAGOS_HOME"]) / "operator.json"
 MERGE = {"Content-Type": "application/merge-patch+json"}
 AT_ONCE = 16
-"""As many resources as Pelagos works on at a time."""
+"""Resources in parallel, as many as Pelagos handles."""
 STATUS = {
     "version": "sha256:" + "a" * 64,
     "uri": "/store/versions/" + "a" * 64,
@@ -38,13 +38,13 @@ def _ready(status: str) -> dict[str, Any]:
 
 @kopf.on.login()
 def login(settings: kopf.OperatorSettings, **_: Any) -> kopf.ConnectionInfo | None:
-    """With the kubeconfig."""
+    """Log in with the kubeconfig."""
     return kopf.login_with_kubeconfig(settings=settings)
 
 
 @kopf.on.startup()
 async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
-    """Post no events by kopf, and open connections."""
+    """Disable kopf's events, and open connections."""
     settings.posting.enabled = False
     memo.turns, memo.session = asyncio.Semaphore(AT_ONCE), _session(kopf.login_with_kubeconfig(settings=settings))
     READY.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def _session(found: kopf.ConnectionInfo | None) -> aiohttp.ClientSession:
 
 @kopf.on.event("pelagos.dev", "v1alpha1", "datasets", when=lambda uid, **_: uid not in _seen)
 async def seen(body: kopf.Body, uid: str, memo: kopf.Memo, **_: Any) -> None:
-    """Make the five requests, once for each Dataset."""
+    """Send the five requests, once for each Dataset."""
     _seen.add(uid)
     metadata = body["metadata"]
     where, name = metadata["namespace"], metadata["name"]
@@ -84,7 +84,7 @@ async def seen(body: kopf.Body, uid: str, memo: kopf.Memo, **_: Any) -> None:
 
 @kopf.on.cleanup()
 async def stop(memo: kopf.Memo, **_: Any) -> None:
-    """Close connections."""
+    """Close the connections."""
     await memo.session.close()
 
 

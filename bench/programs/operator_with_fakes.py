@@ -1,10 +1,10 @@
-"""The operator as it is, with kopf and every port's measuring wrapper, over the shipped fakes. Started by fleet.py.
+"""The unmodified operator, with kopf and every port's measuring wrapper, over the shipped fakes. Started by fleet.py.
 
-Pipeline runs succeed in the moment they are submitted, so what is measured is the operator alone. Like a pipeline server and an
-object store, the fakes still know all runs and reports when the operator of a namespace is started again. SIGUSR1 makes it look
-at every resource again, which is what a resync is.
+Pipeline runs succeed as soon as they are submitted, so only the operator is measured. Like a pipeline server and an
+object store, the fakes still know all runs and reports when the operator of a namespace is restarted. SIGUSR1 makes it reconcile
+every resource again, as a resync does.
 
-With PELAGOS_KUBEFLOW_URL runs are on that server, by the real engine, which looks at their pods and Workflows, too.
+With PELAGOS_KUBEFLOW_URL, runs are on that server, by the real engine, which also reads their pods and Workflows.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _REPORTS: dict[str, str] = {}
 
 
 class Obliging(PipelinesFake):
-    """Every run succeeds at once and leaves its report. Known runs are kept in the file ``kept``."""
+    """Pipelines whose runs succeed at once and write their report. Known runs are stored in the file ``kept``."""
 
     def __init__(self, objects: ObjectsFake, kept: Path) -> None:
         super().__init__()
@@ -87,8 +87,8 @@ class Obliging(PipelinesFake):
         self._kept = kept.open("ab")
 
     async def submit(self, request: RunRequest) -> PipelineRun:
-        """Accept, and be done."""
-        request = replace(request, parameters={})  # a server's memory is not the operator's
+        """Accept the run, and complete it at once."""
+        request = replace(request, parameters={})  # a real server would hold these, not the operator
         if request.name not in self.runs:
             self._oblige(request)
             pickle.dump(request, self._kept)
@@ -106,19 +106,19 @@ class Obliging(PipelinesFake):
 
 
 def _version(request: RunRequest) -> str:
-    """The folder of the version that the run makes."""
+    """The folder of the version that the run creates."""
     return f"datasets/{request.namespace}/{request.labels[UID_LABEL]}/versions/{'a' * 64}"
 
 
 class OnServer:
-    """Runs of a pipeline server, by the engine. Steps compute nothing: their report is there when they are submitted."""
+    """Runs on a pipeline server, by the real engine. Steps compute nothing: their report is written when they are submitted."""
 
     def __init__(self, server: engine.Kubeflow, objects: ObjectsFake) -> None:
         self._server = server
         self._objects = objects
 
     async def submit(self, request: RunRequest) -> PipelineRun:
-        """As in the port."""
+        """Write the report, and submit the run to the server."""
         store, folder = request.parameters["store"], self._objects.path(request.parameters["report"])
         if request.flow == "dataset-preparation":
             result = RESULT | {"uri": f"{store}/versions/a"}
@@ -133,7 +133,7 @@ class OnServer:
 
 
 def pipelines(settings: Settings, api: KubernetesRest, objects: ObjectsFake, cache: Cache) -> Pipelines:
-    """What runs pipelines."""
+    """The engine for pipelines: the server if there is one, otherwise the fake."""
     if not settings.kubeflow_url:
         return Obliging(objects, settings.home.parent / f"{settings.namespace}.runs")
     secrets = StepSecrets(api, AUTHORITY)
@@ -142,7 +142,7 @@ def pipelines(settings: Settings, api: KubernetesRest, objects: ObjectsFake, cac
 
 
 async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
-    """What wiring.start does, with fakes in the place of engines."""
+    """Do the same as wiring.start, with fakes instead of engines."""
     api, clock, objects, volumes, serving, cache = (
         wiring.rest_client(credentials),
         SystemClock(),

@@ -1,8 +1,8 @@
-"""The fake server for a Kubeflow Pipelines server over pods of a real API server. Started by queueing.py with the words of its
+"""The fake Kubeflow Pipelines server over pods of a real API server. Started by queueing.py with the arguments of its
 own command line; prints its address.
 
-It follows all pods by one watch, as Argo does. The tests' server looks at each pod by itself, three times a second, which with
-a thousand pods would be most of what is measured.
+It follows all pods with one watch, as Argo does. The tests' server polls each pod three times a second, which with
+a thousand pods would dominate the measurement.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PAUSE = 0.5
 
 
 class Watching(Kubernetes):
-    """Each pod is told of when it changes."""
+    """Notifies the server of each change of a pod."""
 
     _watches: dict[str, asyncio.Task[None]]
 
@@ -56,7 +56,7 @@ class Watching(Kubernetes):
             await self._news[pod.name].wait()
 
     async def _watch(self, namespace: str) -> None:
-        """List and watch, again and again."""
+        """List and watch in a loop."""
         root = f"/api/v1/namespaces/{namespace}/pods"
         while True:
             with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
@@ -83,5 +83,5 @@ class Watching(Kubernetes):
 
 
 if __name__ == "__main__":
-    setattr(command_line, "Kubernetes", Watching)  # noqa: B010 - it is the name that the command line takes
+    setattr(command_line, "Kubernetes", Watching)  # noqa: B010 - the name that the command line uses
     asyncio.run(command_line.serve(command_line.parse()))

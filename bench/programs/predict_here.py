@@ -1,6 +1,6 @@
-"""The predictor of a package in this process: what a server adds nothing to. Started by serving.py.
+"""Runs a package's predictor in this process, without the overhead of a server. Started by serving.py.
 
-Run with the interpreter of the environment ``triton``, the same that Triton's backend has:
+Run with the interpreter of the environment ``triton``, which Triton's backend also uses:
 ``predict_here.py PACKAGE THREADS IMAGES``. Reads lines ``BATCH NUMBER`` and answers each with a line of JSON: seconds of each
 call, processor seconds, and detections found.
 """
@@ -16,8 +16,8 @@ from pathlib import Path
 
 
 def measure(folder: Path, threads: int, images: Path) -> None:
-    """Answer lines until there are no more."""
-    # This environment has no pelagos_pipelines of its own.
+    """Answer lines until standard input ends."""
+    # pelagos_pipelines is not installed in this environment.
     sys.path.insert(0, str(Path(__file__).parents[2] / "pipelines"))
     predictor = importlib.import_module("pelagos_pipelines.serving.predictor")
     decoding = importlib.import_module("pelagos_pipelines.serving.images")
@@ -25,7 +25,7 @@ def measure(folder: Path, threads: int, images: Path) -> None:
     encoded = [path.read_bytes() for path in sorted(images.iterdir())]
 
     def answer(batch: list[bytes]) -> int:
-        """JPEGs in, JSON out; the number of detections."""
+        """Predict, render the JSON, and return the number of detections."""
         found = model.predict([decoding.decode_known(data) for data in batch])
         texts = [json.dumps(item.render(model.settings.labels)) for item in found]
         return sum(len(item.scores) for item, text in zip(found, texts, strict=True) if text)
@@ -37,7 +37,7 @@ def measure(folder: Path, threads: int, images: Path) -> None:
 
 
 def call(answer: Callable[[list[bytes]], int], batches: list[list[bytes]]) -> dict[str, object]:
-    """Seconds of each call, and of all together."""
+    """Call ``answer`` for each batch; returns the seconds of each call and the totals."""
     seconds, detections = [], 0
     wall, cpu = time.monotonic(), time.process_time()
     for batch in batches:

@@ -1,8 +1,8 @@
-"""A request's way through a model, with its image decoded here or in a child with ceilings. Started by decoding.py.
+"""Runs requests through a model, with images decoded here or in a child with ceilings. Started by decoding.py.
 
 Run with the interpreter of the environment ``triton`` and the folder ``tests`` on PYTHONPATH:
-``predict_images.py PACKAGE IMAGES``. Reads lines ``here|children NUMBER`` and answers each with the processor seconds for so many
-images, those of children with them.
+``predict_images.py PACKAGE IMAGES``. Reads lines ``here|children NUMBER`` and answers each with the processor seconds for that
+number of images, children included.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 
 def main(package: Path, images: Path) -> None:
-    """Answer lines until there are no more."""
-    # This environment has no pelagos_pipelines of its own.
+    """Answer lines until standard input ends."""
+    # pelagos_pipelines is not installed in this environment.
     sys.path.insert(0, str(Path(__file__).parents[2] / "pipelines"))
     import child_memory
     from pelagos_pipelines.serving import images as decoding

@@ -1,10 +1,10 @@
-"""One look at a source: by the step prepare, or by the least that any preparation does. Started by preparing.py and decoding.py.
+"""Processes a source once, by the step prepare or by a minimal preparation. Started by preparing.py and decoding.py.
 
 Run with the interpreter of the environment ``pipelines`` and the folder ``tests`` on PYTHONPATH:
 ``prepare_images.py prepare|here|limit|apart|stored PATH DATA STORE REPORT``, with PATH in DATA; ``here`` prepares with images
 decoded in this process instead of in children with ceilings. ``limit`` reads, hashes and decodes; ``apart`` decodes in such
-children, 16 images at a time; ``stored`` also writes each image into STORE, and syncs it. Prints seconds as JSON, those of
-children with them. Imports are done before the clock starts, also in the children: they are the pipeline's start, not the
+children, 16 images at a time; ``stored`` also writes each image into STORE, and syncs it. Prints seconds as JSON, children
+included. Imports happen before the clock starts, also in the children: they belong to the pipeline's start, not to the
 preparation's speed.
 """
 
@@ -32,7 +32,7 @@ from pelagos_pipelines.serving import decoding
 from pelagos_pipelines.steps.prepare import prepare
 
 _TOGETHER = 16
-"""Images that a child gets at once, as in the preparation."""
+"""Images per message to a child, as in the preparation."""
 
 
 def limit(data: Path) -> int:
@@ -43,7 +43,7 @@ def limit(data: Path) -> int:
 
 
 def apart(data: Path, pool: Pool) -> None:
-    """The same, decoded in children with ceilings."""
+    """Do the same as ``limit``, with images decoded in children with ceilings."""
     files = sorted(data.rglob("*.jpg"))
     parts = [files[start : start + _TOGETHER] for start in range(0, len(files), _TOGETHER)]
     with ThreadPoolExecutor(integrity.MAX_CHILDREN) as threads:
@@ -58,7 +58,7 @@ def _decode_apart(files: list[Path], pool: Pool) -> None:
 
 
 def stored(data: Path, store: Path) -> None:
-    """Read, hash, decode, and write every image under the name of its digest."""
+    """Read, hash, decode, and write every image under its digest as name."""
     files = sorted(data.rglob("*.jpg"))
     for number in range(256):
         (store / f"{number:02x}").mkdir(parents=True)
@@ -85,19 +85,19 @@ def _decode(file: Path) -> int:
 
 
 class Here:
-    """In the place of a pool of children: runs their tasks in this process."""
+    """Replaces the pool of children: runs their tasks in this process."""
 
     def __init__(self) -> None:
-        """Decoders complain to standard error, which the tasks read."""
+        """Redirect standard error, to which decoders write and from which the tasks read."""
         os.dup2(os.memfd_create("said"), 2)
 
     def run(self, task: str, arguments: dict[str, Any], content: bytes = b"") -> Answer:
-        """The answer of the task."""
+        """Run the task, and return its answer."""
         done: Answer = getattr(inspection, task)(arguments, io.BytesIO(content))
         return done
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Do nothing: there are no children."""
 
 
 def seconds_used(inspector: integrity.Inspector) -> tuple[float, float]:
@@ -106,7 +106,7 @@ def seconds_used(inspector: integrity.Inspector) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure."""
+    """Measure, and print the result as JSON."""
     what, path, (data, store, report) = sys.argv[1], sys.argv[2], map(Path, sys.argv[3:6])
     request = {"source": {"volume": {"path": path}}, "format": "ImageFolder", "task": "Classification"}
     works: dict[str, Callable[[], object]] = {

@@ -1,7 +1,7 @@
-"""Serves a catalogue of many models on this machine, and says how long its pages take. Started by browsing.py.
+"""Serves a catalogue of many models on this machine, and measures the time of its pages. Started by browsing.py.
 
 Run with the interpreter of the environment ``hub``: render_catalogue.py MODELS. Times are of whole requests over loopback, from
-the first byte that is sent to the last one that comes, in seconds.
+the first byte sent to the last byte received, in seconds.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[held])))
         thread.start()
-        _ask(port, "/static/hub.css")  # that it serves
+        _ask(port, "/static/hub.css")  # checks that it serves
         first = _ask(port, "/")
         found = {name: [_ask(port, path) for _ in range(REPEATS)] for name, path in PAGES.items()}
         server.should_exit = True

@@ -1,6 +1,6 @@
-"""Our scoring of objects, all that is reported of them. Started by evaluating.py with the interpreter of ``pipelines``.
+"""Our scoring of objects, with all reported metrics. Started by evaluating.py with the interpreter of ``pipelines``.
 
-Arguments: IMAGES EACH. Prints JSON with seconds of processor time, from predictions in memory on, and the mean average precision.
+Arguments: IMAGES EACH. Prints JSON with seconds of processor time for predictions in memory, and the mean average precision.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from objects_found import CLASSES, SIDE, make
-from pycocotools import mask  # noqa: F401 - what is imported is not measured
+from pycocotools import mask  # noqa: F401 - keeps the import out of the measurement
 
 from pelagos_pipelines.evaluation import detection, matching
 from pelagos_pipelines.evaluation.samples import Sample
@@ -20,7 +20,7 @@ from pelagos_pipelines.serving.tasks.detection import Detections
 
 
 def main(images: int, each: int) -> None:
-    """Measure."""
+    """Measure, and print the result as JSON."""
     true, found = make(images, each)
     bounds = np.searchsorted(found.images, np.arange(1, images))
     parts = zip(*(np.split(column, bounds) for column in (found.corners, found.scores, found.labels)), strict=True)

@@ -1,6 +1,6 @@
 """Average precision by another library. Started by evaluating.py with the interpreter of ``oracles``: LIBRARY IMAGES EACH.
 
-Prints JSON with seconds of processor time, from dictionaries or arrays in memory on, whichever the library takes faster, and the
+Prints JSON with seconds of processor time for dictionaries or arrays in memory, whichever is faster for the library, and the
 mean average precision.
 """
 
@@ -18,7 +18,7 @@ from objects_found import CLASSES, Boxes, make, sides
 
 
 def hotcoco(images: int, true: Boxes, found: Boxes) -> tuple[float, Any]:
-    """From arrays."""
+    """Score with hotcoco, from arrays."""
     from hotcoco import COCO, COCOeval
 
     rows = np.column_stack((found.images, sides(found.corners), found.scores, found.labels))
@@ -32,7 +32,7 @@ def hotcoco(images: int, true: Boxes, found: Boxes) -> tuple[float, Any]:
 
 
 def others(library: str, images: int, true: Boxes, found: Boxes) -> tuple[float, Any]:
-    """From dictionaries, as pycocotools has them."""
+    """Score with another library, from dictionaries in the form of pycocotools."""
     if library == "pycocotools":
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -64,7 +64,7 @@ def _rows(boxes: Boxes) -> Any:
 
 
 def _scored(evaluator: Any, most: int) -> Any:
-    """Of all detections and of objects of any size alone, which is the least that can be asked for."""
+    """Score only all detections and objects of any size: the least that the evaluator can compute."""
     parameters = evaluator.params
     parameters.maxDets, parameters.areaRng, parameters.areaRngLbl = [most], [[0, 1e10]], ["all"]
     evaluator.evaluate()
@@ -73,7 +73,7 @@ def _scored(evaluator: Any, most: int) -> Any:
 
 
 def main(library: str, images: int, each: int) -> None:
-    """Measure."""
+    """Measure, and print the result as JSON."""
     true, found = make(images, each)
     with contextlib.redirect_stdout(io.StringIO()):
         before, precision = (

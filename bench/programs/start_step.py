@@ -1,4 +1,4 @@
-"""Does what a training does before its first line of work: imports the step, reads the request, imports the family's framework.
+"""Does what a training does before its work: imports the step, reads the request, and imports the family's framework.
 
 Started by starting.py with the interpreter of the environment ``pipelines``: start_step.py REQUEST.
 """
@@ -13,7 +13,7 @@ from pelagos_pipelines.training import families
 
 
 def main() -> None:
-    """Import it."""
+    """Import the step and the framework of the request's family."""
     families.family_of(TrainingRequest.model_validate_json(sys.argv[1]))
     assert train.STEP == "train"
 

@@ -1,11 +1,11 @@
-"""A scan as of a ZooScan: draws it, decodes it whole, or has it looked at and cut. Started by tiling.py.
+"""Draws a scan like those of a ZooScan, decodes it as a whole, or inspects and cuts it. Started by tiling.py.
 
-``tile_scan.py WHAT FILE WIDTH HEIGHT`` prints seconds as JSON where something is measured, without the start of Python:
+``tile_scan.py WHAT FILE WIDTH HEIGHT`` prints the seconds of measured operations as JSON, without the start of Python:
 
-- ``draw``: a grey image with organisms of some thousand pixels on a background with noise; encoded as the suffix says
-- ``decode``: all of it, by OpenCV, in this process
-- ``cut``: looked at and cut into tiles of 1024 pixels, as the preparation does, but that tiles are dropped once they are packed
-- ``nothing``: imports all of that, and has the child ready
+- ``draw``: draws a grey image with organisms of some thousand pixels on a noisy background; the suffix selects the encoding
+- ``decode``: decodes all of it by OpenCV, in this process
+- ``cut``: inspects it and cuts tiles of 1024 pixels, as the preparation does, but drops the tiles once they are encoded
+- ``nothing``: only imports, and starts the child
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(10**9)  # before OpenCV is loaded
+os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(10**9)  # OpenCV reads it when it is imported
 
 import cv2
 import numpy as np
@@ -37,7 +37,7 @@ _STRIP = 64
 
 
 def draw(path: Path, width: int, height: int) -> None:
-    """The same for every encoding."""
+    """Draw the scan, with the same pixels for every encoding."""
     random = np.random.default_rng(1)
     grain = random.integers(-3, 4, (997, width), np.int16)
     picture: Any = np.empty((height, width), np.uint8)
@@ -57,7 +57,7 @@ def draw(path: Path, width: int, height: int) -> None:
 
 
 def _tiff(picture: Any) -> bytes:
-    """In strips, packed with deflate."""
+    """Encode in strips, compressed with deflate."""
     height, width = picture.shape
     strips = [zlib.compress(picture[top : top + _STRIP].tobytes(), 1) for top in range(0, height, _STRIP)]
     sizes = [len(strip) for strip in strips]
@@ -74,7 +74,7 @@ def _tiff(picture: Any) -> bytes:
 
 
 def cut(path: Path, width: int, height: int) -> None:
-    """As the preparation does."""
+    """Inspect and cut the scan as the preparation does."""
     tree = volume.collect(VolumeSource(path="."), path.parent)
     found = integrity.inspect_tree(tree, path.parent / ".memory", tile=TILE)[path.name]
     if found.problem is not None:
@@ -84,7 +84,7 @@ def cut(path: Path, width: int, height: int) -> None:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the command from the arguments."""
     what, path, width, height = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     scanner = scanner_for(Ceilings.read())
     scanner.pool.run("nothing", {})
@@ -95,14 +95,14 @@ def main() -> None:
         found = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
         if found is None or found.shape[:2] != (height, width):
             raise SystemExit("it is not decoded")
-        time.sleep(0.3)  # for whoever watches the memory
+        time.sleep(0.3)  # gives the parent time to sample the memory
         began += 0.3
     elif what == "cut":
         cut(path, width, height)
     else:
         time.sleep(0.5)
     wall = time.monotonic() - began
-    scanner.pool.close()  # what its children have used is known when they have ended
+    scanner.pool.close()  # the usage of children is known only after they have ended
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = time.process_time() + children.ru_utime + children.ru_stime - used
     print(json.dumps({"wall": wall, "cpu": cpu, "children": True}))

@@ -1,10 +1,10 @@
-"""A classifier trained as a tutorial of torch does it, with nothing around: the floor of training.py's classifiers.
+"""Trains a classifier as torch's tutorials do, and nothing else: the lower bound for our training of classifiers.
 
 Run with the interpreter of the environment ``pipelines``:
 ``train_plainly.py VIEW ARCHITECTURE EPOCHS SIZE BATCH THREADS FOLDER``.
-VIEW holds images by split and class. The network,
-what is done to images, optimizer and learning rate are those of our step, and images are decoded once, too;
-each epoch ends with a look at the validation split and a saved network.
+VIEW contains images by split and class. The network,
+augmentation, optimizer and learning rate are those of our step, and images are also decoded only once.
+Each epoch ends with an evaluation of the validation split and a saved network.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MEAN, DEVIATION = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.4
 
 
 def load(folder: Path, size: int) -> tuple[Tensor, Tensor]:
-    """Images ``[n, 3, size, size]`` as bytes, and their classes."""
+    """Load images ``[n, 3, size, size]`` as bytes, and their classes."""
     images, labels = [], []
     for number, name in enumerate(sorted(path.name for path in folder.iterdir())):
         for file in sorted((folder / name).iterdir()):
@@ -36,12 +36,12 @@ def load(folder: Path, size: int) -> tuple[Tensor, Tensor]:
 
 
 def normalised(images: Tensor) -> Tensor:
-    """To the scale that the field trains on."""
+    """Scale the images to the usual mean and standard deviation."""
     return (images.float() / 255 - MEAN.to(images.device)) / DEVIATION.to(images.device)
 
 
 def altered(images: Tensor) -> Tensor:
-    """Turned, scaled, mirrored, with another contrast."""
+    """Augment images: rotate, scale, mirror, and change the contrast."""
     count, device = len(images), images.device
     angle = (torch.rand(count, device=device) * 2 - 1) * math.radians(15)
     scale = 0.85 + torch.rand(count, device=device) * 0.3
@@ -55,7 +55,7 @@ def altered(images: Tensor) -> Tensor:
 
 
 def main() -> None:
-    """Train."""
+    """Train, and save the network after each epoch."""
     view, architecture, epochs, size, batch, threads, folder = sys.argv[1:]
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)

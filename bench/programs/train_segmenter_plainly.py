@@ -1,9 +1,9 @@
-"""A segmenter trained as a tutorial of transformers does it, with nothing around: the floor of segmenting.py.
+"""Trains a segmenter as tutorials of transformers do, and nothing else: the lower bound for segmenting.py.
 
 Run with the interpreter of the environment ``pipelines``: ``train_segmenter_plainly.py ARRAYS NAME EPOCHS BATCH THREADS FOLDER``.
-ARRAYS is an npz with images ``[n, 3, size, size]`` as bytes and maps ``[n, size, size]`` of classes, 0 where there is none, of
-the splits train and validation. The network, what is done to images, optimizer and learning rate are those of our step; each
-epoch ends with a look at the validation split and a saved network.
+ARRAYS is an npz file with images ``[n, 3, size, size]`` as bytes and class maps ``[n, size, size]``, 0 for no class, of
+the splits train and validation. The network, augmentation, optimizer and learning rate are those of our step; each
+epoch ends with an evaluation of the validation split and a saved network.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MEAN, DEVIATION = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.4
 
 
 def altered(images: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Turned, scaled, mirrored, with another contrast; maps are moved as their images are."""
+    """Augment images: rotate, scale, mirror, and change the contrast; maps are transformed like their images."""
     count = len(images)
     angle, scale = (torch.rand(count) * 2 - 1) * math.radians(15), 0.85 + torch.rand(count) * 0.3
     flips = torch.randint(0, 2, (2, count)) * 2 - 1
@@ -39,7 +39,7 @@ def altered(images: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def taught(maps: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Of each map, a mask for each class that it has, and the class ids."""
+    """For each map, the masks of the classes in it, and the class ids."""
     masks, classes = [], []
     for one in maps:
         present = one.unique()
@@ -50,7 +50,7 @@ def taught(maps: Tensor) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def main() -> None:
-    """Train."""
+    """Train, and save the network after each epoch."""
     arrays, name, epochs, batch, threads, folder = sys.argv[1:]
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)

@@ -1,7 +1,7 @@
-"""Writes two versions of so many images each, which differ in a few of a hundred. Started by versioning.py.
+"""Writes two versions with the given number of images, which differ in a few of a hundred. Started by versioning.py.
 
-Run with the interpreter of the environment ``pipelines``: write_versions.py IMAGES FOLDER. Nothing decodes the files of the
-images, so that they are a few bytes long; each has its own digest. Prints the folders of the versions, as JSON.
+Run with the interpreter of the environment ``pipelines``: write_versions.py IMAGES FOLDER. Nothing decodes the image
+files, so they are a few bytes long; each has its own digest. Prints the folders of the versions, as JSON.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from pelagos_pipelines.preparation.integrity import Inspection
 
 CLASSES, BOXES, PIXELS, SEED = 50, 3, 320, 14
 LEFT_OUT = 10
-"""Every so manieth file of the source is no image."""
+"""One file is excluded for this number of images."""
 
 
 def records(number: int) -> list[ImageRecord]:
-    """Of one version."""
+    """The image records of one version."""
     random = np.random.default_rng(SEED)
     labels = random.integers(0, CLASSES, (number, BOXES)).tolist()
     sides = random.uniform((0, 0, 10, 10), (200, 200, 100, 100), (number, BOXES, 4)).round(2).tolist()
@@ -43,7 +43,7 @@ def records(number: int) -> list[ImageRecord]:
 
 
 def changed(images: list[ImageRecord]) -> list[ImageRecord]:
-    """Of a hundred images one has gone, one has another split, one another box, one another name."""
+    """Change four of a hundred images: one is removed, one has a different split, one a different box, one a different name."""
     kept = [image for index, image in enumerate(images) if index % 100 != 0]
     return [
         replace(image, split=SPLITS[0]) if index % 100 == 1
@@ -55,14 +55,14 @@ def changed(images: list[ImageRecord]) -> list[ImageRecord]:
 
 
 def write(store: Path, images: list[ImageRecord]) -> Path:
-    """One version; its folder."""
+    """Write one version; returns its folder."""
     inspections = {image.path: _file(store, image.path.removeprefix("renamed ")) for image in images}
     names = tuple(f"class {one:02}" for one in range(CLASSES))
     others = [f"notes/{index}.txt" for index in range(len(images) // LEFT_OUT)]
     excluded = tuple(Exclusion.of(others, ExclusionReason.CORRUPT))
     collection = Collection(Task.DETECTION, names, tuple(images), excluded=excluded)
     with locks.locked(store):
-        no_source = cast("Any", None)  # every blob is there
+        no_source = cast("Any", None)  # never used, because every blob exists
         return versions.write(store, no_source, collection, inspections, {"task": "Detection"}).folder
 
 
@@ -76,7 +76,7 @@ def _file(store: Path, content: str) -> Inspection:
 
 
 def main() -> None:
-    """Write both."""
+    """Write both versions, and print their folders."""
     images, store = records(int(sys.argv[1])), Path(sys.argv[2])
     print(json.dumps([str(write(store, each)) for each in (images, changed(images))]))
 

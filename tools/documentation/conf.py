@@ -1,4 +1,4 @@
-"""Builds the documentation site from docs/, which is plain Markdown and reads as well without it. tools/site.sh runs it."""
+"""Builds the documentation site from docs/, which is plain Markdown and also readable without it. Run by tools/site.sh."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 SOURCE = os.environ.get("SOURCE", "").rstrip("/")
-"""Where people read the repository, such as https://host/owner/pelagos/blob/main: links to files outside docs/ lead there."""
+"""The repository's address, such as https://host/owner/pelagos/blob/main, as the target of links to files outside docs/."""
 
 TAKEN = ("search", "genindex", "index")
 
@@ -27,7 +27,7 @@ version = release
 extensions = ["myst_parser"]
 root_doc = "README"
 source_suffix = {".md": "markdown"}
-# Commands with their output, and JSON with "...", are no valid input of the highlighter.
+# Commands with their output, and JSON with "...", are not valid input for the highlighter.
 suppress_warnings = ["misc.highlighting_failure"]
 myst_heading_anchors = 4
 html_theme = "furo"
@@ -46,7 +46,7 @@ _FENCE = re.compile(r"^( *```.*?^ *```)", re.MULTILINE | re.DOTALL)
 
 
 def menu(text: str) -> str:
-    """Directives by which the links of a list of pages become the menu, each section a part of it."""
+    """Turn the links in a list of pages into menu directives, one for each section."""
     beginning, *sections = _SECTION.split(text)
     captions = zip(sections[::2], sections[1::2], strict=True) if sections else [("", beginning)]
     parts = []
@@ -58,7 +58,7 @@ def menu(text: str) -> str:
 
 
 def without_links_to_files(text: str, folder: Path, docs: Path) -> str:
-    """Links to files of the repository that are not pages lead to where the repository is read, or become their paths."""
+    """Point links to files that are not pages to the repository's address; without one, replace them by their paths."""
 
     def replaced(match: re.Match[str]) -> str:
         words, target = match[1], match[2]
@@ -76,7 +76,7 @@ def without_links_to_files(text: str, folder: Path, docs: Path) -> str:
 
 
 def read(app: Sphinx, name: str, content: list[str]) -> None:
-    """Called with the text of each page before it is parsed."""
+    """Sphinx's event ``source-read``: replace the text of a page before it is parsed."""
     if name in TAKEN:
         raise ExtensionError(f"{name}.md must have another name: the site has a page {name}.html of its own")
     docs = Path(app.srcdir).resolve()
@@ -86,13 +86,13 @@ def read(app: Sphinx, name: str, content: list[str]) -> None:
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:
-    """An address that ends with a folder shows its README, as it does where the repository is hosted."""
+    """Sphinx's event ``build-finished``: let folder addresses show their README, as repository hosts do."""
     if error is None:
         for page in Path(app.outdir).rglob("README.html"):
             shutil.copy(page, page.with_name("index.html"))
 
 
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx."""
+    """Sphinx's entry point: connect the event handlers."""
     app.connect("source-read", read)
     app.connect("build-finished", finish)

@@ -1,1 +1,1 @@
-"""Writes what is generated from the code and committed: CRDs, manifests, chart, dashboards, rules, pages. Not in the wheel."""
+"""Writes the committed files generated from the code: CRDs, manifests, chart, dashboards, rules, pages. Not in the wheel."""

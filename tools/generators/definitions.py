@@ -1,4 +1,4 @@
-"""Writes what is generated from the API types: ``python -m generators.definitions [root]``, with tools/ on the path."""
+"""Writes the files generated from the API types: ``python -m generators.definitions [root]``, with tools/ on the path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pelagos_contract.dataset import Recipe
 from pelagos_contract.extensions import Plane
 
 SUBJECTS = {"Dataset": Recipe, "TrainingRun": TrainingRunSpec, "ModelService": DesiredService}
-"""Whose fields and defaults are noted, for digests."""
+"""Models whose fields and defaults are recorded, because digests depend on them."""
 
 
 def rendered() -> dict[str, str]:

@@ -24,7 +24,7 @@ Durations are written like `30s`, `10m`, `1h30m`; fractions are strings.
 
 
 def reasons_page() -> str:
-    """Every reason, by kind."""
+    """The page of every reason, by kind."""
     parts = [
         NOTICE,
         "# Reasons\n",
@@ -40,7 +40,7 @@ def reasons_page() -> str:
 
 
 def reference_page() -> str:
-    """Every field of every kind."""
+    """The page of every field of every kind."""
     parts = [
         NOTICE,
         "# Reference\n",

@@ -1,4 +1,4 @@
-"""The modules of tests/extension_example in the guides for contributors: copied, so that the guides show code that tests run."""
+"""Copies the modules of tests/extension_example into the contributors' guides, so that these show tested code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BLOCK = re.compile(r"(<!-- begin (\S+): copied by `make generate` -->\n).*?(<!-
 
 
 def pages() -> dict[str, str]:
-    """The guides by their paths, each with the files that it names as they are now."""
+    """The guides by path, each with the current text of the files that it names."""
     names = [f"docs/adding-a{'n' if what == 'engine' else ''}-{what}.md" for what in GUIDES]
     return {name: _BLOCK.sub(_shown, (ROOT / name).read_text(encoding="utf-8")) for name in names}
 

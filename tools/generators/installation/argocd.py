@@ -14,14 +14,14 @@ _ACTIONS = ("retry", "suspend", "resume")
 
 
 def patch() -> str:
-    """Merges into the ConfigMap of an Argo CD that is installed; nothing of it is replaced."""
+    """A patch that merges into the ConfigMap of an installed Argo CD, and replaces none of its keys."""
     health = _read("health/pelagos.lua")
     definitions = [{"name": name, "action.lua": _read(f"actions/{name}.lua")} for name in _ACTIONS]
     actions = _dump({"discovery.lua": _read("actions/discovery.lua"), "definitions": definitions})
     data: dict[str, str] = {}
     for kind in kinds.KINDS:
         data[f"resource.customizations.health.{meta.GROUP}_{kind.kind}"] = health
-        if issubclass(kind.spec, meta.BaseSpec):  # A Trial can neither be suspended nor tried again.
+        if issubclass(kind.spec, meta.BaseSpec):  # A Trial can be neither suspended nor retried.
             data[f"resource.customizations.actions.{meta.GROUP}_{kind.kind}"] = actions
     return _dump(
         {
@@ -42,7 +42,7 @@ def _dump(body: Any) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes programs as blocks."""
+    """Writes programs as block scalars."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

@@ -1,4 +1,4 @@
-"""JSON Schemas of our kinds for editors: what a comment `# yaml-language-server: $schema=...` names."""
+"""JSON Schemas of our kinds for editors, to which a comment `# yaml-language-server: $schema=...` refers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NOT_FOR_EDITORS = ("x-kubernetes-", "format")
 
 
 def files() -> dict[str, str]:
-    """The schemas by their names; ``pelagos.json`` is any of the kinds."""
+    """The schemas by file name; ``pelagos.json`` accepts any of the kinds."""
     any_kind = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "oneOf": [{"$ref": f"{kind.singular}.json"} for kind in kinds.KINDS],
@@ -22,7 +22,7 @@ def files() -> dict[str, str]:
 
 
 def schema(kind: Kind) -> dict[str, Any]:
-    """The JSON Schema of a kind; unlike an API server it refuses fields that are not known."""
+    """The JSON Schema of a kind; unlike an API server it refuses unknown fields."""
     body = crds.render(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     found = cast("dict[str, Any]", _plain(body))
     found["required"] = ["apiVersion", "kind", "metadata", "spec"]

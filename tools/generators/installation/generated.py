@@ -1,4 +1,4 @@
-"""Every generated file below manifests/ but the definitions and what monitoring/ writes; all else there is written by hand."""
+"""Every generated file below manifests/ except the definitions and those of monitoring/; all others there are written by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MANIFESTS = Path(__file__).parents[3] / "manifests"
 
 
 def files() -> dict[str, str]:
-    """Content of every file by its path below manifests/."""
+    """The content of every file by its path below manifests/."""
     schemas = {f"schemas/{name}": text for name, text in editing.files().items()}
     definitions = {f"{CHART}/crds/{kind.crd}.yaml": writing.dump(crds.render(kind)) for kind in kinds.KINDS}
     others = {"argocd/argocd-cm.yaml": argocd.patch()}
@@ -23,7 +23,7 @@ def files() -> dict[str, str]:
 
 
 def _policies() -> dict[str, str]:
-    """Each policy of api/admission.py and its binding, for servers from Kubernetes 1.30 on. They judge all namespaces."""
+    """Each policy of api/admission.py and its binding, for servers from Kubernetes 1.30 on. They apply to all namespaces."""
     text = writing.dump(
         *(
             body | {"metadata": metadata(body["metadata"]["name"], "admission")}
@@ -34,7 +34,7 @@ def _policies() -> dict[str, str]:
 
 
 def _monitoring() -> dict[str, str]:
-    """The chart's copy of what manifests/monitoring/kustomization.yaml lists: a chart reads nothing outside of its folder."""
+    """The chart's copy of the files in manifests/monitoring/kustomization.yaml, as charts cannot read outside their folder."""
     folder = _MANIFESTS / "monitoring"
     listed = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))["resources"]
     bodies = {name: yaml.safe_load_all((folder / name).read_text(encoding="utf-8")) for name in listed}

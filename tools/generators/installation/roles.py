@@ -1,9 +1,9 @@
-"""The operator's roles and those of people, from permissions.py and the engines' descriptors.
+"""The roles of the operator and of people, from permissions.py and the engines' descriptors.
 
-As objects for kustomize, and as rules for the chart.
+They are written as objects for kustomize, and as rules for the chart.
 
-For all namespaces, the operator is bound to what is about our kinds, and no more: the rest is a ClusterRole that is bound in each
-tenant's namespace. For one namespace, all are Roles in it.
+In an installation for all namespaces, the operator has only the rights for our kinds everywhere; all others are in a ClusterRole
+that is bound in each tenant's namespace. In an installation for one namespace, all are Roles in it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from pelagos.api.permissions import Where
 
 RBAC = "rbac.authorization.k8s.io"
 TENANT = f"{NAME}-tenant"
-"""ClusterRole of what the operator does in a tenant's namespace."""
+"""The ClusterRole with the operator's rights in a tenant's namespace."""
 CORE, KUBEFLOW = "core", "kubeflow"
 _SERVING = tuple(engine.name for engine in engine_registry.SERVING.on_cluster)
 RIGHTS = {CORE: permissions.PERMISSIONS} | {
     engine.name: engine.rights
     for engine in (*engine_registry.SERVING.on_cluster, *engine_registry.PIPELINES.on_cluster)
 }
-"""By what needs them; each is a role of its own."""
+"""Rights by the feature that needs them; each feature has its own role."""
 _EVERYWHERE = (Where.KINDS, Where.CLUSTER)
 _READ, _WRITE = ("get", "list", "watch"), ("create", "update", "patch", "delete")
 _PEOPLE = {"view": (_READ, ("view", "edit", "admin")), "edit": (_WRITE, ("edit", "admin"))}
-"""Roles of people: their verbs, and the roles of Kubernetes that they are added to."""
+"""Roles of people: their verbs, and the Kubernetes roles that aggregate them."""
 _TENANT = (Where.TENANTS, Where.STEPS)
 _PLACES: Mapping[str, Sequence[Where]] = {
     "own": (Where.OWN,),
@@ -44,7 +44,7 @@ Body = dict[str, Any]
 
 
 def files() -> dict[str, str]:
-    """Content of each file by its path below manifests/."""
+    """The content of each file by its path below manifests/."""
     found = {
         f"rbac/{scope}/{feature}/roles.yaml": [*_leader(feature), *bodies]
         for scope, of in (("cluster", _clusterwide), ("namespace", _in_one_namespace))
@@ -52,7 +52,7 @@ def files() -> dict[str, str]:
         if (bodies := of(feature))
     }
     found["rbac/people/roles.yaml"] = list(_people())
-    # Of tenants, each of which binds it.
+    # Each tenant binds it in its own namespace.
     found["components/kubeflow-multi-user/objects.yaml"] = [_cluster_role(name(KUBEFLOW), _rules(KUBEFLOW, *_TENANT))]
     found["components/kubeflow-multi-user-single-namespace/objects.yaml"] = _in_one_namespace(KUBEFLOW)
     return {path: writing.dump(*bodies) for path, bodies in found.items()} | {
@@ -61,12 +61,12 @@ def files() -> dict[str, str]:
 
 
 def name(feature: str) -> str:
-    """Name of the role of a feature."""
+    """The name of a feature's role."""
     return NAME if feature == CORE else f"{NAME}-{feature}"
 
 
 def rules() -> dict[str, dict[str, list[Body]]]:
-    """Rules by the place where they hold and the feature that needs them; the chart's templates choose among them."""
+    """Rules by the scope in which they apply and the feature that needs them; the chart's templates select from them."""
     found = {
         place: {feature: granted for feature in RIGHTS if (granted := _rules(feature, *where))}
         for place, where in _PLACES.items()
@@ -76,7 +76,7 @@ def rules() -> dict[str, dict[str, list[Body]]]:
 
 
 def _leader(feature: str) -> list[Body]:
-    """About Leases, and what the platform says of tenants."""
+    """Rules for Leases and for the tenant settings."""
     if feature != CORE:
         return []
     title = f"{NAME}-leader"
@@ -100,7 +100,7 @@ def _in_one_namespace(feature: str) -> list[Body]:
 
 
 def _people() -> Iterator[Body]:
-    """What people may do with our kinds who have Kubernetes' roles view, edit and admin. Status is the operator's alone."""
+    """Rights on our kinds for people with Kubernetes' roles view, edit and admin. Only the operator may write status."""
     for title, (verbs, targets) in _PEOPLE.items():
         body = _cluster_role(f"pelagos-{title}", [_of_people(verbs)])
         body["metadata"]["labels"] |= {f"{RBAC}/aggregate-to-{target}": "true" for target in targets}

@@ -1,1 +1,1 @@
-"""What monitoring systems are given: dashboards, and manifests made from rules. Run by `make generate`, never by the operator."""
+"""Generates files for monitoring systems: dashboards, and manifests from rules. Run by `make generate`, never by the operator."""

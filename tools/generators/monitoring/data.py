@@ -1,4 +1,4 @@
-"""The dashboard of image collections; it needs kube-state-metrics. In: dashboards.py."""
+"""The dashboard of image collections; it needs kube-state-metrics. Used by dashboards.py."""
 
 from __future__ import annotations
 

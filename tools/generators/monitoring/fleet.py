@@ -1,4 +1,4 @@
-"""The dashboard of the fleet: all resources, what they wait for, and how the operator does. In: dashboards.py."""
+"""The dashboard of the fleet: all resources, why they wait, and the operator's health. Used by dashboards.py."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Writes what is generated for monitoring systems: ``python -m generators.monitoring.generate [repository root]``.
+"""Writes the generated files for monitoring systems: ``python -m generators.monitoring.generate [repository root]``.
 
-From manifests/monitoring/*.rules.yaml and *.config.yaml, which Prometheus and kube-state-metrics read as they are, the objects
-that hold them on a cluster; from dashboards.py, the dashboards; from the metrics themselves, the tables of docs/monitoring.md.
+It wraps manifests/monitoring/*.rules.yaml and *.config.yaml, which Prometheus and kube-state-metrics read unchanged, in objects
+for a cluster, writes the dashboards from dashboards.py, and the tables of docs/monitoring.md from the metrics themselves.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _LABELS = {"app.kubernetes.io/part-of": "pelagos", "app.kubernetes.io/component"
 
 
 class _Readable(yaml.SafeDumper):
-    """Writes text of several lines as such, and everything in full."""
+    """Writes multi-line text as block scalars, and repeated values in full."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Readers of manifests should not need to know YAML's references."""
+        """Never use aliases: readers of manifests should not need to know them."""
         return True
 
 
@@ -41,7 +41,7 @@ _Readable.add_representer(str, _text)
 
 
 def rendered(root: Path) -> dict[str, str]:
-    """Content of every generated file by its path in the repository at ``root``."""
+    """The content of every generated file by its path in the repository at ``root``."""
     rules = (root / RULES).read_text(encoding="utf-8")
     state = (root / STATE_METRICS).read_text(encoding="utf-8")
     page = (root / PAGE).read_text(encoding="utf-8")
@@ -66,7 +66,7 @@ def _prometheus_rule(rules: dict[str, Any]) -> dict[str, Any]:
 
 
 def _state_metrics(text: str) -> list[dict[str, Any]]:
-    """The configuration, and the rights that kube-state-metrics needs beside its own."""
+    """The objects with the configuration, and with the rights that kube-state-metrics needs in addition to its own."""
     parsed = yaml.safe_load(text)
     kinds = sorted(f"{entry['groupVersionKind']['kind'].lower()}s" for entry in parsed["spec"]["resources"])
     rights = [

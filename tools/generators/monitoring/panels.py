@@ -1,4 +1,4 @@
-"""The few forms of Grafana panels that our dashboards use, laid out in rows, as Grafana's JSON. In: dashboards.py."""
+"""The kinds of Grafana panels in our dashboards, laid out in rows, as Grafana's JSON. Used by dashboards.py."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 SCHEMA_VERSION = 38
-"""Of Grafana 10; newer ones read it and migrate."""
+"""The schema version of Grafana 10; newer versions migrate it when they read it."""
 COLUMNS = 24
 HERE = 'namespace=~"$namespace"'
-"""Matches the namespaces that the user has chosen."""
+"""Label matcher for the namespaces that the user has selected."""
 SOON = "[$__rate_interval]"
-"""The window of a rate that fits the zoom."""
+"""Range of a rate that adapts to the zoom."""
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 Unit = Literal["short", "none", "percentunit", "s", "ops", "reqps", "bytes"]
 Form = Literal["timeseries", "stat", "bargauge", "table"]
@@ -21,7 +21,7 @@ Color = Literal["green", "orange", "red"]
 
 @dataclass(frozen=True)
 class Query:
-    """A PromQL expression; ``legend`` names each series by its labels."""
+    """A PromQL expression. ``legend``: a template that names each series by its labels."""
 
     expression: str
     legend: str = ""
@@ -29,7 +29,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel. ``steps``: colour from a value on, beside green below the first; ``width`` in 24ths of the page."""
+    """One panel. ``steps``: the colours from each value on, with green below the first. ``width``: in 24ths of the page."""
 
     title: str
     description: str
@@ -44,12 +44,12 @@ class Panel:
     columns: tuple[str, ...] = ()
     """Labels that a table shows, in this order, before the value."""
     value: str = "Value"
-    """Heading of a table's value."""
+    """Heading of a table's column of values."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A heading and the panels below it, all of one height."""
+    """A heading and the panels below it, which share one height."""
 
     title: str
     panels: tuple[Panel, ...]
@@ -58,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """One page. ``namespaces``: a query whose label ``namespace`` fills the variable."""
+    """One dashboard. ``namespaces``: a query whose label ``namespace`` provides the values of the variable."""
 
     name: str
     title: str
@@ -213,7 +213,7 @@ def _defaults(panel: Panel) -> dict[str, Any]:
 
 
 def _organized(panel: Panel) -> dict[str, Any]:
-    """Grafana's table shows all labels, by name; this leaves those that are asked for, in that order."""
+    """A transformation that limits a table to the chosen labels in their order; by default Grafana shows all, sorted by name."""
     headings = {name: name.capitalize() for name in panel.columns} | {"Value": panel.value}
     return {
         "id": "organize",

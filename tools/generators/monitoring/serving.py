@@ -1,4 +1,4 @@
-"""The dashboard of services: whether they answer right, how fast, and what is left of the error budget. In: dashboards.py."""
+"""The dashboard of services: whether answers are right, latency, and the remaining error budget. Used by dashboards.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NOT_REFUSED = (reasons.OPEN, reasons.EXPIRED, reasons.STARTING, reasons.PENDING
 
 
 def _share(counter: str) -> str:
-    """Of the images that were asked for."""
+    """An expression for the share of requested images that ``counter`` counts."""
     counted, asked = (
         f"sum by (namespace, model) (rate({name}{{{HERE}}}{SOON}))" for name in (counter, "nv_inference_count")
     )

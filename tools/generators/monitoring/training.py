@@ -1,4 +1,4 @@
-"""The dashboard of trainings: those in progress, what came out, and which gates refused a model. In: dashboards.py."""
+"""The dashboard of trainings: those in progress, their results, and the gates that refused a model. Used by dashboards.py."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WAITING = "|".join(
         reasons.NAMESPACE_NOT_READY,
     )
 )
-"""Why a pipeline run does not go on."""
+"""Reasons for which a pipeline run waits, as a regular expression."""
 
 TRAINING = Dashboard(
     "training",
