@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 from pydantic import ValidationError
+from typing_extensions import override
 
 from pelagos.engines.kubernetes import connecting
 from pelagos_hub import health
@@ -28,6 +29,7 @@ class _Server(uvicorn.Server):
     """A server without signal handlers: two of them share the process, which handles signals itself."""
 
     @contextlib.contextmanager
+    @override
     def capture_signals(self) -> Iterator[None]:
         yield
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from typing_extensions import override
+
 Body = Mapping[str, Any]
 """An object as the API server returns it."""
 Name = tuple[str, str]
@@ -54,7 +56,7 @@ class Cluster(Protocol):
         """Keep the objects in memory current until cancelled."""
 
 
-class MemoryCluster:
+class MemoryCluster(Cluster):
     """A Cluster without an API server, for tests and previews of pages: it contains what ``put`` adds."""
 
     def __init__(self) -> None:
@@ -71,28 +73,28 @@ class MemoryCluster:
         """Add or replace an object of one of the known kinds."""
         self.kinds[body["kind"]][body["metadata"]["namespace"], body["metadata"]["name"]] = body
 
+    @override
     def services(self) -> Listing:
-        """See Cluster."""
         return self._listing("ModelService")
 
+    @override
     def trials(self) -> Listing:
-        """See Cluster."""
         return self._listing("Trial")
 
+    @override
     def datasets(self) -> Listing:
-        """See Cluster."""
         return self._listing("Dataset")
 
+    @override
     def trainings(self) -> Listing:
-        """See Cluster."""
         return self._listing("TrainingRun")
 
+    @override
     async def picture(self, namespace: str, config_map: str, key: str) -> bytes | None:
-        """See Cluster."""
         return self.pictures.get((namespace, config_map, key))
 
+    @override
     async def create_trial(self, body: Body) -> Body:
-        """See Cluster."""
         if self.refusal:
             raise self.refusal
         self._made += 1
@@ -100,8 +102,8 @@ class MemoryCluster:
         self.put(made)
         return made
 
+    @override
     async def delete_trial(self, namespace: str, name: str, uid: str) -> bool:
-        """See Cluster."""
         if self.refusal:
             raise self.refusal
         found = self.kinds["Trial"].get((namespace, name))
@@ -110,8 +112,9 @@ class MemoryCluster:
         del self.kinds["Trial"][namespace, name]
         return True
 
+    @override
     async def run(self) -> None:
-        """See Cluster. Does nothing: objects change only through ``put``."""
+        """Does nothing: objects change only through ``put``."""
 
     def _listing(self, kind: str) -> Listing:
         return Listing(self.kinds[kind], self.heard, self.problem)

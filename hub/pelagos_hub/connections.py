@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, ClassVar, cast
 
+from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
@@ -19,34 +20,37 @@ class Impatient(H11Protocol):
     _patience: asyncio.TimerHandle | None = None
     _stall: asyncio.TimerHandle | None = None
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
         super().connection_made(cast(asyncio.Transport, transport))
         self._look()
 
+    @override
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
         super().data_received(data)
         self._look()
 
+    @override
     def on_response_complete(self) -> None:
-        """See uvicorn: start to wait for the next request, unless it has arrived already."""
+        """Start to wait for the next request, unless it has arrived already."""
         super().on_response_complete()
         self._look()
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
         self._rest()
         self._flow()
         super().connection_lost(exc)
 
+    @override
     def pause_writing(self) -> None:
-        """See asyncio.Protocol: the client does not read; abort unless that changes."""
+        """The client does not read; abort unless that changes."""
         super().pause_writing()
         self._stall = self.loop.call_later(self.stalled, self.transport.abort)
 
+    @override
     def resume_writing(self) -> None:
-        """See asyncio.Protocol: the client reads again."""
+        """The client reads again."""
         self._flow()
         super().resume_writing()
 

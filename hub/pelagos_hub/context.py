@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from typing_extensions import override
+
 if TYPE_CHECKING:
     import jinja2
     from starlette.requests import Request
@@ -32,15 +34,15 @@ class Clock(Protocol):
         """Monotonic seconds."""
 
 
-class SystemClock:
+class SystemClock(Clock):
     """The machine's clocks; the monotonic one also counts while the machine sleeps, where the system has such a clock."""
 
+    @override
     def now(self) -> datetime:
-        """See Clock."""
         return datetime.now(UTC)
 
+    @override
     def elapsed(self) -> float:
-        """See Clock."""
         return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 
+from typing_extensions import override
+
 from pelagos.api import meta
 from pelagos.engines.kubernetes.objects import Collection
 from pelagos.engines.kubernetes.rest import SYSTEM, KubernetesRest
 from pelagos.engines.kubernetes.watching import Watched
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos_hub.cluster import Body, Listing
+from pelagos_hub.cluster import Body, Cluster, Listing
 
 SERVICES = Collection(meta.API_VERSION, "ModelService", "modelservices")
 TRIALS = Collection(meta.API_VERSION, "Trial", "trials")
@@ -23,7 +25,7 @@ _GONE = frozenset({404, 409, 410})
 """Statuses of a delete whose object no longer exists; 409: another object has this name now."""
 
 
-class WatchedCluster:
+class WatchedCluster(Cluster):
     """See cluster.Cluster. ``namespace`` restricts it to that one; empty: all."""
 
     def __init__(self, rest: KubernetesRest, namespace: str = "") -> None:
@@ -33,24 +35,24 @@ class WatchedCluster:
         self._datasets = Watched(rest, DATASETS, namespace=namespace)
         self._trainings = Watched(rest, TRAININGS, namespace=namespace)
 
+    @override
     def services(self) -> Listing:
-        """See Cluster."""
         return _listing(self._services)
 
+    @override
     def trials(self) -> Listing:
-        """See Cluster."""
         return _listing(self._trials)
 
+    @override
     def datasets(self) -> Listing:
-        """See Cluster."""
         return _listing(self._datasets)
 
+    @override
     def trainings(self) -> Listing:
-        """See Cluster."""
         return _listing(self._trainings)
 
+    @override
     async def picture(self, namespace: str, config_map: str, key: str) -> bytes | None:
-        """See Cluster."""
         answer = await self._rest.get(CONFIG_MAPS.path(namespace, config_map))
         if answer.status == _NOT_FOUND:
             return None
@@ -62,8 +64,8 @@ class WatchedCluster:
         except ValueError:
             return None
 
+    @override
     async def create_trial(self, body: Body) -> Body:
-        """See Cluster."""
         path = f"{TRIALS.path(body['metadata']['namespace'])}?fieldManager=pelagos-hub"
         answer = await self._rest.ask("POST", path, body)
         if answer.status in _NOT_NOW:
@@ -73,8 +75,8 @@ class WatchedCluster:
         self._trials.put(answer.body)
         return answer.body
 
+    @override
     async def delete_trial(self, namespace: str, name: str, uid: str) -> bool:
-        """See Cluster."""
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         answer = await self._rest.ask("DELETE", TRIALS.path(namespace, name), options)
         if answer.status in _GONE:
@@ -85,8 +87,8 @@ class WatchedCluster:
             raise RejectedError(SYSTEM, answer.message)
         return True
 
+    @override
     async def run(self) -> None:
-        """See Cluster."""
         try:
             kinds = (self._services, self._trials, self._datasets, self._trainings)
             await asyncio.gather(*(watched.run() for watched in kinds))

@@ -7,6 +7,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from pelagos_contract import disk
 from pelagos_contract.text import shown_output
 
@@ -39,10 +41,11 @@ class Log(io.TextIOBase):
         """Reset ``last_words``, so that only later output counts."""
         self._last_line = self._exception = ""
 
+    @override
     def writable(self) -> bool:
-        """See io.IOBase: always true."""
         return True
 
+    @override
     def write(self, text: str) -> int:
         """Append; returns the number of characters of ``text``."""
         plain = shown_output(text)
@@ -58,6 +61,7 @@ class Log(io.TextIOBase):
                 raise
         return len(text)
 
+    @override
     def close(self) -> None:
         """Close the file."""
         self._file.close()

@@ -12,6 +12,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from typing_extensions import override
+
 from pelagos.engines.descriptors import Descriptor, EngineContext
 from pelagos.ports.fakes.pipelines import PipelinesFake
 from pelagos.ports.pipelines import FINISHED, STEP_ENVIRONMENT, PipelineRun, RunName, RunRequest, RunState
@@ -33,23 +35,23 @@ class Workshop(PipelinesFake):
         self._python = context.settings.environments / "pipelines" / "bin" / "python"
         self._working: dict[RunName, asyncio.Task[None]] = {}
 
+    @override
     async def submit(self, request: RunRequest) -> PipelineRun:
-        """As in the port."""
         run = await super().submit(request)
         if run.state is RunState.PENDING:
             self.start(request.name)
             self._working[request.name] = asyncio.create_task(self._work(request))
         return self.runs[request.name].run
 
+    @override
     async def cancel(self, name: RunName) -> None:
-        """As in the port."""
         await super().cancel(name)
         if task := self._working.pop(name, None):
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    @override
     async def delete(self, name: RunName) -> None:
-        """As in the port."""
         await self.cancel(name)
         await super().delete(name)
 

@@ -10,6 +10,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
+from typing_extensions import override
 
 _LARGEST = 400_000
 _WIDE = re.compile(r"<table>(.*?)</table>", re.DOTALL)
@@ -24,7 +25,8 @@ class _Markdown(MarkdownIt):
         self.enable("table").disable("image")
         self.renderer.rules["link_open"] = _link_open  # type: ignore[attr-defined]  # a dict, by its documentation
 
-    def validateLink(self, url: str) -> bool:  # noqa: N802  its name for what links may lead to
+    @override
+    def validateLink(self, url: str) -> bool:
         return url.startswith(("https://", "http://", "mailto:"))
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from typing_extensions import override
 
 from pelagos.api import capture_rules
 from pelagos.api.judgement import BiasBounds, QualityGates
@@ -234,6 +235,7 @@ class DatasetSpec(Recipe, BaseSpec):
     )
 
     @classmethod
+    @override
     def rules(cls) -> tuple[Rule, ...]:
         """With those of the places."""
         return (*_of_places(tuple(sources.SOURCES)), *cls.RULES)

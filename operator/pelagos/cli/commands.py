@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typing_extensions import override
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ class Deferred(TyperCommand):
         assert isinstance(made, TyperCommand | TyperGroup)
         return made
 
+    @override
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """The context of the command itself, with which calls and shell completion continue."""
         return self.command.make_context(info_name, args, parent, **extra)

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from typing_extensions import override
 
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
@@ -40,6 +41,7 @@ class PlainConsole(Console):
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
+    @override
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """Yield the segments of a line, each made safe to display."""
         for segment in super().render(renderable, options):

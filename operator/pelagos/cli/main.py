@@ -7,6 +7,7 @@ import sys
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typing_extensions import override
 
 from pelagos.cli.commands import Commands
 from pelagos.embedded.failures import StartError
@@ -15,6 +16,7 @@ from pelagos_contract.extensions import ExtensionError, Plane
 
 
 class _App(typer.Typer):
+    @override
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Run the command. Expected errors are printed without a stack trace, others with one, made safe to display."""
         os.umask(0o077)  # files that we, or processes started by us, write are private to their owner

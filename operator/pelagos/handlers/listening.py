@@ -14,6 +14,7 @@ import aiohttp
 import kopf
 import pydantic_core
 from aiohttp.connector import Connection
+from typing_extensions import override
 
 from pelagos.api import kinds, meta
 from pelagos.observability.watches import WATCHES
@@ -102,6 +103,7 @@ class _Response(aiohttp.ClientResponse):
 
     pages: Pages
 
+    @override
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         """The status line and the headers have arrived. Raises ClientConnectionError for statuses that kopf cannot handle."""
         await super().start(connection)
@@ -118,6 +120,7 @@ class _Response(aiohttp.ClientResponse):
                 self.content = cast("aiohttp.StreamReader", _Content(self.content, kind))
         return self
 
+    @override
     async def json(self, **how: Any) -> Any:
         """The body of a list, or of any other response that is not a watch."""
         kind = _listed(self.url.path)

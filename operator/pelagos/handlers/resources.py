@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import kopf
+from typing_extensions import override
 
 from pelagos import wiring
 from pelagos.api import kinds, meta
@@ -87,14 +88,17 @@ async def stop(memo: kopf.Memo, **_: Any) -> None:
 class _NoDiffs(kopf.DiffBaseStorage):
     """Keeps kopf from copying every object at every event to find what changed: passes look at the present state instead."""
 
+    @override
     def build(self, **_: Any) -> kopf.BodyEssence:
         """Returns an empty essence: there is nothing to compare."""
         return kopf.BodyEssence({})
 
+    @override
     def fetch(self, **_: Any) -> kopf.BodyEssence | None:
         """Returns None: no earlier essence is stored."""
         return None
 
+    @override
     def store(self, **_: Any) -> None:
         """Writes nothing to the object."""
 
@@ -102,6 +106,7 @@ class _NoDiffs(kopf.DiffBaseStorage):
 class _NoProgress(kopf.StatusProgressStorage):
     """Keeps kopf from removing its own annotations from the essence, which has none."""
 
+    @override
     def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
         """Returns the essence unchanged."""
         return essence

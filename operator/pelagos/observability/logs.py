@@ -7,6 +7,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from typing_extensions import override
+
 from pelagos_contract.text import shown
 
 _FIELDS = ("kind", "namespace", "resource")
@@ -15,6 +17,7 @@ _FIELDS = ("kind", "namespace", "resource")
 class JsonFormatter(logging.Formatter):
     """Renders a record as one line of JSON."""
 
+    @override
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON, with hidden characters escaped."""
         entry = {
@@ -36,6 +39,7 @@ class PlainFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
+    @override
     def format(self, record: logging.LogRecord) -> str:
         """The record as text, with hidden characters escaped."""
         return shown(super().format(record), lines=True)

@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+from typing_extensions import override
 
 from pelagos.api import kinds, reasons
 from pelagos.api.trial import Phase
@@ -238,6 +239,7 @@ class ResourceCollector(Collector):
         """The metrics without samples."""
         yield from (_Samples(family).gauge for family in FAMILIES)
 
+    @override
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """All metrics, computed from all resources as they are now."""
         resources = sorted(self._resources(), key=lambda resource: (resource.namespace, resource.name))

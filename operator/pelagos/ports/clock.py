@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from typing_extensions import override
+
 REMEMBERED = 20_000
 """How many moments are remembered; those that were asked for least recently are forgotten first."""
 
@@ -82,19 +84,20 @@ class _Tells(Protocol):
     def elapsed(self) -> float: ...
 
 
-class SystemClock(Aging):
+class SystemClock(Aging, Clock):
     """Implements Clock with the machine's clocks."""
 
+    @override
     def now(self) -> datetime:
         """The time of day in UTC."""
         return datetime.now(UTC)
 
+    @override
     def elapsed(self) -> float:
-        """See Clock."""
         return monotonic()
 
 
-class FakeClock(Aging):
+class FakeClock(Aging, Clock):
     """Implements Clock for tests, which move the time."""
 
     def __init__(self, now: datetime) -> None:
@@ -102,10 +105,12 @@ class FakeClock(Aging):
         self._now = now
         self._elapsed = 0.0
 
+    @override
     def now(self) -> datetime:
         """The time of day that the test set."""
         return self._now
 
+    @override
     def elapsed(self) -> float:
         """The time that the test let pass."""
         return self._elapsed

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NoReturn, Protocol, TypeVar
 
 import ijson
 from ijson.backends import yajl2_c
+from typing_extensions import override
 
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations import coco_tables, fitting, json_lists, lenient_json, outlines
@@ -385,6 +386,7 @@ class Coco:
 class _Boxes(Coco):
     """Takes many boxes at once where none of them needs special treatment."""
 
+    @override
     def take_together(self, member: str, entries: list[Any]) -> bool:
         if member != "annotations":
             return super().take_together(member, entries)

@@ -9,6 +9,8 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from typing_extensions import override
+
 from pelagos_pipelines.annotations import coco_document, drawings
 from pelagos_pipelines.annotations.coco_document import Coco, Document
 from pelagos_pipelines.annotations.coco_shapes_document import images
@@ -26,10 +28,12 @@ class _Panoptic(Coco):
     pictures: dict[int, tuple[str, list[Segment]]] = field(default_factory=dict)
     things: dict[int, bool] = field(default_factory=dict)
 
+    @override
     def category(self, number: int, entry: dict[str, Any]) -> None:
         super().category(number, entry)
         self.things[next(reversed(self.names))] = bool(entry.get("isthing", 1))
 
+    @override
     def mark(self, number: int, entry: dict[str, Any]) -> None:
         place = f"{self.where}: annotations[{number}]"
         index = self.index(coco_document.identity(entry.get("image_id"), f"{place}.image_id"))

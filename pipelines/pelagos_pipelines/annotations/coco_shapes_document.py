@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, BinaryIO
 
+from typing_extensions import override
+
 from pelagos_pipelines.annotations import coco_document, drawings, masks, outlines, shapes
 from pelagos_pipelines.annotations.coco_document import Coco, Document
 from pelagos_pipelines.annotations.drawings import Drawings, Drawn
@@ -29,12 +31,14 @@ class _Shapes(Coco):
     points: dict[int, tuple[str, ...]] = field(default_factory=dict)
     """Names of key points, by category."""
 
+    @override
     def category(self, number: int, entry: dict[str, Any]) -> None:
         super().category(number, entry)
         named = entry.get("keypoints")
         if isinstance(named, list) and all(isinstance(name, str) for name in named):
             self.points[next(reversed(self.names))] = tuple(name[: drawings.MAX_TEXT] for name in named)
 
+    @override
     def _place(self, entry: dict[str, Any], place: str, image: int, column: int) -> None:
         key = self._keys[column]
         shape = self._shape(entry, place, image, self.names[key], key)
@@ -44,6 +48,7 @@ class _Shapes(Coco):
             return
         self.drawn.setdefault(image, Shapes()).append(shape)
 
+    @override
     def _surround(self, entry: dict[str, Any], place: str, image: int, column: int) -> None:
         key = self._keys[column]
         shape = self._shape(entry, place, image, self.names[key], key)

@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from typing_extensions import override
+
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.model import ImageRecord, stem_and_suffix
 
@@ -47,14 +49,17 @@ class Blobs(Mapping[str, Path]):
         digest = self._digests[path]
         return f"{self.folder}/{digest[:2]}/{digest[2:]}"
 
+    @override
     def __getitem__(self, path: str) -> Path:
         """The path of an image's blob."""
         return Path(self.file(path))
 
+    @override
     def __iter__(self) -> Iterator[str]:
         """The paths of images."""
         return iter(self._digests)
 
+    @override
     def __len__(self) -> int:
         """The number of images, of which several may share a blob."""
         return len(self._digests)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
 import orjson
+from typing_extensions import override
 
 from pelagos_pipelines.annotations.shapes import Kind, Shape
 
@@ -48,6 +49,7 @@ class Shapes(Sequence[Shape]):
         for shape in shapes:
             self.append(shape)
 
+    @override
     def __iter__(self) -> Iterator[Shape]:
         """Each shape as a new object."""
         start = 0
@@ -59,20 +61,24 @@ class Shapes(Sequence[Shape]):
     def __getitem__(self, index: int) -> Shape: ...
     @overload
     def __getitem__(self, index: slice) -> list[Shape]: ...
+    @override
     def __getitem__(self, index: int | slice) -> Shape | list[Shape]:
         """A shape or a slice. It parses all shapes: to use several, make a list once."""
         return list(self)[index]
 
+    @override
     def __len__(self) -> int:
         """The number of shapes."""
         return self._count
 
+    @override
     def __eq__(self, other: object) -> bool:
         """As a list of the same shapes."""
         return isinstance(other, Shapes | list | tuple) and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]
 
+    @override
     def __repr__(self) -> str:
         """As a list of the same shapes."""
         return repr(list(self))

@@ -15,6 +15,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias, overload
 
+from typing_extensions import override
+
 from pelagos_contract.beneath import Folder, NoFileError, Opened
 from pelagos_contract.dataset import Change, ClassFolder, Corrections, Split
 from pelagos_contract.exclusions import ExclusionReason
@@ -116,6 +118,7 @@ class Boxes(Sequence[Box]):
     def __getitem__(self, index: int) -> Box: ...
     @overload
     def __getitem__(self, index: slice) -> tuple[Box, ...]: ...
+    @override
     def __getitem__(self, index: int | slice) -> Box | tuple[Box, ...]:
         """A box as a new object, or a tuple of boxes."""
         if isinstance(index, slice):
@@ -123,18 +126,22 @@ class Boxes(Sequence[Box]):
         number = range(self._start, self._end)[index]
         return Box(self._names[self._classes[number]], *self._sides[4 * number : 4 * number + 4])
 
+    @override
     def __len__(self) -> int:
         """The number of boxes."""
         return self._end - self._start
 
+    @override
     def __eq__(self, other: object) -> bool:
         """As a tuple of the same boxes."""
         return isinstance(other, Boxes | tuple) and tuple(self) == tuple(other)
 
+    @override
     def __hash__(self) -> int:
         """As a tuple of the same boxes."""
         return hash(tuple(self))
 
+    @override
     def __repr__(self) -> str:
         """As a tuple of the same boxes."""
         return repr(tuple(self))

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 import yaml
+from typing_extensions import override
 
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations import keypoints, outlines
@@ -72,6 +73,7 @@ class _Loader(yaml.SafeLoader):
     depth = 0
     nodes = 0
 
+    @override
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         self.depth += 1
@@ -84,6 +86,7 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
+    @override
     def flatten_mapping(self, node: Any) -> None:
         """Treat ``<<`` like any key, and refuse duplicate keys, of which PyYAML would silently take the last."""
         seen = set()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from typing_extensions import override
 from webargs import fields, validate
 
 from pelagos_contract.text import shown
@@ -33,10 +34,12 @@ class _Said:
         self.why = why
         super().__init__(text=json.dumps({"image": [why]}), content_type=JSON)  # type: ignore[call-arg] # of the other base
 
+    @override
     def __str__(self) -> str:
         """The reason alone, for a command line."""
         return self.why
 
+    @override
     def __reduce__(self) -> tuple[Any, ...]:
         """How pickle creates it again in the process that receives it."""
         return type(self), (self.why,)

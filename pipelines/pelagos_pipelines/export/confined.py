@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import onnxruntime  # noqa: F401 - before children are forked
+from typing_extensions import override
 
 from pelagos_pipelines.sandbox import MEBIBYTE, Answer, LimitError, Limits, Pool, SandboxError, TaskRefusedError
 from pelagos_pipelines.serving import predictor, tasks
@@ -76,8 +77,9 @@ class Confined(Predictor):
         limits = Limits(MEMORY + 4 * len(graph), SECONDS, 3 * SECONDS, LARGEST_OUTPUT)
         self._pool = Pool(_TASKS, limits, children)
 
+    @override
     def outputs(self, images: Sequence[Fitted]) -> list[Raw]:
-        """See `Predictor.outputs`. Raises GraphError."""
+        """Raises GraphError."""
         with ThreadPoolExecutor(self._children) as threads:
             return list(threads.map(self._outputs, images))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import httpcore
+from typing_extensions import override
 
 from pelagos_contract.source_hosts import Address
 
@@ -19,6 +20,7 @@ class JudgedBackend(httpcore.NetworkBackend):
         self._addresses = addresses
         self._sockets = httpcore.SyncBackend()
 
+    @override
     def connect_tcp(
         self,
         host: str,
@@ -36,6 +38,7 @@ class JudgedBackend(httpcore.NetworkBackend):
                 failed = error
         raise failed or httpcore.ConnectError("no address")
 
+    @override
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore.NetworkStream:

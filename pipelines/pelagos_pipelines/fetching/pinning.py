@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+from typing_extensions import override
+
 from pelagos_contract.source_hosts import PORTS, Address
 from pelagos_pipelines.fetching.policy import Target
 
@@ -57,6 +59,7 @@ class _Handler(socketserver.StreamRequestHandler):
     timeout = _SECONDS
     server: _Server
 
+    @override
     def handle(self) -> None:
         """Serve one connection. With plain http it carries one request; the program opens another for the next."""
         with contextlib.suppress(OSError):

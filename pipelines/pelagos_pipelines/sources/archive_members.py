@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Self
 
+from typing_extensions import override
+
 from pelagos_contract import beneath
 from pelagos_pipelines.annotations.untrusted_input import is_encodable, printable
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError
@@ -207,6 +209,7 @@ class _Header(tarfile.TarInfo):
     """Whether the terminating blocks were missing. A subclass is created for each archive, so this is per archive."""
 
     @classmethod
+    @override
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)

@@ -6,6 +6,7 @@ import io
 from typing import Any, BinaryIO
 
 import zstandard
+from typing_extensions import override
 
 WINDOW_MEBIBYTES = 128
 """Largest window of a frame in MiB, the default limit of the zstd program."""
@@ -32,12 +33,12 @@ class Frames(io.RawIOBase):
         self._frame: zstandard.ZstdDecompressionObj | None = None
         self._ready = memoryview(b"")
 
+    @override
     def readable(self) -> bool:
-        """See io.RawIOBase."""
         return True
 
+    @override
     def readinto(self, target: Any, /) -> int:
-        """See io.RawIOBase."""
         while not self._ready:
             if not self._fill():
                 return 0

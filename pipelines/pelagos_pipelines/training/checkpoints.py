@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
+from typing_extensions import override
+
 from pelagos_contract import beneath, disk, sealing, text
 from pelagos_contract.beneath import ChangedError, Folder, NoFileError, TooLargeError
 from pelagos_contract.failures import Reason, RefusedError
@@ -54,6 +56,7 @@ class Taken:
     left_out: Sequence[str]
     unused: int
 
+    @override
     def __str__(self) -> str:
         """A sentence for logs and reports."""
         words = f"{self.taken} of {self.wanted} tensors were taken from the checkpoint"

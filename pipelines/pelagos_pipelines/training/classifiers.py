@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from pelagos_contract import disk
 from pelagos_contract.augmentation import Augmentation
@@ -171,10 +172,11 @@ class _Learner(loop.Learner):
         self._scale = _scale(job, networks)
         self.heads = (networks.head,)
 
+    @override
     def build(self) -> nn.Module:
-        """See `loop.Learner`."""
         return self._networks.build(self._job.request.model.architecture, len(self._job.truth.labels))
 
+    @override
     def prepare(self, device: torch.device) -> None:
         """Decode the training images."""
         truth = self._job.truth
@@ -191,6 +193,7 @@ class _Learner(loop.Learner):
         request = self._job.request
         return DecodedImages(samples, request.hyperparameters.image_size, request.resources.cpu, self._scale)
 
+    @override
     def batch(self, chosen: Sequence[int], generator: np.random.Generator | None) -> tuple[Tensor, Tensor]:
         """Images and labels, see `DecodedImages.batch`; augmented as the dataset declares, else by the family's default."""
         declared, alter = self._job.truth.augmentation, None
@@ -201,16 +204,19 @@ class _Learner(loop.Learner):
             images = _augmented(images)
         return images, labels
 
+    @override
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Mean cross entropy, weighted by class if the version plans weights."""
         images, labels = batch
         return functional.cross_entropy(model(images), labels, self._weights)
 
+    @override
     def weight(self, chosen: Sequence[int]) -> float:
         """The sum of the images' class weights; without weights, the number of images."""
         weights = self._job.truth.weights
         return float(len(chosen)) if weights is None else float(np.take(weights, self._train.labels[chosen]).sum())
 
+    @override
     def metrics(self, model: nn.Module) -> dict[str, float]:
         """Loss, accuracy and class averages on the validation split."""
         outputs = []
@@ -228,6 +234,7 @@ class _Learner(loop.Learner):
             **{f"validation/{name}": value for name, value in of_epoch(scores.shares, scores.shares).items()},
         }
 
+    @override
     def content(self, model: nn.Module) -> dict[str, Any]:
         """The content that `Classifiers.prove` and `Classifiers.export` read."""
         content = {

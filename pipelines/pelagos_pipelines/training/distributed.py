@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+from typing_extensions import override
 
 Value = TypeVar("Value")
 _PATIENCE = timedelta(days=1)
@@ -155,6 +156,7 @@ class _Sum(torch.autograd.Function):
     """Sums a tensor over all processes. Its gradient is summed over all processes, too."""
 
     @staticmethod
+    @override
     def forward(_: Any, values: Tensor) -> Tensor:
         """The sum. ``values`` must have the same shape in all processes."""
         total = values.clone()
@@ -162,6 +164,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
+    @override
     def backward(_: Any, gradient: Tensor) -> Tensor:
         """The sum of the gradients."""
         total = gradient.clone()
@@ -172,9 +175,11 @@ class _Sum(torch.autograd.Function):
 class _WholeBatchNorm(_BatchNorm):
     """Batch normalisation over the whole batch that all processes share (Ioffe and Szegedy 2015)."""
 
+    @override
     def _check_input_dim(self, input: Tensor) -> None:
         """Accept the dimensions of every class that this one replaces."""
 
+    @override
     def forward(self, values: Tensor) -> Tensor:
         if not self.training:
             found: Tensor = super().forward(values)

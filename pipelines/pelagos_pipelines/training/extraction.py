@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
+from typing_extensions import override
 
 from pelagos_pipelines.sandbox import MEBIBYTE, Answer, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
@@ -136,6 +137,7 @@ class Reader(pickle.Unpickler):
         self.names = set()
         self.storages = {}
 
+    @override
     def find_class(self, module: str, name: str) -> Any:
         """What the name becomes here: a known constructor, a type of numbers, or `Inert`. Nothing is imported."""
         self.names.add(f"{module}.{name}")
@@ -158,6 +160,7 @@ class Reader(pickle.Unpickler):
             return _set
         return Inert
 
+    @override
     def persistent_load(self, identity: Any) -> Any:
         """A storage, from (``storage``, type, key, device, number of items, ...). Older files also refer to classes this way."""
         match identity:
@@ -415,17 +418,21 @@ class _Raw(io.RawIOBase):
     def __init__(self, content: memoryview) -> None:
         self._content, self._position = content, 0
 
+    @override
     def readable(self) -> bool:
         return True
 
+    @override
     def seekable(self) -> bool:
         return True
 
+    @override
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._content)}[whence]
         self._position = max(0, start + offset)
         return self._position
 
+    @override
     def readinto(self, buffer: Any) -> int:
         found = self._content[self._position : self._position + len(buffer)]
         buffer[: len(found)] = found

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pelagos_contract import disk
 from pelagos_contract.augmentation import Augmentation
@@ -175,10 +176,11 @@ class _Learner(loop.Learner):
         self._size = job.request.hyperparameters.image_size
         self._scale = Scale.to(job.truth.statistics) or _IMAGENET
 
+    @override
     def build(self) -> nn.Module:
-        """See `loop.Learner`."""
         return _built(self._job.request.model.architecture, len(self._truth.labels), self._truth.weights)
 
+    @override
     def prepare(self, device: torch.device) -> None:
         """Decode the images and draw their masks."""
         self._device = device
@@ -189,6 +191,7 @@ class _Learner(loop.Learner):
             for samples in (self._truth.trained_on(), self._truth.samples("validation"))
         )
 
+    @override
     def batch(self, chosen: Sequence[int], generator: np.random.Generator | None) -> _Batch:
         """Images and masks, augmented as the dataset declares, else by the family's default."""
         found = self._train.some(chosen)
@@ -204,11 +207,13 @@ class _Learner(loop.Learner):
             ]
         )
 
+    @override
     def loss(self, model: nn.Module, batch: _Batch) -> dict[str, Tensor]:
         """The parts of Mask2Former's loss."""
         found: dict[str, Tensor] = model(batch.images, batch.masks, batch.classes)
         return found
 
+    @override
     def metrics(self, model: nn.Module) -> dict[str, float]:
         """Loss and metrics on the validation split."""
         judge, samples = _Judge(self._task, self._truth, self._size), self._truth.samples("validation")
@@ -226,6 +231,7 @@ class _Learner(loop.Learner):
                     judge.add(one, samples[place], *outputs)
         return {"validation/loss": total / len(self._validation), **judge.metrics()}
 
+    @override
     def content(self, model: nn.Module) -> dict[str, Any]:
         """The content that `Mask2Former.prove` and `Mask2Former.export` read."""
         return {

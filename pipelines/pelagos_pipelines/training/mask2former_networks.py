@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
+from typing_extensions import override
 
 from pelagos_pipelines.training import distributed
 
@@ -144,6 +145,7 @@ class OfPixels(nn.Module):
         super().__init__()
         self.network = network
 
+    @override
     def forward(self, images: Tensor) -> Tensor:
         """Sum the products of class and mask over queries. The score of no class is what the best class lacks of 1.
 

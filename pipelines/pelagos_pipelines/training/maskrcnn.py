@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import batched_nms
+from typing_extensions import override
 
 from pelagos_contract import disk
 from pelagos_contract.augmentation import Augmentation
@@ -138,13 +139,14 @@ class _Learner(loop.Learner):
         self._scale = _scale(job)
         self._amounts = scenes.amounts(job.truth.augmentation, job.request.hyperparameters)
 
+    @override
     def build(self) -> nn.Module:
-        """See `loop.Learner`."""
         architecture, classes = self._job.request.model.architecture, len(self._job.truth.labels)
         self._network = maskrcnn_networks.build(architecture, classes)
         network: nn.Module = self._network
         return network
 
+    @override
     def prepare(self, device: torch.device) -> None:
         """Decode the images, and set the class weights."""
         truth, request = self._job.truth, self._job.request
@@ -157,12 +159,14 @@ class _Learner(loop.Learner):
             for samples in (truth.trained_on(), truth.samples("validation"))
         )
 
+    @override
     def batch(self, chosen: Sequence[int], generator: np.random.Generator | None) -> tuple[list[Tensor], Any]:
         """Images and targets, see `maskrcnn_networks.build`."""
         if generator is None:
             return self._given(self._train.plain(chosen))
         return self._given(self._train.altered(chosen, self._amounts, generator))
 
+    @override
     def loss(self, model: nn.Module, batch: tuple[list[Tensor], Any]) -> Mapping[str, Tensor]:
         """torchvision's losses, with the class weights of the version's plan; the background weighs 1."""
         with _plain_operators(self._device):
@@ -172,6 +176,7 @@ class _Learner(loop.Learner):
         shares = distributed.shares(torch.stack([counts[name].float() for name in found]))
         return {_PARTS[name]: loss * share for (name, loss), share in zip(found.items(), shares, strict=True)}
 
+    @override
     def metrics(self, model: nn.Module) -> dict[str, float]:
         """Metrics as the evaluation measures them, and the loss without class weights."""
         size, step = self._job.request.hyperparameters.image_size, self._job.request.hyperparameters.batch_size
@@ -199,6 +204,7 @@ class _Learner(loop.Learner):
         known = {f"validation/{name}": value for name, value in measured.items() if math.isfinite(value)}
         return {"validation/loss": total / len(samples), **known}
 
+    @override
     def content(self, model: nn.Module) -> dict[str, Any]:
         """The content that `_Restored` reads."""
         return {

@@ -21,6 +21,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
+from typing_extensions import override
 
 from pelagos_pipelines.serving.tasks.instance_heads import maskrcnn as head
 
@@ -48,6 +49,7 @@ def build(architecture: str, classes: int) -> MaskRCNN:
 class _AsItIs(nn.Module):
     """Replaces torchvision's resizing and normalisation: images are already on their canvas, and scaled."""
 
+    @override
     def forward(self, images: Sequence[Tensor], targets: Any = None) -> tuple[ImageList, Any]:
         """Stack the images, which all have one size."""
         return ImageList(torch.stack(list(images)), [(image.shape[-2], image.shape[-1]) for image in images]), targets
@@ -177,6 +179,7 @@ class Served(nn.Module):
         self.register_buffer("fixed", size * torch.tensor(head.FIXED))
         self.eval()
 
+    @override
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute as torchvision's heads do, with the fixed boxes added to the proposals."""
         model, shapes, fixed = self.model, [(self.size, self.size)], self.fixed

@@ -23,6 +23,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 _SECONDS = 60.0
 """The client's timeout for its own start, which takes about three seconds."""
 _QUERY = (
@@ -39,6 +41,7 @@ _SERVER_ERRORS = 500
 class _Staying(urllib.request.HTTPRedirectHandler):
     """Follows no redirects, so that the key goes only to the server that it is meant for."""
 
+    @override
     def redirect_request(self, *_: Any, **__: Any) -> None:
         """Refuse: urllib then raises the redirect as an HTTPError."""
 

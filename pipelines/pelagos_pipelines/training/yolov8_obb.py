@@ -20,6 +20,7 @@ from pelagos_pipelines.training.yolov8 import YoloV8
 from pelagos_pipelines.training.yolov8_trainer import Scaled, Trainer, Unsuppressed
 
 # isort: split
+from typing_extensions import override
 from ultralytics.data import utils
 from ultralytics.models.yolo.obb import OBBPredictor, OBBTrainer
 from ultralytics.nn.tasks import OBBModel
@@ -70,8 +71,8 @@ class YoloV8Obb(YoloV8):
 
     DESCRIPTION, TRAINER, SCALED, UNSUPPRESSED = YOLOV8_OBB, _Trainer, _Scaled, _Unsuppressed
 
+    @override
     def prediction(self, found: Any, image: Pixels, limit: int) -> OrientedDetections:
-        """See `YoloV8.prediction`."""
         boxes = found.obb
         return OrientedDetections(
             image.shape[1],

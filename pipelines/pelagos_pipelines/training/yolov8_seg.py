@@ -30,6 +30,7 @@ from ultralytics.engine.results import Results  # isort: skip
 from ultralytics.models.yolo.segment import SegmentationPredictor, SegmentationTrainer  # isort: skip
 from ultralytics.nn.tasks import SegmentationModel  # isort: skip
 from ultralytics.utils import ops  # isort: skip
+from typing_extensions import override
 
 HEAD = "yolov8-seg"
 """The name of these networks' outputs in serving."""
@@ -92,6 +93,7 @@ class _Trainer(Trainer, SegmentationTrainer):  # type: ignore[misc]  # ultralyti
     TASK: ClassVar[str] = "segment"
     NAMES: ClassVar[dict[str, str]] = NAMES
 
+    @override
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Bound the length of outlines, because ultralytics resamples all outlines of an image to the longest one's length."""
         dataset = super().build_dataset(img_path, mode, batch)
@@ -117,6 +119,7 @@ class _Unsuppressed(Unsuppressed, SegmentationPredictor):  # type: ignore[misc] 
 
     found: Any = None
 
+    @override
     def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **kwargs: Any) -> Any:
         """Keep the outputs before NMS changes them, then continue as ultralytics does."""
         self.raw = _outputs(preds)
@@ -157,6 +160,7 @@ class YoloV8Seg(yolov8.YoloV8):
     TRAINER: ClassVar[type[Trainer]] = _Trainer
     UNSUPPRESSED: ClassVar[type[Unsuppressed]] = _Unsuppressed
 
+    @override
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
         """The network's outputs, decoded as in the server; `prove` shows that ultralytics' decoding gives the same.
 
@@ -171,11 +175,13 @@ class YoloV8Seg(yolov8.YoloV8):
             fitted = Fitted(np.zeros((0, 0, 3), np.uint8), image.shape[1], image.shape[0])
             yield head.decode(model.predictor.raw, fitted, settings, thresholds)
 
+    @override
     def _found(self, model: Any, image: Pixels, thresholds: Thresholds, **more: Any) -> Prediction:
         super()._found(model, image, thresholds, **more)
         found: Prediction = model.predictor.found
         return found
 
+    @override
     def export(self, checkpoint: Path, onnx: Path) -> Settings:
         """Export candidates and prototypes. Batch, height and width are dynamic."""
         return replace(super().export(checkpoint, onnx), head=HEAD)

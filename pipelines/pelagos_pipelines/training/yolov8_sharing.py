@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, Sampler
+from typing_extensions import override
 
 from pelagos_pipelines.training import distributed
 from pelagos_pipelines.training.distributed import World
@@ -62,6 +63,7 @@ class _Filled(Sampler[int]):
         count = len(self._sampler)
         return count + max(self._least - (count % self._size or self._size), 0)
 
+    @override
     def __iter__(self) -> Iterator[int]:
         yield from np.resize(list(self._sampler), len(self)).tolist()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from typing_extensions import override
 
 from generators.monitoring import documents
 from generators.monitoring.dashboards import DASHBOARDS
@@ -28,6 +29,7 @@ _LABELS = {"app.kubernetes.io/part-of": "pelagos", "app.kubernetes.io/component"
 class _Readable(yaml.SafeDumper):
     """Writes multi-line text as block scalars, and repeated values in full."""
 
+    @override
     def ignore_aliases(self, data: Any) -> bool:
         """Never use aliases: readers of manifests should not need to know them."""
         return True

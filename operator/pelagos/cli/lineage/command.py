@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
+from typing_extensions import override
 
 from pelagos.cli import access, data_plane, installed, outputs
 from pelagos.cli.lineage import answers, bundle, gathering, records
@@ -27,6 +28,7 @@ _ERRORS = (access.AskError, BundleError, data_plane.DataPlaneError)
 class _Group(TyperGroup):
     """``pelagos lineage NAME`` is ``pelagos lineage show NAME``."""
 
+    @override
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """See the class. A resource with the name of a command is shown by ``show``."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
 from pelagos.cli.predictions.detection import Detection
 from pelagos.cli.predictions.strategy import empty_table
@@ -16,6 +17,7 @@ class OrientedDetection(Detection):
 
     task = Task.ORIENTED_DETECTION
 
+    @override
     def table(self, answer: Answer) -> Table:
         """One row per detection, with center, sides and angle."""
         found = empty_table("class", "score", "x [px]", "y [px]", "length [px]", "width [px]", "angle [°]")

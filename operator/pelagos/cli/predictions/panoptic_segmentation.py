@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
 from pelagos.cli.predictions import semantic_segmentation as semantic
 from pelagos.cli.predictions.strategy import Strategy, empty_table
@@ -16,6 +17,7 @@ class PanopticSegmentation(Strategy):
 
     task = Task.PANOPTIC_SEGMENTATION
 
+    @override
     def summary(self, answer: Answer) -> str:
         """The number of segments, how many of them are objects, and whether there were more."""
         count = len(answer["segments"])
@@ -23,6 +25,7 @@ class PanopticSegmentation(Strategy):
         more = " (the best; there are more: raise spec.maxDetections)" if answer.get("cut") else ""
         return f"{count} segment{'' if count == 1 else 's'}, {things} of objects{more}"
 
+    @override
     def table(self, answer: Answer) -> Table:
         """One row per segment with its share of the image, and one for pixels without a segment."""
         found = empty_table("class", "kind", "score", "share", "area [px]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
 from pelagos.cli.predictions.strategy import Strategy, empty_table
 from pelagos_contract.answers.drawing import Answer
@@ -15,11 +16,13 @@ class SemanticSegmentation(Strategy):
 
     task = Task.SEMANTIC_SEGMENTATION
 
+    @override
     def summary(self, answer: Answer) -> str:
         """The number of classes."""
         count = len(answer["classes"])
         return f"{count} class{'' if count == 1 else 'es'}"
 
+    @override
     def table(self, answer: Answer) -> Table:
         """One row per class with its share of the image, and one for pixels without a class."""
         found = empty_table("class", "share", "area [px]")

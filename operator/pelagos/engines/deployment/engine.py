@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from pelagos.api import meta
 from pelagos.engines.deployment import manifests
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
@@ -44,8 +46,8 @@ class TritonDeployment(ClusterServing):
         """The engine as configured by ``settings``. See ClusterServing."""
         return cls(cluster, objects, Options.from_settings(settings, objects.uri("")), namespace_of)
 
+    @override
     async def build(self, want: DesiredService, config: str) -> list[Manifest]:
-        """See ClusterServing."""
         if want.scaling.mode != "Standard":
             message = f"spec.scaling.deploymentMode: {want.scaling.mode} needs KServe (PELAGOS_SERVING_ENGINE=kserve)"
             raise RejectedError(SYSTEM, f"{message}; use Standard")
@@ -61,10 +63,11 @@ class TritonDeployment(ClusterServing):
             pieces.append((AUTOSCALERS, manifests.autoscaler(want)))
         return [*pieces, (DEPLOYMENTS, manifests.deployment(want, config, self._options))]
 
+    @override
     async def kinds(self) -> Sequence[Collection]:
-        """See ClusterServing."""
         return (DEPLOYMENTS, AUTOSCALERS, SERVICES, await self._budgets(), POLICIES)
 
+    @override
     async def prepare(self, want: DesiredService, live: Body | None) -> None:
         """Keep the number of replicas while an autoscaler takes over: without an owner it would become 1."""
         if live is None or not manifests.is_scaled(want):
@@ -84,8 +87,8 @@ class TritonDeployment(ClusterServing):
             DEPLOYMENTS, kept | {"spec": {"replicas": live["spec"]["replicas"]}}, owner=REPLICAS_OWNER
         )
 
+    @override
     async def told(self, view: View) -> RolloutStatus:
-        """See ClusterServing."""
         status, metadata = view.main.get("status") or {}, view.main["metadata"]
         if status.get("observedGeneration", 0) < metadata["generation"]:
             return RolloutStatus(done=False, message="the cluster has not seen the change yet")
@@ -99,16 +102,16 @@ class TritonDeployment(ClusterServing):
         done = status.get("updatedReplicas", 0) == status.get("replicas", 0) > 0
         return RolloutStatus(done=done)
 
+    @override
     def made(self, pod: Body) -> bool:
-        """See ClusterServing."""
         return marks.INFERENCE_SERVICE_LABEL not in (pod["metadata"].get("labels") or {})
 
+    @override
     def service_name(self, main: Body) -> str:
-        """See ClusterServing."""
         return str(main["metadata"]["name"])
 
+    @override
     def urls(self, main: Body, service: Body | None) -> Urls:
-        """See ClusterServing."""
         if service is None:
             return Urls()
         host = f"{main['metadata']['name']}.{main['metadata']['namespace']}.svc"
@@ -118,8 +121,8 @@ class TritonDeployment(ClusterServing):
             metrics=f"http://{host}:{pod_template.METRICS}/metrics",
         )
 
+    @override
     def restarting(self, view: View, count: str) -> dict[str, Any]:
-        """See ClusterServing."""
         annotations = {"annotations": {marks.RESTARTS_ANNOTATION: count}}
         return {"metadata": annotations, "spec": {"template": {"metadata": annotations}}}
 

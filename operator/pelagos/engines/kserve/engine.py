@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from typing_extensions import override
+
 from pelagos.api import reasons
 from pelagos.engines.kserve import manifests
 from pelagos.engines.kserve.manifests import (
@@ -69,8 +71,8 @@ class Kserve(ClusterServing):
         """The engine as configured by ``settings``. See ClusterServing."""
         return cls(cluster, objects, Options.from_settings(settings, objects.uri("")), namespace_of)
 
+    @override
     async def build(self, want: DesiredService, config: str) -> list[Manifest]:
-        """See ClusterServing."""
         if not await self._cluster.serves(INFERENCE_SERVICES):
             raise RejectedError(SYSTEM, NO_KSERVE, reason=reasons.SERVING_NOT_INSTALLED)
         if not await self._has_runtime(want.namespace):
@@ -80,12 +82,13 @@ class Kserve(ClusterServing):
         made = manifests.inference_service(want, config, self._options, storage_container=named)
         return [(POLICIES, policy), (INFERENCE_SERVICES, made)]
 
+    @override
     async def kinds(self) -> Sequence[Collection]:
-        """See ClusterServing. Objects that KServe creates from them are deleted with them."""
+        """Objects that KServe creates from them are deleted with them."""
         return (INFERENCE_SERVICES, POLICIES)
 
+    @override
     async def told(self, view: View) -> RolloutStatus:
-        """See ClusterServing."""
         status = view.main.get("status") or {}
         conditions = {each["type"]: each for each in status.get("conditions") or ()}
         if not conditions:
@@ -114,24 +117,25 @@ class Kserve(ClusterServing):
             return RolloutStatus(done=True, state=ServiceState.IDLE)
         return RolloutStatus(done=True)
 
+    @override
     def recorded(self, main: Body) -> DesiredService | None:
-        """See ClusterServing."""
         return manifests.recorded(main)
 
+    @override
     def restarting_parts(self, body: dict[str, Any]) -> dict[str, Any]:
-        """See ClusterServing."""
         return manifests.without_numbers(body) if body["kind"] == INFERENCE_SERVICES.kind else body
 
+    @override
     def made(self, pod: Body) -> bool:
-        """See ClusterServing."""
         return marks.INFERENCE_SERVICE_LABEL in (pod["metadata"].get("labels") or {})
 
+    @override
     def service_name(self, main: Body) -> str:
-        """See ClusterServing."""
         return manifests.predictor_name(main["metadata"]["name"])
 
+    @override
     def urls(self, main: Body, service: Body | None) -> Urls:
-        """See ClusterServing. Knative's gateway serves all services on one port, and tells them apart by host."""
+        """Knative's gateway serves all services on one port, and tells them apart by host."""
         status = main.get("status") or {}
         predictor = (status.get("components") or {}).get("predictor") or {}
         url = str(predictor.get("grpcUrl") or predictor.get("url") or "")
@@ -149,8 +153,9 @@ class Kserve(ClusterServing):
             metrics=f"http://{host}:{metrics}/metrics" if metrics else "",
         )
 
+    @override
     def left_out(self, view: View) -> pod_status.Problem | None:
-        """See ClusterServing. A pod that was created while KServe's webhook was missing never gets its package."""
+        """A pod that was created while KServe's webhook was missing never gets its package."""
         model = view.main["spec"]["predictor"]["model"]
         if str(model.get("storageUri", "")).startswith("pvc://"):
             return None
@@ -161,8 +166,9 @@ class Kserve(ClusterServing):
                 return pod_status.Problem(ServiceState.FETCH_FAILED, message)
         return None
 
+    @override
     def restarting(self, view: View, count: str) -> dict[str, Any]:
-        """See ClusterServing. KServe copies an InferenceService's annotations to its pods, which replaces them."""
+        """KServe copies an InferenceService's annotations to its pods, which replaces them."""
         return {"metadata": {"annotations": {marks.RESTARTS_ANNOTATION: count}}}
 
     async def _has_runtime(self, namespace: str) -> bool:

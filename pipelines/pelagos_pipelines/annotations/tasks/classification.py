@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from typing_extensions import override
+
 from pelagos_contract.dataset import Change
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.altered import Altered
@@ -20,10 +22,12 @@ class Classification(Strategy):
 
     task, needs_several_classes, joins = Task.CLASSIFICATION, True, False
 
+    @override
     def marks(self, image: ImageRecord) -> Sequence[str]:
         """The image's class; all of its classes while they are not settled."""
         return [shape.label for shape in image.shapes] if image.label is None else [image.label]
 
+    @override
     def drawn(self, image: ImageRecord, shapes: Sequence[Shape], altered: Altered) -> ImageRecord | None:
         """The class of the only tag. With several tags all are kept: ``settled`` decides after labels were applied."""
         tags: dict[str, Shape] = {}
@@ -40,6 +44,7 @@ class Classification(Strategy):
             return replace(image, shapes=tuple(tags.values()))
         return replace(image, label=next(iter(tags))) if tags else None
 
+    @override
     def settled(self, image: ImageRecord) -> ImageRecord:
         """The image with the class that all its tags have after labels were applied.
 
@@ -56,14 +61,17 @@ class Classification(Strategy):
             )
         return replace(image, label=next(iter(image.labels)), shapes=())
 
+    @override
     def stored(self, image: ImageRecord) -> dict[str, Any]:
         """The class, or the classes while they are not settled."""
         return {"class": image.label} if image.label is not None else {"classes": sorted(image.labels)}
 
+    @override
     def restored(self, mark: Mapping[str, Any], numbers: Mapping[str, int], classes: Sequence[str]) -> ImageRecord:
         """The image with its class."""
         return ImageRecord(mark["path"], label=mark["class"])
 
+    @override
     def told(self, image: ImageRecord) -> str:
         """The class."""
         return str(image.label)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from typing_extensions import override
+
 from pelagos_contract.dataset import Change
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.altered import Altered
@@ -20,10 +22,12 @@ class Detection(Strategy):
 
     task, needs_several_classes, joins = Task.DETECTION, False, True
 
+    @override
     def marks(self, image: ImageRecord) -> Sequence[str]:
         """The class of each box."""
         return [label for label, *_ in boxes_of(image)]
 
+    @override
     def drawn(self, image: ImageRecord, shapes: Sequence[Shape], altered: Altered) -> ImageRecord | None:
         """The box around each shape with an area; a box that is stated beside an outline is used as it is."""
         boxes: dict[Box, None] = {}
@@ -45,6 +49,7 @@ class Detection(Strategy):
         packed = Boxes.of(boxes, {name: number for number, name in enumerate(names)}, names)
         return replace(image, boxes=packed)
 
+    @override
     def stored(self, image: ImageRecord) -> dict[str, Any]:
         """The boxes, sorted, since their order in a file has no meaning."""
         boxes = [
@@ -53,6 +58,7 @@ class Detection(Strategy):
         ]
         return {"boxes": boxes}
 
+    @override
     def restored(self, mark: Mapping[str, Any], numbers: Mapping[str, int], classes: Sequence[str]) -> ImageRecord:
         """The image with its boxes in compact form."""
         marks = mark["boxes"]
@@ -61,6 +67,7 @@ class Detection(Strategy):
             mark["path"], boxes=Boxes(classes, array("i", [numbers[box["class"]] for box in marks]), sides)
         )
 
+    @override
     def told(self, image: ImageRecord) -> str:
         """The number of boxes."""
         return f"{len(image.boxes)} boxes"

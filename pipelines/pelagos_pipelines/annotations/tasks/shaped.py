@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import orjson
+from typing_extensions import override
 
 from pelagos_contract.dataset import Change
 from pelagos_contract.tasks import Task
@@ -26,10 +27,12 @@ class _Shaped(Strategy):
         """The shape in the form of the task; None when the task cannot use it."""
         raise NotImplementedError
 
+    @override
     def marks(self, image: ImageRecord) -> Sequence[str]:
         """The class of each shape."""
         return [shape.label for shape in image.shapes]
 
+    @override
     def drawn(self, image: ImageRecord, shapes: Sequence[Shape], altered: Altered) -> ImageRecord | None:
         """The image with the shapes that the task can use."""
         found: dict[bytes, Shape] = {}
@@ -47,6 +50,7 @@ class _Shaped(Strategy):
             return None
         return replace(image, shapes=tuple(found[key] for key in sorted(found)))
 
+    @override
     def crowded(self, crowds: Iterable[Shape]) -> tuple[Shape, ...]:
         """The crowds in the form of `taken`."""
         if self.draws_crowds:
@@ -54,14 +58,17 @@ class _Shaped(Strategy):
         taken = (self.taken(crowd, Altered()) for crowd in crowds)
         return tuple(replace(one, annotator=None, origin=None, box=None) for one in taken if one is not None)
 
+    @override
     def stored(self, image: ImageRecord) -> dict[str, Any]:
         """The shapes, sorted, since their order in a file has no meaning."""
         return {"shapes": [shape.document() for shape in sorted(image.shapes, key=_key)]}
 
+    @override
     def restored(self, mark: Mapping[str, Any], numbers: Mapping[str, int], classes: Sequence[str]) -> ImageRecord:
         """The image with its shapes."""
         return ImageRecord(mark["path"], shapes=tuple(Shape.restored(each) for each in mark["shapes"]))
 
+    @override
     def told(self, image: ImageRecord) -> str:
         """The number of shapes."""
         return f"{len(image.shapes)} shapes"
@@ -72,6 +79,7 @@ class OrientedDetection(_Shaped):
 
     task = Task.ORIENTED_DETECTION
 
+    @override
     def taken(self, shape: Shape, altered: Altered) -> Shape | None:
         """The shape as a rectangle."""
         if shape.kind is Kind.RECTANGLE:
@@ -90,6 +98,7 @@ class OrientedDetection(_Shaped):
 class _Segmentation(_Shaped):
     """Polygons and masks; other shapes with an area become their outline."""
 
+    @override
     def taken(self, shape: Shape, altered: Altered) -> Shape | None:
         """The shape as a polygon or mask."""
         if shape.kind in {Kind.POLYGON, Kind.MASK}:

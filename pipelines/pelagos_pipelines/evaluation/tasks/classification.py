@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
@@ -31,6 +32,7 @@ class Classification(Strategy):
     task = Task.CLASSIFICATION
     tables = TABLES
 
+    @override
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str], folder: Path
     ) -> dict[str, float]:
@@ -52,19 +54,23 @@ class Classification(Strategy):
         whole[of_test("loss")] = float(classification.surprise(chances).mean())
         return whole | measured(scores.shares, labels)
 
+    @override
     def evidence(self, samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str]) -> dict[str, Table]:
         """See evaluation.counting.classes."""
         truth = np.array([sample.class_ids[0] for sample in samples])
         return {"guesses": counting.guesses(truth, np.stack([prediction.probabilities for prediction in found]))}
 
+    @override
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
         """See evaluation.counting.classes."""
         return counting.counter(tables["guesses"], images, classes)
 
+    @override
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str]) -> list[Doubt]:
         """See evaluation.doubts."""
         return doubts.of_classes(samples, found)
 
+    @override
     def claims(self, samples: Sequence[Sample], found: Sequence[Found], classes: int) -> Claims:
         """The most probable class of each image."""
         probabilities = np.stack([one.probabilities for one in found]) if found else np.zeros((0, classes))
@@ -80,6 +86,7 @@ class Classification(Strategy):
             objects=np.bincount(truth, minlength=classes),
         )
 
+    @override
     def doubts(self, labels: Sequence[str]) -> list[str]:
         """A warning for a single class, with which there is nothing to distinguish."""
         if len(labels) != 1:

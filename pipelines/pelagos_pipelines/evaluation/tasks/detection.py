@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.patches import Polygon
+from typing_extensions import override
 
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
@@ -49,6 +50,7 @@ class Detection(Strategy):
     tables: Mapping[str, Mapping[str, str]] = TABLES
     claimed = "detections"
 
+    @override
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str], folder: Path
     ) -> dict[str, float]:
@@ -67,29 +69,35 @@ class Detection(Strategy):
         of_boxes = {name: share for name, share in scores.shares.items() if name != "Dice"}
         return {of_test("confidence"): scores.confidence} | precise(scores, labels) | measured(of_boxes, labels)
 
+    @override
     def evidence(
         self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str]
     ) -> dict[str, Table]:
         """See evaluation.counting.objects."""
         return {"found": objects.found(matching.objects(samples, found, self.places)), "true": objects.true(samples)}
 
+    @override
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
         """See evaluation.counting.objects."""
         count = objects.counter(tables["found"], tables["true"], images, classes)
         return lambda weights: {name: each for name, each in count(weights).items() if not name.startswith("Dice")}
 
+    @override
     def without_faint(self, predicted: Detections) -> Detections:
         """See evaluation.doubts."""
         return doubts.without_faint(predicted)
 
+    @override
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str]) -> list[Doubt]:
         """See evaluation.doubts."""
         return doubts.of_objects(samples, found, len(labels), self.places)
 
+    @override
     def claims(self, samples: Sequence[Sample], found: Sequence[Detections], classes: int) -> Claims:
         """The detected objects."""
         return object_claims.claims(matching.objects(samples, found, self.places), len(samples), classes)
 
+    @override
     def limits(
         self, truth: GroundTruth, found: Sequence[Detections], metrics: Mapping[str, float | None], most: int
     ) -> list[str]:

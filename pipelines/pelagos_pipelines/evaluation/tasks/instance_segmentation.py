@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 from matplotlib.collections import LineCollection
+from typing_extensions import override
 
 from pelagos_contract import run_lengths
 from pelagos_contract.metrics import of_test
@@ -55,6 +56,7 @@ class InstanceSegmentation(Strategy):
     tables = TABLES
     claimed = "objects"
 
+    @override
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Instances], labels: Sequence[str], folder: Path
     ) -> dict[str, float]:
@@ -73,6 +75,7 @@ class InstanceSegmentation(Strategy):
         whole = {of_test("confidence"): scores.confidence}
         return whole | precise(scores, labels) | precise(of_boxes, labels, "box-") | measured(scores.shares, labels)
 
+    @override
     def evidence(
         self, samples: Sequence[Sample], found: Sequence[Instances], labels: Sequence[str]
     ) -> dict[str, Table]:
@@ -83,6 +86,7 @@ class InstanceSegmentation(Strategy):
             "true": objects.true(samples),
         }
 
+    @override
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
         """See evaluation.counting.objects."""
         of_masks, of_boxes = (
@@ -95,19 +99,23 @@ class InstanceSegmentation(Strategy):
 
         return count
 
+    @override
     def without_faint(self, predicted: Any) -> Any:
         """See evaluation.doubts."""
         return doubts.without_faint(predicted)
 
+    @override
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Any], labels: Sequence[str]) -> list[Doubt]:
         """See evaluation.doubts; compared by boxes."""
         return doubts.of_objects(samples, found, len(labels))
 
+    @override
     def claims(self, samples: Sequence[Sample], found: Sequence[Any], classes: int) -> Claims:
         """The detected objects, matched by the IoU of masks."""
         of = matching.objects(samples, found, instances.places_of(samples, found))
         return object_claims.claims(of, len(samples), classes)
 
+    @override
     def limits(
         self, truth: GroundTruth, found: Sequence[Any], metrics: Mapping[str, float | None], most: int
     ) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
@@ -32,6 +33,7 @@ class PanopticSegmentation(Strategy):
     tables = TABLES
     confidence = Thresholds().confidence
 
+    @override
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Segments], labels: Sequence[str], folder: Path
     ) -> dict[str, float]:
@@ -75,6 +77,7 @@ class PanopticSegmentation(Strategy):
         }
         return means | metrics | kinds
 
+    @override
     def evidence(self, samples: Sequence[Sample], found: Sequence[Segments], labels: Sequence[str]) -> dict[str, Table]:
         """See evaluation.counting.areas."""
         stuff, counted = stuff_of(samples), []
@@ -84,6 +87,7 @@ class PanopticSegmentation(Strategy):
             counted.append(one)
         return {"segments": areas.segments(counted), "stuff": {"class": np.array(sorted(stuff), "<i4")}}
 
+    @override
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
         """See evaluation.counting.areas."""
         return areas.counter_of_segments(tables["segments"], tables["stuff"], images, classes)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
@@ -28,6 +29,7 @@ class SemanticSegmentation(Strategy):
     task = Task.SEMANTIC_SEGMENTATION
     tables = TABLES
 
+    @override
     def measure(
         self, samples: Sequence[Sample], found: Sequence[ClassMap], labels: Sequence[str], folder: Path
     ) -> dict[str, float]:
@@ -69,6 +71,7 @@ class SemanticSegmentation(Strategy):
             legend=overlays.legend(labels),
         )
 
+    @override
     def evidence(self, samples: Sequence[Sample], found: Sequence[ClassMap], labels: Sequence[str]) -> dict[str, Table]:
         """See evaluation.counting.areas."""
         confusions = [
@@ -78,6 +81,7 @@ class SemanticSegmentation(Strategy):
         of_classes, whole = areas.pixels(confusions)
         return {"classes": of_classes, "whole": whole}
 
+    @override
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
         """See evaluation.counting.areas."""
         return areas.counter_of_pixels(tables["classes"], tables["whole"], images, classes)

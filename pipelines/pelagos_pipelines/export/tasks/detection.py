@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.export.differences import BOX_TOLERANCE, SCORE_TOLERANCE, failed
@@ -23,14 +24,17 @@ class Detection(Strategy):
     task: ClassVar[Task] = Task.DETECTION
     has_thresholds = True
 
+    @override
     def places_and_scores(self, raw: Floats) -> tuple[Floats, Floats]:
         """The first four rows are boxes, the rest are scores."""
         return raw[:4], raw[4:]
 
+    @override
     def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
         """The name of a class, or of a coordinate of the boxes."""
         return f"class {labels[index]!r}" if kind == "scores" else f"{'xywh'[index]} of the boxes"
 
+    @override
     def distance(self, theirs: Detections, ours: Detections, confidence: float, number: int) -> tuple[float, float]:
         """Largest difference of box coordinates in pixels and of scores, over detections paired within their class."""
         boxes, scores, _ = paired(theirs, ours, confidence, number, self.apart)
@@ -40,10 +44,12 @@ class Detection(Strategy):
         """The largest difference of coordinates for each pair of boxes, ``[n, m]``."""
         return furthest(boxes, others)
 
+    @override
     def surest(self, prediction: Detections) -> float:
         """The first score, since scores descend; 0 without detections."""
         return float(prediction.scores[0]) if len(prediction.scores) else 0.0
 
+    @override
     def worth(self, known: Detections, thresholds: Thresholds) -> tuple[bool, float]:
         """Clear if no score is near its threshold, ranked by the highest score."""
         clear = (abs(known.scores - thresholds.least(known.class_ids)) > MARGIN).all()

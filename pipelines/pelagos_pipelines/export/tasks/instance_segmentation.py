@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+from typing_extensions import override
+
 from pelagos_contract import run_lengths
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.export.differences import failed
@@ -29,20 +31,24 @@ class InstanceSegmentation(Strategy):
         """For networks with the given head; see `headed`."""
         self._head = head
 
+    @override
     def headed(self, head: str | None) -> Strategy:
         """The strategy with the rules of a head."""
         return InstanceSegmentation(cast("InstanceHead", tasks.named(self.task.value, head)))
 
+    @override
     def places_and_scores(self, raw: Raw) -> tuple[Floats, Floats]:
         """Divided by the rules of the head."""
         assert self._head is not None
         return self._head.places_and_scores(raw)
 
+    @override
     def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
         """The head's name of the row."""
         assert self._head is not None
         return self._head.row(kind, index, labels)
 
+    @override
     def distance(self, theirs: Instances, ours: Instances, confidence: float, number: int) -> tuple[float, float]:
         """The differences of boxes and scores, as for detection.
 
@@ -57,15 +63,18 @@ class InstanceSegmentation(Strategy):
                 raise failed(f"image {number}: the masks of an object have an IoU of {common / together:.3f}")
         return boxes, scores
 
+    @override
     def surest(self, prediction: Instances) -> float:
         """The first score, since scores descend; 0 without objects."""
         return float(prediction.scores[0]) if len(prediction.scores) else 0.0
 
+    @override
     def worth(self, known: Instances, thresholds: Thresholds) -> tuple[bool, float]:
         """Clear if no score is near its threshold, ranked by the highest score."""
         clear = (abs(known.scores - thresholds.least(known.class_ids)) > detection.MARGIN).all()
         return bool(clear), float(known.scores.max(initial=0.0))
 
+    @override
     def known(self, prediction: Instances) -> Instances:
         """The best objects whose masks have at most KNOWN_CHARACTERS together."""
         left = KNOWN_CHARACTERS

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.export.tasks.detection import Detection
@@ -21,14 +22,17 @@ class OrientedDetection(Detection):
 
     task = Task.ORIENTED_DETECTION
 
+    @override
     def places_and_scores(self, raw: Floats) -> tuple[Floats, Floats]:
         """Boxes and scores, without the angles, which are neither and have rows of their own."""
         return raw[:4], raw[4:-1]
 
+    @override
     def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
         """The name of a row, also for the angle."""
         return "the angle of the boxes" if kind == "angles" else super().row(kind, index, labels)
 
+    @override
     def apart(self, boxes: Any, others: Any) -> Any:
         """The distance of the furthest corner, for the best cyclic order of corners."""
         one, other = corners(boxes.astype(float)), corners(others.astype(float))

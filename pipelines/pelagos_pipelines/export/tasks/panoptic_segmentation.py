@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import panoptic
@@ -25,15 +26,18 @@ class PanopticSegmentation(Strategy):
 
     task, has_thresholds = Task.PANOPTIC_SEGMENTATION, True
 
+    @override
     def places_and_scores(self, raw: Raw) -> tuple[Floats, Floats]:
         """Only values in [0, 1]: scores and masks."""
         classes, masks = raw
         return classes[:0], np.concatenate((classes.ravel(), masks.ravel()))
 
+    @override
     def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
         """The name of a query's mask, or of a class over all queries."""
         return f"the mask of query {index}" if kind == "masks" else f"class {labels[index]!r}"
 
+    @override
     def distance(self, theirs: Segments, ours: Segments, confidence: float, number: int) -> tuple[float, float]:
         """The largest difference of scores of pairs, or the share of pixels outside of pairs, if that is larger."""
         classes = int(max([0, *theirs.class_ids.tolist(), *ours.class_ids.tolist()])) + 1
@@ -60,10 +64,12 @@ class PanopticSegmentation(Strategy):
             same[left + 1] = right + 1
         return 0.0, max([float((same[one] != other).mean()), *scores])
 
+    @override
     def surest(self, prediction: Segments) -> float:
         """The first score, since scores descend; 0 without segments."""
         return float(prediction.scores[0]) if len(prediction.scores) else 0.0
 
+    @override
     def worth(self, known: Segments, thresholds: Thresholds) -> tuple[bool, float]:
         """Clear if no score is near the threshold, ranked by the highest score."""
         clear = (abs(known.scores - thresholds.confidence) > MARGIN).all()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
+from typing_extensions import override
+
 from pelagos.engines.triton.fields import Label, Share, Strict
 from pelagos.engines.triton.tasks.strategy import Found, Output, Strategy
 from pelagos_contract.tasks import Task
@@ -36,14 +38,17 @@ class Classification(Strategy):
 
     task, answer = Task.CLASSIFICATION, _Classified
 
+    @override
     def outputs(self, labels: int) -> Iterator[Output]:
         """One probability per class."""
         yield "probabilities", "TYPE_FP32", [labels]
 
+    @override
     def most(self, want: DesiredService, exported: int) -> int:
         """The package's number, because this task has no detections."""
         return exported
 
+    @override
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
         """Compare probabilities per class; and the most probable class, where it is clearly above the package's threshold."""
         got = {found["label"]: found["probability"] for found in answer["classes"]}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from pelagos.engines.triton.fields import Label, Number, Share, Strict
 from pelagos.engines.triton.tasks.strategy import Found, Output, Strategy, least
@@ -44,6 +45,7 @@ class Detection(Strategy):
     task: ClassVar[Task] = Task.DETECTION
     answer: ClassVar[type[Strict]] = _Detected
 
+    @override
     def outputs(self, labels: int) -> Iterator[Output]:
         """One row per detection, their number, and whether there were more."""
         yield "count", "TYPE_INT32", [1]
@@ -52,10 +54,12 @@ class Detection(Strategy):
         yield "class_ids", "TYPE_INT32", [-1]
         yield "cut", "TYPE_BOOL", [1]
 
+    @override
     def most(self, want: DesiredService, exported: int) -> int:
         """The service's number."""
         return want.max_detections
 
+    @override
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
         """Compare detections; where thresholds differ, only those that both must report."""
         return compare_found(expected, answer, package, want, results="detections", same=is_same)

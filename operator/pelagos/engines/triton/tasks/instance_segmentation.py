@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from pelagos.engines.triton.fields import Label, Number, Share, Strict
 from pelagos.engines.triton.tasks import detection
@@ -49,16 +50,19 @@ class InstanceSegmentation(Strategy):
     task, answer = Task.INSTANCE_SEGMENTATION, _Segmented
     heads = ("yolov8-seg", "maskrcnn", "mask2former")
 
+    @override
     def outputs(self, labels: int) -> Iterator[Output]:
         """Those of detection; also a mask per row, and the height and width of the image that the masks are for."""
         yield from detection.STRATEGY.outputs(labels)
         yield "masks", "TYPE_STRING", [-1]
         yield "mask_size", "TYPE_INT32", [2]
 
+    @override
     def most(self, want: DesiredService, exported: int) -> int:
         """The service's number."""
         return want.max_detections
 
+    @override
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
         """Compare objects; where thresholds differ, only those that both must report."""
         return detection.compare_found(expected, answer, package, want, results="instances", same=_is_same)

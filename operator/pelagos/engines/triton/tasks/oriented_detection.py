@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from pelagos.engines.triton.fields import Label, Number, Share, Strict
 from pelagos.engines.triton.tasks.detection import COMPARED, MARGIN, PIXELS, SCORE, Detection
@@ -39,12 +40,14 @@ class OrientedDetection(Detection):
 
     task, answer = Task.ORIENTED_DETECTION, _Detected
 
+    @override
     def outputs(self, labels: int) -> Iterator[Output]:
         """Those of detection, where boxes have a fifth number; also x and y of each box's corners."""
         for name, kind, shape in super().outputs(labels):
             yield name, kind, [-1, 5] if name == "boxes" else shape
         yield "corners", "TYPE_FP32", [-1, 8]
 
+    @override
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
         """Compare detections. A lower IoU threshold leaves fewer boxes, all of which a higher one leaves, too."""
         known, got, floor = expected["detections"], answer["detections"], 0.0

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
+from typing_extensions import override
+
 from pelagos.engines.triton.fields import Label, Share, Strict
 from pelagos.engines.triton.tasks.semantic_segmentation import Mask, Pixels, Unclassified, differing
 from pelagos.engines.triton.tasks.strategy import Found, Output, Strategy
@@ -54,6 +56,7 @@ class PanopticSegmentation(Strategy):
 
     task, answer = Task.PANOPTIC_SEGMENTATION, _Segmented
 
+    @override
     def outputs(self, labels: int) -> Iterator[Output]:
         """The map as PNG in base64, one row per segment, their number, and whether there were more."""
         yield "count", "TYPE_INT32", [1]
@@ -63,10 +66,12 @@ class PanopticSegmentation(Strategy):
         yield "areas", "TYPE_INT32", [-1]
         yield "cut", "TYPE_BOOL", [1]
 
+    @override
     def most(self, want: DesiredService, exported: int) -> int:
         """The service's number."""
         return want.max_detections
 
+    @override
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
         """Compare all clear segments if thresholds are equal. Else segments may hide others, so require only the best one."""
         same = float(want.confidence) == float(package.get("confidence", 0)) and want.max_detections >= len(

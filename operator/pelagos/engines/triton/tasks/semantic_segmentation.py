@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from pelagos.engines.triton.fields import Label, Share, Strict
 from pelagos.engines.triton.tasks.strategy import Found, Output, Strategy
@@ -55,15 +56,18 @@ class SemanticSegmentation(Strategy):
 
     task, answer = Task.SEMANTIC_SEGMENTATION, _Mapped
 
+    @override
     def outputs(self, labels: int) -> Iterator[Output]:
         """The map as PNG in base64, and the number of pixels per class."""
         yield "class_map", "TYPE_STRING", [1]
         yield "areas", "TYPE_INT64", [labels]
 
+    @override
     def most(self, want: DesiredService, exported: int) -> int:
         """The package's number, because this task has no detections."""
         return exported
 
+    @override
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
         """Compare the masks class by class; thresholds do not apply."""
         known, got = ({found["label"]: found for found in one["classes"]} for one in (expected, answer))
