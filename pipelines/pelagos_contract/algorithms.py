@@ -1,7 +1,7 @@
 """Versions of the algorithms behind dataset versions and models. A change of results for the same inputs raises one by 1.
 
 Formats, families and tasks have theirs in their own descriptions. Version 1 is that of the first release and is left out of
-digests; all others are part of them. Existing objects keep the versions that they were made by.
+digests; all others are part of them. Existing objects keep the versions that made them.
 """
 
 from __future__ import annotations

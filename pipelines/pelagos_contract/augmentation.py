@@ -16,7 +16,7 @@ SHEET_BEGINS = b"\x89PNG\r\n\x1a\n"
 
 
 class ColorAugmentation(Strict):
-    """By how much colours are altered, at most and in both directions."""
+    """Largest changes of colours, in both directions."""
 
     hue: Annotated[
         int | None, Field(ge=0, le=50, description="Percent of the circle of hues; 50 covers all of it.")
@@ -27,8 +27,8 @@ class ColorAugmentation(Strict):
 
 
 class Augmentation(Strict):
-    """What is done to training images at random; each image, and each epoch, has other ones. What is not set is as the family
-    has it, 0 and false are none."""
+    """Random changes to training images, drawn again for each image and epoch. Fields that are not set have the family's
+    defaults; 0 and false disable a change."""
 
     flip_horizontal: Annotated[bool | None, Field(description="Half of the images are mirrored, left and right.")] = (
         None
@@ -70,7 +70,7 @@ class Augmentation(Strict):
 
     @property
     def settled(self) -> Augmentation | None:
-        """The same without empty parts, and None where nothing is set, so that such specs have the same digest."""
+        """A copy without empty parts, or None if nothing is set, so that such specs have the same digest."""
         colors = self.color
         told = self if colors is None or colors != type(colors)() else self.model_copy(update={"color": None})
         return None if told == type(told)() else told

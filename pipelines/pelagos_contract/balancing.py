@@ -41,7 +41,7 @@ Target = Annotated[
 
 
 class Balance(Strict):
-    """How a training makes up for classes that its split shows unevenly; validation and test are left as they are."""
+    """How a training compensates for class imbalance in its split; validation and test are unchanged."""
 
     strategy: Annotated[
         Strategy,
@@ -93,7 +93,7 @@ class BalancedClass(Strict):
 
 
 class Balanced(Strict):
-    """What spec.balance makes of the training split of a version."""
+    """The effect of spec.balance on the training split of a version."""
 
     strategy: Annotated[str, Field(description="Oversample, Undersample or ClassWeights.")]
     target: Annotated[int, Field(description="The target number of each class.")]

@@ -1,8 +1,8 @@
 """Opens files below a folder that untrusted users can write to, component by component by descriptor, never through a link.
 
 All code that reads users' files uses this. Annotation readers, the integrity check, versions and checkpoints hold a `Folder`
-open. The engines that look at the data volume and at the store pass a path each time. A path has to be checked again whenever it
-is opened; a descriptor has not: the file that was checked is the one that is read, even if its name points elsewhere by then.
+open. The engines that look at the data volume and at the store pass a path each time. A path must be checked again whenever it
+is opened. A descriptor need not be: the checked file is the one that is read, even if its name has come to point elsewhere.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Columns(Strict):
-    """The names of columns that are called otherwise."""
+    """The names of columns that differ from the defaults."""
 
     path: Annotated[ColumnName | None, Field(description="The column with the name or path of the image.")] = None
     site: Annotated[ColumnName | None, Field(description="The column with the site.")] = None
@@ -158,22 +158,22 @@ class CaptureSource(Strict):
 
 
 class CaptureFault(StrEnum):
-    """Why something that capture should say of an image is not known."""
+    """Why a value that capture should provide for an image is unknown."""
 
     IMAGE_NOT_FOUND = "ImageNotFound"
-    """A row or an item names no image of the source."""
+    """A row or an item that names no image of the source."""
     SEVERAL_IMAGES = "SeveralImages"
-    """A row or an item may mean more than one image."""
+    """A row or an item that may mean more than one image."""
     NOTHING_SAID = "NothingSaid"
-    """An image of which no row, item, EXIF or folder says anything."""
+    """An image about which no row, item, EXIF or folder says anything."""
     NOT_READABLE = "NotReadable"
-    """A value that is no time, or no number."""
+    """A value that is not a time, or not a number."""
     OUT_OF_RANGE = "OutOfRange"
-    """A value that cannot be: a latitude of 91 degrees."""
+    """An impossible value, such as a latitude of 91 degrees."""
     CONTRADICTION = "Contradiction"
-    """Two rows say different things of one image."""
+    """Two rows that contradict each other about one image."""
     VIDEO = "Video"
-    """An item that is a video, or says several things of one image."""
+    """An item that is a video, or that has several values for one image."""
     DAMAGED = "Damaged"
     """An image whose EXIF cannot be read."""
 
@@ -202,7 +202,7 @@ class CaptureFinding(Strict):
 
 
 class Captured(Strict):
-    """What is known of when and where the images of a version were taken."""
+    """What is known about when and where the images of a version were taken."""
 
     fields: Annotated[list[CaptureCount], Field(description="Images about which anything is known.")]
     findings: Annotated[list[CaptureFinding], Field(description="What is unknown about the source, and why.")] = []

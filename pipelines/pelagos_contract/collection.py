@@ -23,14 +23,14 @@ class CollectionRequest(Strict):
 
 
 class CollectionResult(Strict):
-    """What became of them, and what there is left."""
+    """The result: what was removed, and what remains."""
 
     removed: list[Digest]
-    """All that were asked for: none of them is there any more."""
+    """All requested versions; none of them exists any more."""
     images: int
-    """Image files that were removed."""
+    """The number of removed image files."""
     freed_bytes: int
-    """Of these, and of the versions' own files; what a training still has a link to is not freed, and not counted."""
+    """Freed bytes, of these and of the versions' own files, without files to which a training still has a link."""
     kept_versions: int
     kept_images: int
     kept_bytes: int

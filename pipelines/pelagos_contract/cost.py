@@ -32,9 +32,9 @@ Amount = Annotated[float, Field(ge=0, le=_LARGEST, allow_inf_nan=False)]
 
 
 class Cost(Strict):
-    """What the steps of a training took, those of all its attempts together.
+    """The resources that the steps of a training used, in all its attempts together.
 
-    ``energy_method`` says how ``kilowatt_hours`` came about, ``missing`` in sentences what is not in any of the figures.
+    ``energy_method`` says how ``kilowatt_hours`` was determined, ``missing`` lists in sentences what the figures do not include.
     """
 
     seconds: Amount

@@ -132,7 +132,7 @@ HoldoutValues = Annotated[list[HoldoutValue], Field(min_length=1, max_length=100
 
 
 class Holdout(Strict):
-    """What goes to the test split wholly, and makes up all of it."""
+    """The groups that go to the test split as a whole, and make up all of it."""
 
     group: Annotated[HoldoutValues | None, Field(description="Groups, as the source names them.")] = None
     site: Annotated[HoldoutValues | None, Field(description="Sites.")] = None
@@ -195,7 +195,7 @@ class SplitPolicy(Strict):
 
 
 class Recipe(Strict):
-    """What decides the content of a version, beside the source's own content."""
+    """Everything that decides the content of a version, besides the source's own content."""
 
     source: Annotated[Source, Field(description="Where images and labels come from; exactly one field is set.")]
     format: Annotated[FormatName, Field(description="Layout of the source; Auto recognises it.")] = AUTO
@@ -262,8 +262,8 @@ class Recipe(Strict):
 class PreparationRequest(Recipe):
     """The frozen recipe of one dataset version.
 
-    ``retry`` is no part of it: what a person changes to have the source looked at again. A result that was left for another
-    value is not taken for an answer.
+    ``retry`` is not part of it: a person changes it to have the source checked again. A result for another value of it is
+    not accepted as an answer.
     """
 
     retry: str = ""
@@ -300,7 +300,7 @@ class Quality(Strict):
 
 
 class Tiles(Strict):
-    """What became of images that were cut into tiles."""
+    """Numbers of images that were cut into tiles, and of the tiles."""
 
     images: Annotated[int, Field(description="Images of the source that were cut.")]
     tiles: Annotated[int, Field(description="Tiles of them in the version.")]
@@ -338,7 +338,7 @@ class Excluded(Strict):
 
 
 class Change(StrEnum):
-    """What became of annotations that a task, or a format, cannot hold as they were drawn."""
+    """How annotations were changed that a task or a format cannot represent as they were drawn."""
 
     BOX_AROUND = "BoxAround"
     BOX_BESIDE = "BoxBeside"
@@ -413,17 +413,17 @@ class PreparationResult(Strict):
     warnings: list[str] = []
     measured: list[Measured] = []
     statistics: ToldStatistics | None = None
-    """Statistics of the training split, where preprocessing.normalization asks for them."""
+    """Statistics of the training split, if preprocessing.normalization requires them."""
     balance: Balanced | None = None
-    """The plan for the training split, where balance is declared."""
+    """The plan for the training split, if balance is declared."""
     origin: Origin | None = None
     """What was fetched, for sources that are not on the data volume."""
     capture: Captured | None = None
-    """Coverage of capture fields, where spec.capture is set."""
+    """Coverage of capture fields, if spec.capture is set."""
     taxonomy: ToldTaxonomy | None = None
-    """The resolved taxonomy, where labels.taxonomy asks for it."""
+    """The resolved taxonomy, if labels.taxonomy requests it."""
     slices: list[SliceFigures] = []
     leakage: Leakage | None = None
     """None for versions that were prepared before leakage was measured."""
     report: str | None = None
-    """Where the report page for people is; None when it could not be made."""
+    """The location of the report page for people; None when it could not be written."""

@@ -58,7 +58,7 @@ def listed(claim: object) -> tuple[str, ...]:
 
 
 def satisfied(asked: Iterable[str], told: Iterable[str]) -> bool:
-    """Whether a person with the entitlements ``told`` has at least one of those ``asked`` for. False when none is asked for."""
+    """Whether a person with the entitlements ``told`` has at least one of those in ``asked``. False when ``asked`` is empty."""
     has = tuple(told)
     groups = tuple(group for group in map(parse, has) if group is not None)
     for each in asked:

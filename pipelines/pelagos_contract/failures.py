@@ -17,7 +17,7 @@ State = Literal["waiting", "action required"]
 
 
 class Reason(StrEnum):
-    """Why a step refused its input: in which state that leaves the resource, what it means, and what to do about it."""
+    """Why a step refused its input: the state in which the resource then is, the meaning, and a hint."""
 
     _value_: str
     state: State
@@ -250,10 +250,10 @@ class Reason(StrEnum):
 
 
 class Failure(Strict):
-    """A refusal in words for the person who wrote the YAML: names the field, the value, what is allowed and the next step.
+    """A refusal, with a message for the author of the YAML that names the field, the value, what is allowed and the next step.
 
-    ``metrics`` and ``warnings`` are those of a training that was evaluated before: what was measured stays true. ``cost`` is
-    what a training has taken until then.
+    ``metrics`` and ``warnings`` are those of a training that was evaluated before the refusal: they remain valid. ``cost`` is
+    that of the training until then.
     """
 
     reason: Reason

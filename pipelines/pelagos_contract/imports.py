@@ -21,7 +21,7 @@ NOT_EVALUATED = "not evaluated here"
 
 
 class Values(StrEnum):
-    """The numbers that a network expects of a pixel, red first: 0 to 255, 0 to 1, or these by ImageNet's mean and deviation."""
+    """The pixel values that a network expects, red first: 0 to 255, 0 to 1, or normalized by ImageNet's mean and deviation."""
 
     BYTES = "Bytes"
     UNIT = "Unit"
@@ -29,17 +29,17 @@ class Values(StrEnum):
 
 
 class Tracked(Strict):
-    """The MLflow server, and the namespace that it is asked for; credentials come by environment."""
+    """The MLflow server, and the namespace for which it is used; credentials come from the environment."""
 
     uri: str
     namespace: str
 
 
 class ImportRequest(Strict):
-    """An ONNX file that is to become a package below ``store``; ``images`` is a folder of images that it is tried on.
+    """An ONNX file to import as a package below ``store``; ``images`` is a folder with images for a trial run.
 
-    ``imageSize``: the longest side of its input in pixels, where the graph leaves that open. ``values``: None, as is usual for
-    the task.
+    ``imageSize``: the longest side of its input in pixels, if the graph leaves that open. ``values``: None means the task's
+    default.
     """
 
     onnx: str
@@ -54,7 +54,7 @@ class ImportRequest(Strict):
 
 
 class ImportResult(Strict):
-    """Where the package is and what pins it; ``notes`` are for people."""
+    """The location of the package and the digest that pins it; ``notes`` are for people."""
 
     uri: str
     manifest_sha256: Sha256
@@ -68,10 +68,10 @@ class ImportResult(Strict):
 
 
 class EvaluationRequest(Strict):
-    """A package, and the dataset version on whose test split it is judged.
+    """A package, and the dataset version on whose test split it is evaluated.
 
-    ``package`` is its uri, with its digest; or ``model`` a registered model, as ``name``, ``name/version`` or ``name@alias``, of
-    which MLflow says where its package is, somewhere below ``packages``.
+    ``package`` is its uri, with its digest. Alternatively ``model`` is a registered model, as ``name``, ``name/version`` or
+    ``name@alias``; MLflow has the location of its package, which must be below ``packages``.
     """
 
     package: str | None = None
@@ -86,9 +86,9 @@ class EvaluationRequest(Strict):
 
 
 class EvaluationResult(Strict):
-    """Metrics are named as those of trainings, ``test/…``, with intervals and slices like theirs; ``run`` is the MLflow run.
+    """Metrics have the names of those of trainings, ``test/…``, with intervals and slices; ``run`` is the MLflow run.
 
-    ``evidence`` is what gates compare with; None where it could not be kept.
+    ``evidence`` is the basis on which gates compare models; None if it could not be stored.
     """
 
     metrics: dict[str, float | None]

@@ -98,7 +98,7 @@ class Leaked(Strict):
 
 
 class Leakage(Strict):
-    """How far the splits of a version are apart."""
+    """How well the splits of a version are separated: the leakage between them."""
 
     evaluated: Annotated[int, Field(description="Images of the splits validation and test.")]
     leaked: Annotated[

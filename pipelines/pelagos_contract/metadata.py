@@ -1,6 +1,6 @@
 """The description of a dataset by people: ``spec.metadata``, from which all metadata documents are written.
 
-It is not part of a version's recipe: correcting a name or adding a keyword makes no other version, and nothing is prepared or
+It is not part of a version's recipe: correcting a name or adding a keyword creates no new version, and nothing is prepared or
 trained again. It is recorded with the version, and with its publication.
 """
 

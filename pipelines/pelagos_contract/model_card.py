@@ -43,7 +43,7 @@ class Card(Described):
 
 
 class DatasetSaid(Strict):
-    """What is said of the dataset version that a training uses. ``doi`` is that of exactly this version."""
+    """The description of the dataset version that a training uses. ``doi`` is that of exactly this version."""
 
     title: Line | None = None
     creators: Annotated[list[Line], Field(max_length=MOST_CREATORS)] = []
@@ -54,7 +54,7 @@ class DatasetSaid(Strict):
 
 
 class About(Strict):
-    """What a training is told for its documents alone; nothing of it decides what is trained."""
+    """Input of a training that is only used in its documents, and does not affect the model."""
 
     resource: Annotated[str, Field(max_length=600)] = ""
     card: Card | None = None

@@ -16,14 +16,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Statistics(Strict):
-    """Of the images of the training split, after the correction of their colours: red, green and blue, in [0, 1]."""
+    """Mean and deviation of the training split after colour correction, for red, green and blue, in [0, 1]."""
 
     mean: Annotated[list[Share], Field(min_length=3, max_length=3)]
     deviation: Annotated[list[Share], Field(min_length=3, max_length=3)]
 
 
 class ToldStatistics(Strict):
-    """The same in a status, which holds no floats."""
+    """The same statistics in a status, which cannot contain floats."""
 
     mean: Annotated[list[str], Field(description="Of red, green and blue, from 0 to 1.")]
     deviation: Annotated[list[str], Field(description="Standard deviation, likewise.")]
@@ -78,7 +78,7 @@ class Tile(Strict):
 
 
 class Resize(Strict):
-    """How images become smaller, at preparation and on their way to a model."""
+    """How images are reduced, at preparation and on their way to a model."""
 
     longest: Annotated[
         int,

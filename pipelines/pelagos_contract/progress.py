@@ -21,7 +21,7 @@ PERIOD = 10.0
 """Least number of seconds between two reports of the same stage."""
 MOST_STAGES = 16
 MOST_LEFT_OUT = 50
-"""Most groups that are left out one after the other; a model is trained for each."""
+"""Largest number of groups that are left out one after the other; a model is trained for each."""
 LONGEST_VALUE = 300
 """Most characters of a value by which images are grouped."""
 _LATEST = 1e11
@@ -30,7 +30,7 @@ _MOST_BYTES = 2**60
 
 
 class Stage(StrEnum):
-    """What a run does at a time, as people are told; ``words`` say it in a sentence."""
+    """The current activity of a run, as shown to people; ``words`` describe it in a sentence."""
 
     _value_: str
     words: str
@@ -77,14 +77,14 @@ OF_TRAININGS = (
 
 
 class EndedStage(Strict):
-    """A stage that is over."""
+    """A stage that has ended."""
 
     stage: Stage
     seconds: Annotated[float, Field(ge=0, le=_LATEST, allow_inf_nan=False)]
 
 
 class SeedState(StrEnum):
-    """How far one training of several is."""
+    """The state of one training of several."""
 
     WAITING = "Waiting"
     TRAINING = "Training"

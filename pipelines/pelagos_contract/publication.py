@@ -145,7 +145,7 @@ class Repository(Strict):
 
 
 class Target(Repository):
-    """What is to be there. ``view`` as `versions.materialise` knows it; ``documents`` by their names."""
+    """The desired content of the record. ``view``: a name for `versions.materialise`. ``documents``: by name."""
 
     state: State
     community: str | None = None
@@ -156,7 +156,7 @@ class Target(Repository):
 class PublicationRequest(Strict):
     """A version to publish. ``owners`` are the uids of the Dataset and of those that had its name before, its own last.
 
-    ``retry`` changes when there is reason to try again. ``dataset`` is NAMESPACE/NAME, ``made`` the day of the version.
+    ``retry`` changes when there is a reason to try again. ``dataset`` is NAMESPACE/NAME, ``made`` the date of the version.
     """
 
     publish: Target
@@ -170,7 +170,7 @@ class PublicationRequest(Strict):
 
 
 class DiscardRequest(Strict):
-    """The unpublished draft of a Dataset that goes; what is published stays."""
+    """The unpublished draft of a deleted Dataset, to discard; what is published stays."""
 
     discard: Repository
     dataset: Annotated[str, Field(max_length=512)]
@@ -181,7 +181,7 @@ Told = Annotated[str, Field(max_length=500)]
 
 
 class PublicationResult(Strict):
-    """What is in the repository now. ``concept_doi`` stands for all versions; ``note`` is what a person should know."""
+    """The present state in the repository. ``concept_doi`` refers to all versions; ``note`` is a message for people."""
 
     version: Digest
     state: State
@@ -196,6 +196,6 @@ class PublicationResult(Strict):
 
 
 class DiscardResult(Strict):
-    """The drafts that were discarded, by their numbers."""
+    """The numbers of the discarded drafts."""
 
     discarded: list[Told]

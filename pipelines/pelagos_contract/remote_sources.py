@@ -37,7 +37,7 @@ class SecretRef(Strict):
 
 
 class Origin(Strict):
-    """What of a place was fetched, as its server told. ``state`` changes when the content does; None when nobody can tell."""
+    """What was fetched from a place, as its server reported. ``state`` changes with the content; None when that is unknown."""
 
     url: Annotated[Text, Field(description="Where it was fetched from, without the query.")] = None
     version: Annotated[Text, Field(description="Record, version, export or revision, by the service's own name.")] = (

@@ -30,7 +30,7 @@ Scale = Annotated[
 
 
 class Decimals(Strict):
-    """What a number may be: one of some values, or one between two."""
+    """The allowed values of a number: a list, or a range."""
 
     values: Annotated[
         list[Decimal] | None, Field(min_length=1, max_length=MOST_VALUES, description="The values to try.")
@@ -41,7 +41,7 @@ class Decimals(Strict):
 
 
 class BatchSizes(Strict):
-    """Likewise of images in one step."""
+    """The allowed numbers of images in one step."""
 
     values: Annotated[
         list[Annotated[int, Field(ge=1, le=4096)]] | None,
@@ -53,7 +53,7 @@ class BatchSizes(Strict):
 
 
 class EpochCounts(Strict):
-    """Likewise of passes over the training split."""
+    """The allowed numbers of passes over the training split."""
 
     values: Annotated[
         list[Annotated[int, Field(ge=1, le=10000)]] | None,
@@ -65,7 +65,7 @@ class EpochCounts(Strict):
 
 
 class ImageSizes(Strict):
-    """Likewise of longest sides in pixels, in steps of 32."""
+    """The allowed longest sides in pixels, in steps of 32."""
 
     values: Annotated[
         list[Annotated[int, Field(ge=32, le=4096)]] | None,
@@ -84,7 +84,7 @@ class Optimizers(Strict):
 
 
 class Space(Strict):
-    """Hyperparameters that trials differ in; all others are as spec.hyperparameters says."""
+    """Hyperparameters in which trials differ; all others are those of spec.hyperparameters."""
 
     learning_rate: Annotated[Decimals | None, Field(description="Initial learning rates.")] = None
     weight_decay: Annotated[Decimals | None, Field(description="Weight decays.")] = None
@@ -127,7 +127,7 @@ def metrics_of(task: Task) -> tuple[str, ...]:
 
 
 class Search(Strict):
-    """Which hyperparameters are tried, how often, and by what they are judged: always on the validation split."""
+    """The hyperparameters to search, the number of trials, and the metric to compare them by, always on the validation split."""
 
     method: Annotated[
         Literal["Random", "Tpe", "Grid"],
@@ -195,7 +195,7 @@ class Search(Strict):
         return self.parallelism or 1
 
     def known_to(self, number: int) -> int:
-        """How many of the first trials, those of earlier rounds, have certainly ended when trial ``number`` begins."""
+        """The number of trials, those of earlier rounds, that have certainly ended when trial ``number`` begins."""
         return number - number % self.width
 
     def metric_for(self, task: Task) -> str:
@@ -220,7 +220,7 @@ def planned_epochs(search: Search | None, usual: int, seeds: int) -> tuple[int, 
 
 
 class TrialState(StrEnum):
-    """How far a trial is."""
+    """The state of a trial."""
 
     RUNNING = "Running"
     COMPLETED = "Completed"
@@ -229,7 +229,7 @@ class TrialState(StrEnum):
 
 
 class Trial(Strict):
-    """One trial. ``value``: the metric of its best epoch so far. ``reason``: as of conditions, of one that failed."""
+    """One trial. ``value``: the metric of its best epoch so far. ``reason``: why it failed, as in conditions."""
 
     number: Annotated[int, Field(ge=0, lt=MOST_TRIALS)]
     state: TrialState
@@ -241,7 +241,7 @@ class Trial(Strict):
 
 
 class SearchProgress(Strict):
-    """How far a search is. ``best``: the number of the best trial that was completed."""
+    """The progress of a search. ``best``: the number of the best completed trial."""
 
     metric: Annotated[str, Field(max_length=64)]
     trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)]

@@ -35,7 +35,7 @@ _Side = Annotated[float, Field(ge=-(2**31), le=2**31, allow_inf_nan=False)]
 class SuggestedBox(Strict):
     """``sides``: left, top, right and bottom, in pixels of the upright image. ``score`` from 0 to 1.
 
-    ``angle``: by how many degrees it is turned about its centre, clockwise; its sides are as they were before.
+    ``angle``: its clockwise rotation about its centre in degrees; its sides are those before the rotation.
     """
 
     label: _Label
@@ -59,7 +59,7 @@ class SuggestedMask(Strict):
 class Suggested(Strict):
     """What ``model`` found in an image of ``width`` x ``height`` pixels: boxes, masks, or the ``label`` of a classifier.
 
-    What is None is no part of the digest: suggestions of earlier releases keep theirs.
+    Fields that are None are not part of the digest, so that suggestions of earlier releases keep theirs.
     """
 
     model: Annotated[str, Field(min_length=1, max_length=1000)]

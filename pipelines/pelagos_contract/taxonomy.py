@@ -29,7 +29,7 @@ AphiaId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 
 
 class Taxonomy(Strict):
-    """By which register of names classes are taxa, and of which rank."""
+    """The register of names in which classes are taxa, and the rank to roll them up to."""
 
     authority: Annotated[
         Literal["WoRMS"], Field(description="The register. WoRMS: the World Register of Marine Species.")
@@ -150,7 +150,7 @@ class RolledUp(Strict):
 
 
 class ToldTaxonomy(Strict):
-    """What a register of names said of classes."""
+    """What a register of names returned for classes."""
 
     authority: Annotated[str, Field(description="The register.")]
     source: Annotated[
@@ -196,7 +196,7 @@ class Lineage(Strict):
 
 
 class TaxonomyRecord(Strict):
-    """``taxonomy.json`` of a version: what was resolved, when, and by whom. No part of the version's digest."""
+    """``taxonomy.json`` of a version: what was resolved, when, and by whom. It is not part of the version's digest."""
 
     schema_version: Literal[1] = 1
     told: ToldTaxonomy

@@ -192,13 +192,13 @@ class DatasetInput(Strict):
 
 
 class ChosenHyperparameters(Hyperparameters):
-    """Hyperparameters with what the task decides."""
+    """Hyperparameters, including the defaults that depend on the task."""
 
     image_size: Annotated[int, Field(ge=32, le=4096)]
 
 
 class Threads(Strict):
-    """What a training may use of its machine."""
+    """The resources of its machine that a training may use."""
 
     cpu: Annotated[int, Field(ge=1, le=1024)] = 2
     gpus: Annotated[int, Field(ge=0, le=64)] = 1
@@ -213,10 +213,10 @@ MOST_CHAMPIONS = 32
 
 
 class Champion(Strict):
-    """A registered model that the trained one is compared with: ``name`` is how gates name it, ``version`` its number.
+    """A registered model to compare the trained one with. ``name``: its name in gates; ``version``: its number.
 
-    Its evidence is what it did with each image of the test split, see evaluation.evidence. ``package`` is there of evidence that
-    somebody made later: the SHA-256 of the package.json of which it must be.
+    Its evidence is its result for each image of the test split, see evaluation.evidence. ``package`` is only set for evidence
+    that was computed later: the SHA-256 of the package.json that it must belong to.
     """
 
     name: str
@@ -227,9 +227,9 @@ class Champion(Strict):
 
 
 class Difference(Strict):
-    """Of one metric: the values of the trained model and of the champion, and the interval of their difference.
+    """One metric: the values of the trained model and of the champion, and the interval of their difference.
 
-    None is undefined.
+    None means undefined.
     """
 
     value: float | None = None
@@ -239,10 +239,10 @@ class Difference(Strict):
 
 
 class Comparison(Strict):
-    """Of the packaged model with a champion, on the same images. ``why``: they could not be compared.
+    """The comparison of the packaged model with a champion on the same images. ``why``: the reason if they could not be compared.
 
-    ``noInterval``: why there are no intervals, which have the confidence ``level``. ``evidenceSha256``: what was known of the
-    champion; earlier results do not say it.
+    ``noInterval``: why there are no intervals, whose confidence level is ``level``. ``evidenceSha256``: the champion's evidence
+    that was used; earlier results lack it.
     """
 
     name: str
@@ -255,7 +255,7 @@ class Comparison(Strict):
 
 
 class TrainingRequest(Strict):
-    """The frozen inputs of one training run. ``seeds``: of all its trainings, where there are several; ``seed`` is the first."""
+    """The frozen inputs of one training run. ``seeds``: those of all its trainings if there are several; ``seed``: the first."""
 
     dataset: DatasetInput
     task: Task
@@ -298,16 +298,16 @@ class ModelPackage(Strict):
 
 
 class Interval(Strict):
-    """Between which two values a metric lies, for other images of the same kind, at the level of its resampling."""
+    """The interval in which a metric would lie for other images of the same kind, at the confidence level of its resampling."""
 
     low: float
     high: float
 
 
 class Resampling(Strict):
-    """How intervals were made: groups of images, by ``by``, were drawn with replacement ``samples`` times.
+    """How intervals were computed: groups of images, by ``by``, were drawn with replacement ``samples`` times.
 
-    ``why`` is there when there are none, and says why.
+    ``why``: the reason if there are none.
     """
 
     by: str
@@ -318,9 +318,9 @@ class Resampling(Strict):
 
 
 class Slice(Strict):
-    """The images of the test split with one value of a field; None: those of which it is not known.
+    """The images of the test split with one value of a field; None: those for which it is unknown.
 
-    ``by`` and ``groups``: what its interval was made of.
+    ``by`` and ``groups``: the groups from which its interval was computed.
     """
 
     value: str | None = None
@@ -331,8 +331,8 @@ class Slice(Strict):
 
 
 class SlicedField(Strict):
-    """The slices of a field. ``worst`` is the value of that with the worst ``metric``, the main one of the task, among the known;
-    None where none of them has it."""
+    """The slices of a field. ``worst`` is the value of the slice with the worst ``metric``, the main one of the task, without the
+    slice of unknown values; None if no slice has that metric."""
 
     field: str
     metric: str
@@ -345,7 +345,7 @@ EVIDENCE_FOLDER = "evidence"
 
 
 class EvidenceFile(Strict):
-    """What the model did with each image of the test split, see evaluation.evidence. ``test``: digest of what it was asked."""
+    """The model's result for each image of the test split, see evaluation.evidence. ``test``: the digest of its input."""
 
     uri: str
     sha256: str
@@ -355,7 +355,7 @@ class EvidenceFile(Strict):
 class LeftOutGroup(Strict):
     """A model that was trained without the ``images`` with one value of a field; its metrics are among those of the result.
 
-    ``warnings`` are what a reader of its metrics should know.
+    ``warnings``: caveats for readers of its metrics.
     """
 
     value: str
@@ -365,7 +365,7 @@ class LeftOutGroup(Strict):
 
 
 class LeftOut(Strict):
-    """Models without one group each. ``metric`` is the main one of the task, ``unknown`` how many images have no such field."""
+    """Models without one group each. ``metric`` is the main one of the task, ``unknown`` the number of images without a value."""
 
     field: str
     metric: str
@@ -384,12 +384,12 @@ class SeedResult(Strict):
 
 
 class TrainingResult(Strict):
-    """Metrics are named ``<split>/<metric>`` or ``<split>/<metric>/<class>``; null is one that the split says nothing about.
+    """Metrics are named ``<split>/<metric>`` or ``<split>/<metric>/<class>``; null means that the split cannot determine it.
 
-    Of several seeds ``metrics`` are the means, null where one of them is, ``deviations`` the sample standard deviations
+    With several seeds, ``metrics`` are the means, null where one of them is, ``deviations`` the sample standard deviations
     (n - 1), and ``seed`` is that of the model.
-    ``cost`` is that of all attempts; releases of before measured none. ``documents`` are beside the package.
-    ``intervals`` are of metrics by their names, for those that have one, and ``evidence`` is of the model that is packaged.
+    ``cost`` is that of all attempts; earlier releases did not measure it. ``documents`` are beside the package.
+    ``intervals`` are those of metrics by name, for those that have one, and ``evidence`` is that of the packaged model.
     """
 
     metrics: dict[str, float | None]

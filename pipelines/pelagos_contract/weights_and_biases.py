@@ -50,7 +50,7 @@ class WandbSpec(Strict):
 
 
 class WandbRequest(Strict):
-    """What a step is asked for. ``name`` is that of the TrainingRun, ``url`` is empty when nobody is asked."""
+    """The request to a step. ``name`` is that of the TrainingRun; ``url`` is empty when no server is used."""
 
     project: str
     entity: str | None = None

@@ -111,7 +111,7 @@ def metadata_is_at_its_place(facts: Facts) -> Found:
 
 
 def data_is_at_its_place(facts: Facts) -> Found:
-    """Whether the files can be had at a public address, or a person can be asked for them."""
+    """Whether the files are available at a public address, or on request from a person."""
     if facts.can_be_had:
         return _all(f"{'files' if facts.metadata.is_open else 'restricted files'} over https, at {facts.place}")
     if facts.place:
