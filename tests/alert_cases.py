@@ -118,8 +118,8 @@ CASES = (
         "PelagosGatewayDown",
         {'pelagos_gateway_envoy_up{job="gateway",instance="a"}': "0x30"},
         10,
-        "The gateway a has no Envoy that answers, or cannot follow the API server: models cannot be called, or only those of "
-        "some minutes ago.",
+        "The gateway a has no Envoy that answers, or cannot follow the API server or write its configuration: models cannot be "
+        "called, or only those of some minutes ago.",
         {"job": "gateway", "instance": "a"},
     ),
     Case(

@@ -31,7 +31,7 @@ async def _run(settings: Settings) -> None:
 
 
 def main() -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit code, 2 when the settings are invalid or no cluster is configured."""
+    """Serve until SIGINT or SIGTERM; returns the exit code, 2 when it cannot run for what stderr says."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = Settings()
@@ -39,6 +39,9 @@ def main() -> int:
             asyncio.run(_run(settings))
     except (ValidationError, connecting.NoClusterError) as error:
         sys.stderr.write(f"{error}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"The gateway cannot run: {error}\n")
         return 2
     return 0
 

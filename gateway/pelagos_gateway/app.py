@@ -43,6 +43,8 @@ SECRETS = Collection("v1", "Secret", "secrets")
 _LOOK_SECONDS = 1.0
 _AGAIN_SECONDS = 2.0
 """Wait before another attempt to write Envoy's configuration, for example after a full disk."""
+_CONFIGURATION = "configuration"
+"""Beside kinds, in the metric of what is stale: Envoy's configuration, while it cannot be written."""
 _DRAIN_SECONDS = 1.0
 _ENVOY_THREADS = 4
 
@@ -108,6 +110,7 @@ class Gateway:
 
     async def run(self, until: Awaitable[object]) -> None:
         """Serve until ``until`` completes or a task fails; then drain Envoy for ``_DRAIN_SECONDS`` and release everything."""
+        stopped = asyncio.create_task(_awaited(until))
         self._settings.sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._journal.start()
         for server in self._servers:
@@ -117,7 +120,6 @@ class Gateway:
             asyncio.create_task(each.run()) for each in self._followed.values() if each is not None
         ]
         tasks += [asyncio.create_task(self._apply()), asyncio.create_task(self._look())]
-        stopped = asyncio.create_task(_awaited(until))
         try:
             await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
@@ -154,8 +156,9 @@ class Gateway:
         self._trials.take(self._open_trials.objects, datetime.now(UTC), self._clock())
 
     async def _apply(self) -> None:
-        """Write Envoy's configuration, once per burst of changes, and start Envoy after the first attempt."""
+        """Write Envoy's configuration, once per burst of changes, and start Envoy once it has any."""
         started: asyncio.Task[None] | None = None
+        told: tuple[object, ...] = ()
         try:
             while True:
                 await self._pending.wait()
@@ -163,13 +166,19 @@ class Gateway:
                 try:
                     if self._files.write(tuple(self._judge.table.services.values())):
                         logger.info("Envoy is configured for %d services", len(self._judge.table.services))
+                    told = ()
                 except OSError as error:
-                    logger.error("Envoy's configuration could not be written, and it keeps the previous one: %s", error)
+                    # Once for each cause: the text differs each time by how many bytes are left.
+                    if (cause := (error.errno, error.filename)) != told:
+                        logger.error(
+                            "Envoy's configuration could not be written, and it keeps the previous one: %s", error
+                        )
+                        told = cause
                     self._pending.set()
-                    await asyncio.sleep(_AGAIN_SECONDS)
-                if started is None and self.envoy is not None:
+                METRICS.stale.labels(_CONFIGURATION).set(bool(told))
+                if started is None and self.envoy is not None and self._files.bootstrap.exists():
                     started = asyncio.create_task(self.envoy.run())
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(_AGAIN_SECONDS if told else 0.1)
         finally:
             if started is not None:
                 started.cancel()

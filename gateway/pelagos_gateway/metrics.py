@@ -51,7 +51,7 @@ class Metrics:
         )
         self.stale = Gauge(
             "pelagos_gateway_stale",
-            "1 while the API server cannot be watched, and the last known state applies.",
+            "1 while the API server cannot be watched or Envoy's configuration not be written, and the last known state applies.",
             ["kind"],
             registry=self.registry,
         )

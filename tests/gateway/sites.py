@@ -256,9 +256,9 @@ def envoy_program(environments: Path) -> Path:
 
 @contextlib.asynccontextmanager
 async def running(
-    environments: Path, identities: Any = None, limits: Limits | None = None, **given: Any
+    environments: Path, identities: Any = None, limits: Limits | None = None, *, waits: bool = True, **given: Any
 ) -> AsyncIterator[Site]:
-    """A running gateway with these settings."""
+    """A running gateway with these settings; ``waits`` until it is ready."""
     folder = Path(tempfile.mkdtemp(prefix="pelagos-"))
     http, rpc, metrics = free_ports(3)
     usual: dict[str, Any] = {
@@ -279,7 +279,8 @@ async def running(
     task = asyncio.create_task(gateway.run(stopping.wait()))
     site = Site(api, gateway, settings, clock, folder, stopping)
     try:
-        await until_true(gateway._files.is_ready)
+        if waits:
+            await until_true(gateway._files.is_ready)
         yield site
         assert stopping.is_set() or not task.done(), task.result()
     finally:

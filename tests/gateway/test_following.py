@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.sites import Answer, Site, Upstream, until, until_true
-from pelagos_contract import disk
-from pelagos_gateway import app, table
+from pelagos_gateway import table
 from pelagos_gateway.table import Policy
 
 READY = "/reef/detector/v2/health/ready"
@@ -101,33 +98,6 @@ async def test_who_is_being_answered_when_it_ends_is_answered(open_site: Site) -
 
 async def _call(site: Site) -> str:
     return (await site.call(pelagos_service="reef/detector"))[0]
-
-
-async def test_a_disk_that_is_full_stops_nobody_and_is_tried_again(
-    open_site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    site = open_site
-    await site.serve("reef", "detector")
-    real = disk.write_atomically
-    failures = []
-
-    def full(path: Path, *given: Any, **more: Any) -> None:
-        failures.append(path.name)
-        if len(failures) == 1:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(path, *given, **more)
-
-    monkeypatch.setattr(app, "_AGAIN_SECONDS", 0.2)
-    monkeypatch.setattr(disk, "write_atomically", full)
-    before = site.api.objects["modelservices", "reef", "detector"]
-    await site.api.put("modelservices", "reef", "other", status=before["status"])
-    await until(lambda: failures != [])
-    assert (await site.ask("GET", READY)).status == 200
-
-    async def answers() -> bool:
-        return (await site.ask("GET", "/reef/other/v2")).status == 200
-
-    await until_true(answers)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartParser
+
 from hub_sites import Site
+from small_volumes import fill, small
+
+__all__ = ["small"]
 
 
 def path_of(link: Path) -> str:
@@ -60,3 +69,43 @@ async def test_a_folder_that_cannot_be_written_to_is_no_reason_to_stop(tmp_path:
     async with site.visitor() as visitor:
         assert (await visitor.get("/login/local?token=")).status_code == 403
         assert (await visitor.get("/")).status_code == 200
+
+
+async def test_after_a_full_disk_the_next_try_has_a_new_link(small: Path, caplog: pytest.LogCaptureFixture) -> None:
+    link = small / "hub-link"
+    site = Site(login_link_file=link)
+    site.hub.link.renew()
+    used = path_of(link)
+    fill(small)
+    async with site.visitor() as visitor:
+        assert (await visitor.get(used)).status_code == 303
+    for _ in range(3):
+        async with site.visitor() as stranger:
+            assert (await stranger.get(used)).status_code == 403
+    assert path_of(link) == used, "it is no half-written one"
+    (said,) = [entry.getMessage() for entry in caplog.records if entry.levelname == "ERROR"]
+    assert f"no space is left on the volume {small}" in said
+    (small / "what others keep there").unlink()
+    async with site.visitor() as visitor:
+        assert (await visitor.get(used)).status_code == 403
+        assert (await visitor.get(path_of(link))).status_code == 303
+
+
+async def test_an_image_is_tried_although_no_disk_has_space_for_it(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(small))
+    fill(small)
+    boundary = "line"
+    part = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'.encode()
+    body = part + bytes(8 * 2**20) + f"\r\n--{boundary}--\r\n".encode()
+
+    async def sent() -> AsyncGenerator[bytes]:
+        yield body
+
+    headers = Headers({"content-type": f"multipart/form-data; boundary={boundary}"})
+    form = await MultiPartParser(headers, sent()).parse()
+    image = form["image"]
+    assert not isinstance(image, str)
+    assert image.size == 8 * 2**20
+    await form.close()

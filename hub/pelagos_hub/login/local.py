@@ -26,6 +26,7 @@ class Link:
         self._file = settings.login_link_file
         self._origin = settings.origin
         self._token = ""
+        self._is_told = False
 
     def renew(self) -> None:
         """Write a new link; the previous one becomes invalid."""
@@ -36,11 +37,17 @@ class Link:
             disk.write_atomically(self._file, f"{self._origin}{PATH}?token={self._token}\n", mode=disk.PRIVATE)
         except OSError as error:
             self._token = ""
-            _LOG.error("no link to log in: %s cannot be written: %s", self._file, error)
+            if not self._is_told:
+                _LOG.error("no link to log in: %s cannot be written: %s", self._file, error)
+        self._is_told = not self._token
 
     def use(self, token: str) -> Person | None:
         """The user that the hub runs as, when the token is correct, which then becomes invalid; None otherwise."""
-        if not self._token or not hmac.compare_digest(token.encode(), self._token.encode()):
+        if not self._token:
+            # It could not be written, perhaps since the disk was full. Who comes now has an old one, and finds a new one next.
+            self.renew()
+            return None
+        if not hmac.compare_digest(token.encode(), self._token.encode()):
             return None
         self.renew()
         return Person(pseudonym("local", str(os.geteuid())), _account())
