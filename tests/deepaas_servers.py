@@ -40,7 +40,7 @@ class Server:
 
     @property
     def said(self) -> str:
-        """The log so far."""
+        """The log up to now."""
         return (self.folder / "log").read_text(errors="replace")
 
     def wait(self) -> None:

@@ -38,7 +38,7 @@ def model(
 
 
 def classifier(size: int | str = 64, *, logits: bool = True, classes: int = 2) -> onnx.ModelProto:
-    """A classifier that tells red from green by the image's mean colour, for values from 0 to 1."""
+    """A classifier that distinguishes red from green by the image's mean colour, for values from 0 to 1."""
     weights: Any = np.zeros((3, classes), np.float32)
     weights[0, 0] = weights[1, 1] = 400.0
     nodes = [

@@ -143,7 +143,7 @@ class MonitoredSite(Site):
         return found
 
     async def touch_all(self) -> None:
-        """Change an annotation of every resource: a busy cluster, in which everything is looked at again every second."""
+        """Change an annotation of every resource: a busy cluster, in which everything is reconciled again every second."""
         self._touches += 1
         change = {"metadata": {"annotations": {"example.org/touched": str(self._touches)}}}
         for body in await self.resources():

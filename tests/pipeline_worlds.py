@@ -151,7 +151,7 @@ class KfpLocalWorld:
         return Launcher(home=self.home, python=self.python, compiled=self._compiled)
 
     def log(self, name: str) -> str:
-        """The log of the run so far."""
+        """The log of the run up to now."""
         return records.RunFolder(self.home / "runs", RunName(name)).log.read_text()
 
     def step(self, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""A wheel like the real one, made of drawn crops: a dark body on an even, noisy background. Nothing is downloaded."""
+"""A wheel like the real one, with drawn crops: a dark body on an even, noisy background. Nothing is downloaded."""
 
 from __future__ import annotations
 

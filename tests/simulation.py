@@ -126,7 +126,7 @@ CHANGES = frozenset(f"{port}.{name}" for port, protocol in ALL_PORTS.items() for
 
 
 def faults(calls: Sequence[str], *, crashes: bool) -> Iterator[Fault]:
-    """Faults at the calls of one life: each distinct one once; every one when THOROUGH.
+    """Faults at the calls of one life: each distinct call once, or every call when THOROUGH.
 
     A call that only reads fails in the same way before and after, and at any time between two changes. A crash between two
     changes is the same wherever it happens, because what was read is lost as well.

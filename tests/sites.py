@@ -1,4 +1,4 @@
-"""A site for integration tests: the operator as it is, with kopf, against a real API server; engines are the shipped fakes.
+"""A site for integration tests: the unmodified operator, with kopf, against a real API server; engines are the shipped fakes.
 
 Input: resources, created through the API server as a user would. Output: their status, events, and the requests that the fakes
 got. Not intercepted: the watch, finalizers, status patches.

@@ -57,7 +57,7 @@ class FakeParts:
 
 
 def is_running(pid: int) -> bool:
-    """Whether this process exists and is no zombie."""
+    """Whether this process exists and is not a zombie."""
     return groups.identify(pid) is not None
 
 

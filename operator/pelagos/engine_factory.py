@@ -42,7 +42,7 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 
 @dataclass(frozen=True)
 class Engines:
-    """What stands behind the ports. ``checks`` tell whether what is outside of this machine answers."""
+    """The engines behind the ports. ``checks`` report whether systems outside this machine respond."""
 
     pipelines: Pipelines
     serving: Serving

@@ -8,7 +8,7 @@ run's folder and nothing else:
 - ``canceled.json``: the attempt that must not begin, or is being ended; written by the engine
 - ``process.json``: the attempt that has begun, and our process; written by us before anything else happens
 - ``outcome.json``: how that attempt ended; our last act, or the engine's when we died without it
-- ``log.txt``: what all attempts said; bounded. Each begins with ``--- <run>, attempt <number>, <time>``, each step with
+- ``log.txt``: the output of all attempts; bounded. Each begins with ``--- <run>, attempt <number>, <time>``, each step with
   ``--- step <name> <time>``, for `pelagos logs`
 
 An attempt begins at most once, however often a process is started for it: the process that gets the lock first checks whether

@@ -1,7 +1,7 @@
 """The process of one step of a local pipeline run. Used by local_runner in place of kfp.local's own way to run one.
 
 kfp.local waits for the end of a step's output, for ever when a child of the step has outlived it; stops at output that is
-not UTF-8; and tells success from failure only, although a step that was killed from outside can be started again.
+not UTF-8; and only distinguishes success from failure, although a step that was killed from outside can be started again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where splits are read from: folders that neither annotations nor settings name, and settings with other words for splits."""
+"""Where splits are read from: folders that neither annotations nor settings name, and settings with synonyms for splits."""
 
 from __future__ import annotations
 

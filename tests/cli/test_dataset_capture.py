@@ -1,4 +1,4 @@
-"""``pelagos dataset capture``: what is unknown of when and where images were taken, or one clear line why nothing can be said."""
+"""``pelagos dataset capture``: what is unknown about when and where images were taken, or one line why nothing can be shown."""
 
 from __future__ import annotations
 

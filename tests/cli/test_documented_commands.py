@@ -1,4 +1,4 @@
-"""Everything that pages tell people to type is valid: `pelagos` commands and options, fields of a status, resources."""
+"""Everything that pages ask people to type is valid: `pelagos` commands and options, fields of a status, resources."""
 
 from __future__ import annotations
 

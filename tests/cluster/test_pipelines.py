@@ -53,7 +53,7 @@ class Pipelines:
         return make_request(parameters={"folder": str(self.folder)}, **changes)
 
     async def begun(self) -> None:
-        """Wait until the step is at work."""
+        """Wait until the step is running."""
         deadline = time.monotonic() + SECONDS
         while not (self.folder / "begun").exists():
             run = await self.engine.find(NAME)

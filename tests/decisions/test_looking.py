@@ -1,4 +1,4 @@
-"""When a fetched source is looked at again; tests/reconcilers/test_sources_of_others.py shows it over time."""
+"""When a fetched source is checked again; tests/reconcilers/test_sources_of_others.py shows it over time."""
 
 from __future__ import annotations
 

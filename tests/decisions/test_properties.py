@@ -1,4 +1,4 @@
-"""For every consistent world, deciding never fails, is repeatable, and tells people what they can do."""
+"""For every consistent world, deciding never fails, is repeatable, and says what people can do."""
 
 from __future__ import annotations
 

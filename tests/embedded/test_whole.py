@@ -117,7 +117,7 @@ def is_closed_to_others(installation: Installation) -> None:
 
 
 def people_sign_in_to_the_hub(installation: Installation) -> None:
-    """By a link that works once; the page shows the API server's objects, and nothing from elsewhere."""
+    """The hub by a one-time link; the page shows the API server's objects, and nothing from elsewhere."""
     told = json.loads(installation.run("hub", "-o", "json").stdout)
     assert told["address"] == installation.state.parts["hub"].url
     assert told["link"].startswith(f"{told['address']}/login/local?token=")
@@ -134,7 +134,7 @@ def people_sign_in_to_the_hub(installation: Installation) -> None:
 
 
 def shows_how_to_log_in(installation: Installation) -> None:
-    """MLflow requires a login from everyone; people are told where it is, and the operator has it."""
+    """MLflow requires a login from everyone; people are shown where it is, and the operator has it."""
     assert installation.run("status").returncode == 0
     told = installation.run("ui").stdout.splitlines()
     password = installation.layout.tracking_credentials / "password"
@@ -242,7 +242,7 @@ def test_interrupting_the_start_stops_everything(installation: Installation) -> 
 
 
 def test_a_start_that_fails_says_why_and_leaves_nothing(installation: Installation) -> None:
-    """A folder is in the place of the service accounts' key."""
+    """A folder replaces the service accounts' key."""
     installation.layout.create()
     (installation.layout.certificates / "sa.pub").mkdir()
     up = installation.run("up")

@@ -1,4 +1,4 @@
-"""An extension's engine is one module and one line of whoever starts the operator; the rest follows from its descriptor."""
+"""An extension's engine is one module, plus one line where the operator is started; the rest follows from its descriptor."""
 
 from __future__ import annotations
 

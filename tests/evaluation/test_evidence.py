@@ -1,4 +1,4 @@
-"""Metrics counted from evidence equal the evaluation's, for every task and any multiset of images; the file's size is bounded."""
+"""Metrics computed from evidence equal the evaluation's, for every task and any multiset of images; the file is bounded."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def make_boxes(generator: np.random.Generator, count: int) -> Any:
 
 
 def make_guesses(generator: np.random.Generator, truth: Any, ids: Any) -> tuple[Any, Any, Any]:
-    """Boxes that are shifted, missed, confused and invented. Scores tie between images, but not within one."""
+    """Detections of the true boxes: shifted, missed, confused and invented. Scores tie between images, but not within one."""
     kept = generator.random(len(ids)) < 0.85
     moved = truth[kept] + generator.normal(0, 1.2, (int(kept.sum()), 4))
     boxes = np.concatenate((moved, make_boxes(generator, 3)))
@@ -128,7 +128,7 @@ def of_classes(images: int, seed: int, file: Path) -> tuple[list[Sample], list[A
 
 
 def of_areas(task: Task, images: int, seed: int, file: Path) -> tuple[list[Sample], list[Any]]:
-    """Samples and predictions of areas. The segments of the last annotated class are stuff in all images."""
+    """Samples and predictions for tasks that label pixels. The segments of the last annotated class are stuff in all images."""
     generator = np.random.default_rng(seed)
     samples: list[Sample] = []
     found: list[Any] = []

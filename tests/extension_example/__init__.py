@@ -1,6 +1,6 @@
 """Extensions as somebody else would write them: a source, a format, a family, an engine, ..., one module each.
 
-Nothing here is found by itself: whoever runs Pelagos with them sets ``PELAGOS_EXTENSIONS=extension_example``, and each process
+Nothing here is discovered automatically: to run Pelagos with them, set ``PELAGOS_EXTENSIONS=extension_example``, and each process
 calls what follows. `descriptions.py` is the part that both planes know.
 """
 

@@ -1,4 +1,4 @@
-"""What both planes know of the extensions: their entries in the tables of pelagos_contract."""
+"""What both planes know about the extensions: their entries in the tables of pelagos_contract."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """An engine for pipelines in one module that does the work: each step of a run is a process, one after the other.
 
-It remembers runs in memory. After a restart of the operator they are asked for again, and steps go on from what is there.
+It remembers runs in memory. After a restart of the operator they are submitted again, and steps continue from existing results.
 """
 
 from __future__ import annotations

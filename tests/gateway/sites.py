@@ -236,7 +236,7 @@ async def until(holds: Any, seconds: float = 60) -> None:
 async def until_true(asks: Any, seconds: float = 60) -> None:
     """The same for something that is awaited."""
     async with asyncio.timeout(seconds):
-        while not await asks():  # noqa: ASYNC110 - nobody tells
+        while not await asks():  # noqa: ASYNC110 - there is no notification
             await asyncio.sleep(0.02)
 
 

@@ -1,4 +1,4 @@
-"""Requests that must not pass the gateway, whoever sends them. The real Envoy before servers that record what reaches them."""
+"""Requests that must not pass the gateway from any sender. The real Envoy before servers that record what reaches them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the catalogue says of models: conditions, figures and cards as they are, and Unknown where nothing is reported."""
+"""What the catalogue says about models: conditions, figures and cards as they are, and Unknown where nothing is reported."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_what_an_address_says_too_much_or_wrongly_is_left_out() -> None:
     query = Query.parse([*pairs, ("task", "Detection"), *many_values])
 
     assert (query.page, query.order, len(query.text)) == (1, "newest", 200)
-    # A bound for all filters together: where nothing fits, each one costs a look at all models.
+    # A bound for all filters together: where nothing matches, each one costs a scan of all models.
     assert query.values("task") == ("Detection",)
     assert sum(len(values) for _, values in query.chosen) == 20
     assert browse(many(3), Query.parse([("page", "²")])).query.page == 1

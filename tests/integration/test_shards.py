@@ -1,4 +1,4 @@
-"""An operator with a label selector looks after its share of the resources, and no others; labels move them."""
+"""An operator with a label selector manages its share of the resources, and no others; labels move them."""
 
 from __future__ import annotations
 

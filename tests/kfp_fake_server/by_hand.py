@@ -82,7 +82,7 @@ class ByHand:
         self.alive[run][1](phase, message)
 
     def finish(self, run: str, message: str = "", *, said: str = "") -> None:
-        """End the step; with the message that a container leaves, as a failure. ``said`` is what Argo records of it."""
+        """End the step; with the message that a container leaves, as a failure. ``said`` is what Argo records about it."""
         state = {"reason": "Error", "exitCode": 1, "message": message} if message else {"exitCode": 0}
         self.end(run, said or ("Error (exit code 1)" if message else ""), containerStatuses=[_main(terminated=state)])
 

@@ -67,7 +67,7 @@ class Execution:
         await self._backend.forget(run.identifier)
 
     def freeze(self, run: Run) -> None:
-        """From now on, clients see the run as it is now."""
+        """Publish the present state of the run to clients."""
         run.shown = copy.deepcopy(run.document())
 
     async def close(self) -> None:

@@ -125,7 +125,7 @@ class FakeServer:
         return web.Response(text=text, status=status, content_type="application/json")
 
     def _refuse(self, request: web.Request) -> web.Response | None:
-        """The answer of a fault that applies before the request is looked at; None without one."""
+        """The answer of a fault that applies before the request is parsed; None without one."""
         faults = self.faults
         if faults.login_page:
             return web.Response(text="<html><body>Please log in</body></html>", content_type="text/html")

@@ -59,7 +59,7 @@ class Faults:
     stale: set[str] = field(default_factory=set)
     """Their status is not written any more."""
     ignored: set[str] = field(default_factory=set)
-    """The controller does not look at them."""
+    """The controller ignores them."""
     held: set[str] = field(default_factory=set)
     """Their finalizer is never removed."""
 

@@ -65,7 +65,7 @@ def unseen_image(site: Installation) -> Path:
 
 
 def conditions(body: Any) -> dict[str, str]:
-    """Conditions of what was asked for; nobody asked for a publication."""
+    """Conditions of the requested features; a publication was not requested."""
     asked = (each for each in body["status"]["conditions"] if each["reason"] != reasons.NOT_ASKED_FOR)
     return {condition["type"]: condition["status"] for condition in asked}
 

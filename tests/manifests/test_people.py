@@ -23,7 +23,7 @@ TITLES = ("view", "edit", "admin")
 
 @pytest.fixture(scope="module")
 def reef(site: Site) -> Iterator[str]:
-    """A tenant's namespace with one person for each of Kubernetes' roles; and another one, ``bay``, that is no tenant's."""
+    """A tenant's namespace with one person for each of Kubernetes' roles; and another one, ``bay``, which is not a tenant's."""
     site.apply(OVERLAY)
     for namespace in ("reef", "bay"):
         site.kubectl("create", "namespace", namespace)

@@ -191,7 +191,7 @@ def has_begun(hand: ByHand, number: int) -> bool:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition in the pipeline server."""
     async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - the server tells nobody
+        while not condition():  # noqa: ASYNC110 - the server does not notify
             await asyncio.sleep(0.05)
 
 

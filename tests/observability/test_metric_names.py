@@ -118,7 +118,7 @@ def test_names_are_distinct() -> None:
     "name", [name for name, item in vars(metrics).items() if name.isupper() and getattr(item, "_name", None)]
 )
 def test_every_metric_is_fed(name: str) -> None:
-    """Dashboards would rely in vain on a metric that nothing feeds."""
+    """A dashboard would stay empty with a metric that nothing sets."""
     import pelagos
 
     sources = [path.read_text(encoding="utf-8") for path in Path(pelagos.__file__).parent.rglob("*.py")]

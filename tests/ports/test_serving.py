@@ -400,7 +400,7 @@ async def test_what_is_removed_is_gone_and_can_come_back(world: World, uid: str,
 
 
 def servers(home: Path) -> list[int]:
-    """Processes that work for the services of this installation."""
+    """Processes of the services of this installation."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:

@@ -1,4 +1,4 @@
-"""Classes as spec.labels defines them: selected, renamed, merged; only what was asked for is lost, and all of it is reported."""
+"""Classes as spec.labels defines them: selected, renamed, merged; only what was requested is lost, and all of it is reported."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ def test_another_request_is_not_answered_by_an_old_result(place: Place) -> None:
 
 
 def test_a_new_retry_value_looks_at_the_source_again(place: Place) -> None:
-    """The operator's fingerprint misses some changes. People who know of one set pelagos.dev/retry."""
+    """The operator's fingerprint misses some changes. People who know about one set pelagos.dev/retry."""
     first = place.prepare()
     file = place.data / "fish" / "cod" / "0.png"
     times = file.stat()

@@ -1,4 +1,4 @@
-"""The clock is set by hours, in either direction: no pause grows, no deadline is missed, and none strikes too early."""
+"""The clock jumps by hours in either direction: no pause grows, no deadline is missed, and none takes effect too early."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_training_is_ended_by_its_deadline_and_not_by_the_clock(world: Simulat
 
 
 PROMPTLY = 5.0
-"""Seconds within which a run is ended; an engine on one machine takes up to 3 more until nothing of it is left."""
+"""Seconds within which a run is canceled; an engine on one machine needs up to 3 more until its last process has ended."""
 
 
 def test_a_training_at_its_deadline_is_ended_promptly(world: Simulation) -> None:

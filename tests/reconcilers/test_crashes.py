@@ -156,7 +156,7 @@ def of_two_at_once_the_better_one_becomes_the_champion(world: Simulation, fault:
     champion = world.ask(world.registry.find_by_alias("detector", "champion"))
     assert champion is not None
     assert champion.tags[RESOURCE_TAG].endswith("/best"), world.describe()
-    # The one that came second was compared once more; the better one is registered only when it came first.
+    # The one that came second was compared again; the better one is registered only when it came first.
     registered = world.ready(keys[0])["status"] == "True"
     assert world.registry.created == 2 + registered
     assert sum(run.run.attempt for run in world.pipelines.runs.values() if any(_is_of(run, key) for key in keys)) == 3

@@ -1,6 +1,6 @@
-"""The queue of keys: each at most once in it, never worked on twice at once, looked at again when asked.
+"""The queue of keys: each at most once in it, never processed twice at once, processed again on request.
 
-After failures it is looked at less often.
+After failures a key is processed less often.
 """
 
 from __future__ import annotations

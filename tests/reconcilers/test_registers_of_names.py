@@ -31,7 +31,7 @@ def test_it_waits_for_a_register_and_asks_again_every_ten_minutes(world: simulat
     world.run_until(lambda: world.ready(key).get("reason") == "TaxonomyUnavailable")
     ready = world.ready(key)
     assert (ready["status"], ready["message"]) == ("Unknown", "labels.taxonomy.url: it does not answer")
-    # Waiting is no final state: kstatus says InProgress, and nobody is alerted.
+    # Waiting is not a final state: kstatus says InProgress, and nobody is alerted.
     assert "Stalled" not in {condition["type"] for condition in simulation.status(world, key)["conditions"]}
 
     world.run(580)

@@ -9,7 +9,7 @@ import pytest
 
 IMAGES = Path(__file__).parents[2] / "images"
 BY_TAG_ALONE = {"nvcr.io/nvidia/tritonserver:25.07-py3"}
-"""Their digests could not be looked up; everyone who builds them sees the digest that was used."""
+"""Their digests could not be looked up; a build prints the digest that it used."""
 
 
 @pytest.mark.parametrize("file", sorted(IMAGES.glob("*/Dockerfile")), ids=lambda file: file.parent.name)

@@ -89,7 +89,7 @@ def attempt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    """A machine with 100 s of busy cores so far, and a processor with energy counters for its package, cores and memory."""
+    """A machine with 100 s of busy core time, and a processor with energy counters for its package, cores and memory."""
     found = Machine(tmp_path / "proc", tmp_path / "powercap")
     found.proc.mkdir()
     found.powercap.mkdir()

@@ -53,7 +53,7 @@ def test_what_is_tried_lies_in_the_space_and_is_the_same_again(method: str) -> N
         assert each.parameters["epochs"] in {"2", "3", "4"}
         assert each.parameters["optimizer"] in {"AdamW", "SGD"}
     assert len({each.parameters["learningRate"] for each in found}) == 15
-    # Interrupted and continued from what is known by then, the search goes the same way.
+    # Interrupted and continued from the recorded trials, the search makes the same choices.
     assert searched(search, 15, found[:7]) == found
     assert searched(make_search(method, seed=1), 15) != found
 

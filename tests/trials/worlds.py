@@ -56,7 +56,7 @@ class Trials:
         return self.get(key).status
 
     def phase(self, key: Key) -> str:
-        """Its phase; empty before it was looked at, Gone after it was deleted."""
+        """Its phase; empty before the first pass, Gone after it was deleted."""
         found = self.world.cluster.get(key)
         return "Gone" if found is None else str(found.status.get("phase", ""))
 

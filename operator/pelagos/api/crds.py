@@ -39,7 +39,7 @@ def render(kind: kinds.Kind) -> dict[str, Any]:
 
 
 def outline(kind: kinds.Kind) -> dict[str, Any]:
-    """The fields of the schema that `render` has, without all that is said about them."""
+    """The fields of the schema that `render` has, without types, rules and descriptions."""
     above: dict[str, Any] = {name: {} for name in ("apiVersion", "kind", "metadata")}
     return {"properties": {**above, "spec": schemas.outline(kind.spec), "status": schemas.outline(kind.status)}}
 

@@ -1,4 +1,4 @@
-"""Which namespace a prefix belongs to. Pure; called by whoever reads the ConfigMaps of tenant_settings.py, and by its fake.
+"""Which namespace a prefix belongs to. Pure; called by the code that reads the ConfigMaps of tenant_settings.py, and by its fake.
 
 A prefix opens a part of the storage, or of MLflow's experiments. It belongs to one namespace, with all that is below it and all
 that leads to it, unless both namespaces name each other in ``sharedWith``. Two that claim the same are both refused: which came
@@ -35,7 +35,7 @@ class _Kind:
     def of(self, namespace: str, given: Given | None) -> str:
         """What a namespace has, by its ConfigMap if there is one."""
         found = (given or {}).get(self.key, self.usual(namespace))
-        return found.casefold()  # Some storages and databases do not tell cases apart.
+        return found.casefold()  # Some storages and databases do not distinguish case.
 
 
 def _within(one: str, other: str) -> bool:

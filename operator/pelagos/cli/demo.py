@@ -136,7 +136,7 @@ def _hub(settings: Settings) -> str:
 
 
 def _look(settings: Settings, console: Console) -> None:
-    """Save a picture of the catalogue; it is no failure of the demo if that does not work."""
+    """Save a picture of the catalogue; if that does not work, the demo does not fail."""
     address, picture = _hub(settings), settings.home / "demo" / "hub.png"
     if not address:
         return

@@ -95,7 +95,7 @@ def _ready(body: Mapping[str, Any] | None) -> str:
 def _conditions(status: Mapping[str, Any]) -> Text:
     text = Text()
     for entry in status.get("conditions", ()):
-        # A condition that nobody asked for is not a failure.
+        # A condition of a feature that was not requested is not a failure.
         is_asked = entry.get("reason") != reasons.NOT_ASKED_FOR
         if is_asked and entry["type"] not in {"Ready", "Reconciling", "Stalled", "Waiting"}:
             symbol, colour = MARKS[entry["status"]]

@@ -101,7 +101,7 @@ def judge(
 def moved(judged: Outcome, run: PipelineRun | None, priority: str) -> Outcome:
     """``judged``, except that a run which waits in a queue with another priority is withdrawn and submitted with this one.
 
-    A run in any other state is left alone: a new priority is no reason to try anything again.
+    A run in any other state is left alone: a new priority is not a reason to retry anything.
     """
     if run is None or run.state is not RunState.PENDING or run.reason not in _IN_QUEUE:
         return judged

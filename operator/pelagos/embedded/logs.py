@@ -13,7 +13,7 @@ LIMIT_BYTES = 50 * 2**20
 """A log larger than this is rotated while its part runs."""
 _TAIL_BYTES = 64 * 1024
 _LINE_LENGTH = 300
-"""Longest line that is shown. Structured logs have whole stack traces in one line, of which the beginning is enough."""
+"""Most characters shown of a line. Structured logs have whole stack traces in one line, whose beginning is enough."""
 
 
 def rotate(log: Path) -> None:

@@ -44,7 +44,7 @@ async def end(home: Path, grace: float, *, spare: Collection[int] = ()) -> int:
             for pid in left - signalled:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, sign)
-            signalled |= left  # later rounds reach children that were forked while we looked
+            signalled |= left  # later rounds reach children that were forked during the listing
             if monotonic() >= deadline:
                 break
             await asyncio.sleep(_POLL_SECONDS)

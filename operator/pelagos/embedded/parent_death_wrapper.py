@@ -1,7 +1,7 @@
 """Runs a program that dies with the process that started it: ``parent_death_wrapper.py PARENT_PID PROGRAM ARGUMENT...``.
 
 The supervisor starts every part through this file, as a separate script that imports only the standard library, so that a killed
-supervisor leaves no servers behind. Linux can end only direct children with their parent, but MLflow has workers of its own. So
+supervisor leaves no servers behind. Linux can end only direct children with their parent, but MLflow has its own workers. So
 this process stays, waits for the program, and ends the program's whole process group when the supervisor dies. Conversely, the
 program dies with the wrapper.
 """
@@ -39,7 +39,7 @@ def main() -> NoReturn:
 
 
 def _become(command: list[str], wrapper: int) -> NoReturn:
-    # A process group of its own, so that its workers can be ended with it while the wrapper survives to report how it ended.
+    # A separate process group, so that its workers can be ended with it while the wrapper survives to report how it ended.
     os.setpgid(0, 0)
     _die_with_parent(signal.SIGKILL)
     if os.getppid() != wrapper:

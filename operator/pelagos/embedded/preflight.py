@@ -23,7 +23,7 @@ _PROGRAMS = ("tracking/bin/mlflow", "pipelines/bin/python", "triton/bin/python")
 def check(layout: Layout, environments: Path, beside: Sequence[str] = ()) -> None:
     """Check all preconditions, and create the installation's folders. Raises StartError.
 
-    ``beside``: optional parts, which have environments of their own.
+    ``beside``: names of optional parts, each of which has its own environment.
     """
     if not sys.platform.startswith("linux"):
         raise StartError(f"The embedded mode needs Linux; this is {sys.platform}.")

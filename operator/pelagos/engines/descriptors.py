@@ -1,4 +1,4 @@
-"""Descriptors of engines, trackers and stores: all that the rest of the operator knows of one before it is loaded.
+"""Descriptors of engines, trackers and stores: all that the rest of the operator knows about one before it is loaded.
 
 A descriptor is cheap to import: only ``make`` imports the engine itself. So an operator pays, in start-up time and memory, only
 for the engines that it uses.
@@ -88,7 +88,7 @@ class Registry(Generic[From]):
 
     @property
     def on_cluster(self) -> tuple[Descriptor[From], ...]:
-        """The engines that work on a cluster."""
+        """The engines that can be used on a cluster."""
         return tuple(engine for engine in self.engines if engine.is_elsewhere)
 
     def get(self, name: str) -> Descriptor[From]:

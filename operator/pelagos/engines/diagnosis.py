@@ -88,7 +88,7 @@ def hidden(subject: str, answer: Answer) -> Finding:
 
 
 def items(answer: Answer) -> list[dict[str, Any]]:
-    """The objects in the answer to a list request; empty when the answer is no list."""
+    """The objects in the answer to a list request; empty when the answer is not a list."""
     found = answer.body.get("items")
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from pelagos.observability import metrics
 
 LONGEST_SILENCE = 200.0
-"""Seconds. By then, three bookmarks are missing, and kopf has opened another watch twice, in vain."""
+"""Seconds until a silent watch counts as stuck. By then, three bookmarks are missing, and kopf has reopened it twice in vain."""
 
 
 class Watches:

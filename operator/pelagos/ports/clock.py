@@ -17,7 +17,7 @@ from typing import Protocol
 from typing_extensions import override
 
 REMEMBERED = 20_000
-"""How many moments are remembered; those that were asked for least recently are forgotten first."""
+"""How many moments are remembered; the least recently used ones are forgotten first."""
 
 
 def monotonic() -> float:

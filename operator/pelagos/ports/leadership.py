@@ -17,7 +17,7 @@ class NotLeadingError(OutageError):
 
 Guard = Callable[[str, str], None]
 """Called by clients of outside systems right before each request that changes something, with system and operation. Raises
-NotLeadingError. A check when a port is called is not enough: the call may read first, or wait, and leadership be lost by then."""
+NotLeadingError. A check when a port is called is not enough: the call may first read or wait, and leadership be lost."""
 
 
 def unguarded(system: str, operation: str) -> None:

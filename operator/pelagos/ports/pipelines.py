@@ -155,7 +155,7 @@ class Queueing:
 
 @dataclass(frozen=True)
 class PipelineRun:
-    """What the engine knows of a run. ``url`` is for people: a page, or the path of the log."""
+    """What the engine knows about a run. ``url`` is for people: a page, or the path of the log."""
 
     name: RunName
     state: RunState

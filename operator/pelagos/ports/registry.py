@@ -70,16 +70,16 @@ class Registry(Protocol):
         """The version that the resource with this uid registered, under our seal; None when there is none."""
 
     async def find_by_alias(self, model: str, alias: str) -> ModelVersion | None:
-        """The version that ``alias`` points to, whoever made it; None when model or alias is unknown."""
+        """The version that ``alias`` points to, regardless of its creator; None when model or alias is unknown."""
 
     async def find_by_version(self, model: str, version: str) -> ModelVersion | None:
-        """The version with this number, whoever made it; None when there is none."""
+        """The version with this number, regardless of its creator; None when there is none."""
 
     async def owner(self, model: str, ownership: Ownership) -> str | None:
         """The namespace that the model belongs to; None when it belongs to none."""
 
     async def owned(self) -> tuple[ModelVersion, ...]:
-        """All versions with the uid of any resource in their tags, whoever made them."""
+        """All versions with the uid of any resource in their tags, regardless of their creator."""
 
     @mutating
     async def register(self, want: DesiredModelVersion, ownership: Ownership) -> ModelVersion:

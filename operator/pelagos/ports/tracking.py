@@ -90,10 +90,10 @@ class Tracking(Protocol):
         """The run with this id; None when it does not exist."""
 
     async def find_runs(self, uid: str) -> tuple[TrackedRun, ...]:
-        """All runs tagged with ``uid``, whoever made them, oldest first."""
+        """All runs tagged with ``uid``, regardless of their creator, oldest first."""
 
     async def owned(self) -> tuple[TrackedRun, ...]:
-        """All runs with the uid of any resource in their tags, whoever made them."""
+        """All runs with the uid of any resource in their tags, regardless of their creator."""
 
     @mutating
     async def create_run(self, want: DesiredTrackedRun, sealing: Sealing) -> TrackedRun:

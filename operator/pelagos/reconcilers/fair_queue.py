@@ -27,7 +27,7 @@ class FairQueue(asyncio.Queue[tuple[Key, bool]]):
 
     @override
     def empty(self) -> bool:
-        """Whether no key waits. A namespace without keys is not in its level, so the levels alone tell."""
+        """Whether no key waits. A namespace without keys is not in its level, so it is enough to check the levels."""
         return not any(self._levels)
 
     @override

@@ -1,4 +1,4 @@
-"""Counts annotations that a task or a format cannot hold as they were drawn, by kind and by what became of them.
+"""Counts annotations that a task or a format cannot hold as they were drawn, by kind and by how they were changed.
 
 Nothing is lost or changed silently: the numbers are in the version's report and in the status of the Dataset.
 """
@@ -48,7 +48,7 @@ _WORDS = {
 
 @dataclass
 class Altered:
-    """Numbers of annotations by their kind and by what became of them."""
+    """Numbers of annotations by their kind and by how they were changed."""
 
     counts: Counter[tuple[str, Change]] = field(default_factory=Counter)
 

@@ -425,7 +425,7 @@ class _Tokens:
         file = lenient_json.opened(self._file, self._translated)
         try:
             found = yajl2_c.items(file, f"{member}.item", use_float=True, buf_size=lenient_json.PIECE)
-            for number, entry in enumerate(found):  # noqa: B007 - the number tells where it fails
+            for number, entry in enumerate(found):  # noqa: B007 - the number says where it failed
                 yield [entry]
         except (ijson.JSONError, ValueError, OverflowError, RecursionError) as error:
             words = str(error)  # all but the first words quote the file, and are never shown

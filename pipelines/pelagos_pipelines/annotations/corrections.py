@@ -43,7 +43,7 @@ _COUNTED = ("images", "predicted", "accepted", "moved", "relabelled", "added", "
 
 
 def compare(predicted: Sequence[Shape], kept: Sequence[Shape]) -> Mapping[str, int]:
-    """How many suggestions there were, and what became of them.
+    """The number of suggestions, and how people corrected them.
 
     ``accepted`` were left as they were, ``moved`` have the same class and other edges, ``relabelled`` another class; ``removed``
     have no counterpart, and ``added`` are no suggestion's. Pairs are made by falling intersection over union of their boxes,

@@ -311,7 +311,7 @@ _ANSWERS: Mapping[str, str] = {
     "ranker": "ranker",
     "pairwise": "selected",
 }
-"""What is no region, and where its value stands."""
+"""Results that are not regions, and the path of their value."""
 
 
 def _shape(part: _Object, size: tuple[int, int], extras: dict[str, Any], label: str) -> Shape:

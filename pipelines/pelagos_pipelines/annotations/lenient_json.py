@@ -17,7 +17,7 @@ class Source(Protocol):
     """A readable source for a parser."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """About as much as asked for; nothing at the end alone."""
+        """Return approximately the requested amount; empty only at the end."""
 
 
 class _Translated:
@@ -37,7 +37,7 @@ class _Translated:
         self._in_text = False
 
     def read(self, size: int = -1, /) -> bytes:
-        """About as much as asked for; nothing at the end alone."""
+        """Return approximately the requested amount; empty only at the end."""
         while True:
             piece = self._file.read(size)
             found = self._translated(self._rest + piece, last=not piece)

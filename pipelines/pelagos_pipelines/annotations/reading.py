@@ -104,7 +104,7 @@ class Labels:
     columns: int
     doubted: int = 0
     outlines: Sequence[Sequence[float]] = ()
-    """When asked for, of each row its class and its numbers, but for key points. Repeated rows are among them."""
+    """On request, the class and the numbers of each row, without key points. Repeated rows are included."""
 
 
 @dataclass(frozen=True)

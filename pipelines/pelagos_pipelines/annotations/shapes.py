@@ -38,7 +38,7 @@ class Kind(StrEnum):
     KEY_POINTS = "key points"
     """x, y and visibility of each point, as COCO has it: 0 for one that is not marked, 1 for one that is hidden, 2."""
     TAG = "tag"
-    """None: it is said of the whole image."""
+    """None: a label of the whole image."""
 
 
 _LENGTHS: Mapping[Kind, int] = {

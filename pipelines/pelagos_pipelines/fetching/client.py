@@ -137,7 +137,7 @@ class Client:
         """The JSON document at ``url``, parsed. ``params`` is the query; other arguments are those of `Asked`.
 
         Raises:
-            RefusedError: SOURCE_NOT_ALLOWED, SOURCE_ACCESS_DENIED, SOURCE_NOT_FOUND; SOURCE_INVALID if it is no JSON document.
+            RefusedError: SOURCE_NOT_ALLOWED, SOURCE_ACCESS_DENIED, SOURCE_NOT_FOUND; SOURCE_INVALID if it is not a JSON document.
             FetchError: the server is unavailable, or asks for a longer pause than there is time for.
         """
         return self.parsed(self.answer(url, limit=limit, **asked))

@@ -1,6 +1,6 @@
 """The flow training: a dataset version becomes a verified, servable model. Its two forms divide its stages differently.
 
-Where steps run, and with how many GPUs, is not said here: the control plane writes that into every run.
+Where steps run, and with how many GPUs, is not decided here: the control plane writes that into every run.
 """
 
 from kfp import dsl

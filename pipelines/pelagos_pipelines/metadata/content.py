@@ -60,7 +60,7 @@ class Content:
 
     @cached_property
     def lineages(self) -> Mapping[str, Lineage]:
-        """The taxa of its classes by name, if spec.labels.taxonomy asked for them."""
+        """The taxa of its classes by name, if spec.labels.taxonomy requests them."""
         named = self.collection.taxonomy
         return {} if named is None else {each.name: each for each in named.classes}
 

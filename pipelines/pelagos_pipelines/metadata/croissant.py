@@ -123,7 +123,7 @@ def _document(content: Content) -> dict[str, Any]:
         "@type": "sc:Dataset",
         **said,
         "conformsTo": CONFORMS_TO,
-        # Croissant wants three numbers; the beginning of the digest, as build metadata, tells versions apart.
+        # Croissant requires three numbers; the beginning of the digest, as build metadata, tells versions apart.
         "version": f"1.0.0+{content.version[:12]}",
         "citeAs": citation(content),
         "distribution": [*(_file(file) for file in tables), *_pictures(content)],

@@ -69,7 +69,7 @@ _PIECE = 1024 * 1024
 
 
 def write(content: Content) -> Mapping[str, Iterator[bytes]]:
-    """See the module."""
+    """The documents by file name, as chunks of bytes."""
     return {"dwca.zip": _archive(content)}
 
 

@@ -14,7 +14,7 @@ _RELATED = frozenset({"DOI", "arXiv", "Handle", "URN", "URL"})
 
 
 def write(content: Content) -> Mapping[str, Iterator[bytes]]:
-    """See the module."""
+    """The documents by file name, as chunks of bytes."""
     return {"datacite.json": json_of(document(content))}
 
 

@@ -15,7 +15,7 @@ from pelagos_pipelines.metadata.content import Content, Writer, filled, json_of
 
 
 def write(content: Content) -> Mapping[str, Iterator[bytes]]:
-    """See the module."""
+    """The documents by file name, as chunks of bytes."""
     names = _short(content.names)
     found = ifdo_writing.document(content.collection, names, Altered())
     header = found["image-set-header"]

@@ -15,7 +15,7 @@ _CONFORMS_TO = "https://w3id.org/ro/crate/1.1"
 
 
 def write(content: Content) -> Mapping[str, Iterator[bytes]]:
-    """See the module."""
+    """The documents by file name, as chunks of bytes."""
     return {_NAME: _late(content)}
 
 

@@ -20,7 +20,7 @@ _RELATIONS = {
 
 
 def write(content: Content) -> Mapping[str, Iterator[bytes]]:
-    """See the module."""
+    """The documents by file name, as chunks of bytes."""
     images = {*content.names.values()}
     beside = [download(file) for file in content.files if file.path not in images]
     found = {"@context": "https://schema.org/", "@type": "Dataset", **dataset(content), **filled(distribution=beside)}

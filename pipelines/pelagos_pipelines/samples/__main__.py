@@ -1,6 +1,6 @@
-"""``python -m pelagos_pipelines.samples --wheel FILE --into FOLDER``: what tools/samples.sh calls.
+"""``python -m pelagos_pipelines.samples --wheel FILE --into FOLDER``. Called by tools/samples.sh.
 
-Writes ``phytoplankton-crops``, the real images, and everything composed from them, and says which is which.
+Writes ``phytoplankton-crops``, the real images, and everything composed from them, and prints which is which.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pelagos_pipelines.samples.wheel import SamplesError, read
 
 
 def main() -> int:
-    """Compose the samples; 1 when the wheel is not the right one."""
+    """Compose the samples. Returns the exit code: 1 when the wheel is not the expected one."""
     parser = argparse.ArgumentParser(prog="pelagos_pipelines.samples", description="Compose the sample collections.")
     parser.add_argument("--wheel", type=Path, required=True, help="planktonclas-0.2.4-py3-none-any.whl")
     parser.add_argument("--into", type=Path, required=True, help="folder to write into")

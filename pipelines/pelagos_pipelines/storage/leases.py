@@ -119,4 +119,4 @@ class Lease:
         try:
             return str(json.loads(found[0])["holder"]), found[1]
         except (ValueError, KeyError, TypeError):
-            return "", found[1]  # unreadable content is no claim; its ETag lets us write over it
+            return "", found[1]  # unreadable content is not a claim; its ETag lets us write over it

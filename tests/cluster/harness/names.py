@@ -49,7 +49,7 @@ class Names:
         return self._server.poll() is None
 
     def repeat(self) -> None:
-        """For some time after each change, tell the server again: while it starts, it may have missed the first signal."""
+        """For some time after each change, signal the server again: while it starts, it may have missed the first signal."""
         if time.monotonic() < self._changed + _REPEAT_SECONDS:
             self._server.send_signal(signal.SIGHUP)
 

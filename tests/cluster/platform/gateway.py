@@ -58,7 +58,7 @@ class Gateway:
         return cls(site, folder)
 
     def stop(self) -> None:
-        """Delete it. Its pod stays a while for clients that have not noticed."""
+        """Delete it. Its pod keeps serving for a grace period, for clients that have not noticed the deletion."""
         self.site.cluster.kubectl("delete", "-k", self.folder, "--wait=false")
 
     def address(self, kind: str) -> str:

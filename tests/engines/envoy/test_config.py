@@ -87,7 +87,7 @@ async def site(request: pytest.FixtureRequest, environments: Path, sockets: Path
     )
     try:
         async with asyncio.timeout(20):
-            while b"200" not in await ask(site.http, "GET", "/v2/health/ready"):  # noqa: ASYNC110 - nobody tells
+            while b"200" not in await ask(site.http, "GET", "/v2/health/ready"):  # noqa: ASYNC110 - there is no notification
                 await asyncio.sleep(0.05)
         site.reached.clear()
         yield site
@@ -389,7 +389,7 @@ async def test_uploads_that_do_not_end_hold_little_memory_and_leave_room_for_oth
     ends = await asyncio.gather(*(hold() for _ in range(10)))
     assert [end for end in ends if "RST_STREAM" in end or "overload" in end] != [], ends
     async with asyncio.timeout(10):
-        while (await call(site, f"{SERVICE}/ServerLive"))[0] != "OK":  # noqa: ASYNC110 - nobody tells
+        while (await call(site, f"{SERVICE}/ServerLive"))[0] != "OK":  # noqa: ASYNC110 - there is no notification
             await asyncio.sleep(0.1)
 
 

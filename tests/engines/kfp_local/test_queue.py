@@ -47,7 +47,7 @@ async def test_an_interrupted_run_goes_on_before_queued_ones(world: KfpLocalWorl
     await world.interrupt(FIRST)
     if restarted:
         await world.restart_engine()
-    # Whichever is looked at first: the others wait until the interrupted run is asked for again.
+    # Whichever comes first: the others wait until the interrupted run is submitted again.
     assert await state(world, THIRD) is RunState.PENDING
     await reach(world, FIRST, RunState.INTERRUPTED)
     assert await state(world, SECOND) is RunState.PENDING

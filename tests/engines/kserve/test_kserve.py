@@ -75,7 +75,7 @@ async def test_what_waits_for_the_finalizer_of_kserve_is_not_called_gone(
     assert seen is not None
     assert (seen.digest, seen.replicas) == ("", 0)
     assert "until then its servers go on" in seen.message
-    # If it is wanted again before it is removed, the engine waits for the removal as well.
+    # If it is requested again before it is removed, the engine waits for the removal as well.
     with pytest.raises(OutageError, match=r"waits for inferenceservice\.finalizers.* made again when it is gone"):
         await site.serving.apply(want)
 
@@ -142,7 +142,7 @@ async def test_ready_alone_is_not_believed(site: ServingCluster, make_want: Make
 
 
 async def test_a_status_that_is_late_hides_no_roll_out(site: ServingCluster, make_want: MakeWant) -> None:
-    """KServe has not looked at a change yet: everything in its status is about the previous version."""
+    """KServe has not processed a change yet: everything in its status is about the previous version."""
     assert site.kserve is not None
     want = site.in_namespace(make_want(uid=UID))
     await site.serving.apply(want)

@@ -13,7 +13,7 @@ from pelagos.ports.pipelines import PipelineRun, RunState
 
 
 async def begun(cluster: Cluster, *, at_work: bool = True) -> str:
-    """A run whose step is at work, or waits."""
+    """A run whose step is running or waiting."""
     await cluster.engine.submit(make_request())
     (run,) = cluster.runs()
     await cluster.until(lambda: run.identifier in cluster.hand.alive, "the step has a pod")

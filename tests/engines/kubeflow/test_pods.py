@@ -1,6 +1,6 @@
 """The fake server with a cluster: steps become pods on a real API server, and their states reach the operator as messages.
 
-No node runs here: tests write what becomes of pods.
+No node runs here: tests write the status of pods.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ async def test_the_old_one_serves_until_the_new_one_is_proven_and_then_goes_with
     seen = await until(change.new, UID, ServiceState.LOADED)
     assert (seen.digest, seen.predecessor) == (want.digest, "")
     assert (await change.new.probe(UID)).correct
-    await change.new.retire(UID)  # once more, after a crash
+    await change.new.retire(UID)  # again, after a crash
 
 
 async def test_servers_of_the_old_engine_are_not_taken_for_those_of_the_new_one(

@@ -294,7 +294,7 @@ def test_nobody_reaches_a_server_by_the_name_of_a_pod_in_another_namespace() -> 
     assert admitted(inside) == [neighbours, operator, ("pelagos-system", "prometheus", [8002])]
     watched = replace(inside, monitoring_namespace="monitoring")
     assert admitted(watched) == [neighbours, operator, ("monitoring", "prometheus", [8002])]
-    # An operator outside of the cluster is no pod.
+    # An operator outside of the cluster is not a pod.
     assert admitted(GIVEN) == [neighbours]
 
 

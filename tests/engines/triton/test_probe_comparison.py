@@ -241,7 +241,7 @@ def test_a_known_answer_that_had_no_room_for_any_object_says_nothing_of_them() -
 
 
 BROKEN: tuple[Any, ...] = (None, 7, "copepod", [], {}, {"label": "copepod"})
-"""Invalid values in the place of an object."""
+"""Invalid values instead of an object."""
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=repr)

@@ -97,7 +97,7 @@ async def test_a_gateway_that_was_killed_is_back_in_seconds_at_the_same_addresse
     os.kill(gateway.pid, signal.SIGKILL)
     image = (Path(want.package_uri) / "probe.png").read_bytes()
     async with asyncio.timeout(60):
-        while triton.gateway.process == gateway:  # noqa: ASYNC110 - nobody tells
+        while triton.gateway.process == gateway:  # noqa: ASYNC110 - there is no notification
             await asyncio.sleep(0.1)
         after = await loaded(triton, uid)
     assert (after.grpc_url, after.restarts) == (before.grpc_url, 0)

@@ -168,7 +168,7 @@ class Pods:
                     known.add(key)
                     threading.Thread(target=copy, args=(pod, container, _prefix(pod, begun)), daemon=True).start()
             yield from self._said_within(_PERIOD, found)
-        # Drain the queue, so that nothing said up to the end is missed.
+        # Drain the queue, so that no line written before the end is missed.
         yield from self._said_within(_PERIOD, found)
 
     def _said_within(self, seconds: float, found: queue.Queue[Line | LogError]) -> Iterator[Line]:

@@ -23,7 +23,7 @@ class Publishing:
     """What is known about the publication of versions."""
 
     run: PipelineRun | None = None
-    """From Pipelines, by a name derived from the uid, the same for all versions. None: never started, or not asked for."""
+    """From Pipelines, by a name derived from the uid, the same for all versions. None: never started, or not requested."""
     report: Report = field(default_factory=Report)
     """From Objects: the report that ``run`` left, with the retry key that it was made under."""
     folder: str = ""

@@ -116,7 +116,7 @@ def progress_published(seen: Observed) -> Passed | None:
 
 
 def attempt_due(seen: Observed) -> Passed:
-    """Submits an attempt that is due. Cancels a run that waits for something that is no longer asked for."""
+    """Submits an attempt that is due. Cancels a run that waits for something that is no longer requested."""
     judged, effects = outcome(seen), list[Effect]()
     if judged.attempt is not None:
         effects.append(SubmitRun(_request(seen, judged.attempt)))

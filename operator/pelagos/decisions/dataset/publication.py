@@ -268,7 +268,7 @@ def _said(seen: Observed) -> Metadata:
 
 
 def _base(seen: Observed, asked: Publish) -> str:
-    """A digest of what is asked for. When it changes, publishing begins again."""
+    """A digest of the request. When it changes, publishing begins again."""
     version = _version(seen, asked)
     told = {
         "version": version.digest if version is not None else None,

@@ -86,7 +86,7 @@ def version_blocked(seen: Observed) -> Ended | None:
 
 
 def slices_impossible(seen: Observed) -> Ended | None:
-    """Ends the chain if slices are asked for by something that is not known of any image: the step would refuse that."""
+    """Ends the chain if slices are requested by a field that is not known for any image: the step would refuse that."""
     candidate, captured = seen.dataset.candidate, seen.dataset.captured
     if seen.frozen is not None or candidate is None or captured is None:
         return None

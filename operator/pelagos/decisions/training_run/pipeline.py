@@ -85,7 +85,7 @@ def attempt_untracked(seen: Observed) -> Ended | None:
 
 
 def attempt_due(seen: Observed) -> Passed:
-    """Submits an attempt that is due. Cancels a run that is late, or waits for something that is no longer asked for."""
+    """Submits an attempt that is due. Cancels a run that is late, or waits for something that is no longer requested."""
     judged, effects = attempt.outcome(seen), list[Effect]()
     is_late = judged.verdict.reason == reasons.DEADLINE_EXCEEDED
     if seen.run is not None and (judged.withdraw or (is_late and seen.run.state not in FINISHED)):

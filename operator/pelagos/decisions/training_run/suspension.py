@@ -27,7 +27,7 @@ def suspended(seen: Observed) -> Ended | None:
     # Tracking does not answer now, and has yet to get the outcome of the run.
     again = OUTAGE_POLL if seen.tracking_outage else None
     status = seen.frozen_status()
-    if status is not None:  # People may want to see what was found until now before they resume.
+    if status is not None:  # People may want to see the results up to now before they resume.
         found = {
             "seeds": progress.seeds_of(seen) or None,
             "search": progress.search_of(seen),

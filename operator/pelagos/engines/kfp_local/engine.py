@@ -353,14 +353,14 @@ class KfpLocal:
                     await self._start(waiting.name)
 
     async def _check(self, name: RunName) -> None:
-        """Free the place of a run that we count as active but that is not."""
+        """Free the place of a run that is counted as active but is not."""
         look = await self._look(name)
         if look is not None and not look.settled:
             await self._settle(look)
         if look is not None and look.state is RunState.RUNNING:
             return
         counted = self._running.get(name)
-        if counted is None:  # deleted while we looked
+        if counted is None:  # deleted during the await above
             return
         process = counted.process
         if look is not None and look.state is RunState.PENDING:

@@ -116,7 +116,7 @@ class Endings:
             # The server also answers like this when the run's workflow was deleted. Polling shows whether the run ends.
             logger.warning("Pipeline run %s could not be ended at once: %s", run.get("display_name"), error)
         except RejectedError:
-            # The run may have ended since we looked, or somebody else may be ending it: then the rejection does not matter.
+            # The run may have ended since it was read, or somebody else may be ending it: then the rejection does not matter.
             # It counts only if the run keeps running.
             now = await self._get(identifier)
             if now is not None and not reading.is_over(now) and not reading.is_being_ended(now):

@@ -139,7 +139,7 @@ class Kubeflow:
                 uid = uid_in(name)
                 if uid is not None:
                     self._places.remember(RunName(name), uid, namespace)
-                    # A retried run is as young as its latest attempt, so that a run that was created just now is no orphan yet.
+                    # A retried run is as young as its latest attempt, so that a run created just now is not an orphan.
                     times = (reading.silent_since(run), found[name].made_at if name in found else None)
                     found[name] = Owned(name, uid, namespace, max(filter(None, times), default=None))
         return tuple(found.values())

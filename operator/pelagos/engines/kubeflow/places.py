@@ -83,7 +83,7 @@ class Places:
         experiment = await self._experiment(namespace, uid)
         if experiment is None:
             about = request.labels.get(RESOURCE_TAG, "runs of Pelagos")
-            # Somebody else may create it between our look and our request; then theirs is found and used.
+            # Somebody else may create it between the look-up and the request; then theirs is found and used.
             with suppress(ExistsError):
                 created = await self._rest.create_experiment(namespace, _experiment_name(uid), about)
                 self._experiments[uid] = created["experiment_id"]

@@ -33,14 +33,14 @@ PODS = Collection("v1", "Pod", "pods")
 WORKFLOWS = Collection("argoproj.io/v1alpha1", "Workflow", "workflows")
 EVENTS = Collection("v1", "Event", "events")
 SHORTEST, LONGEST = timedelta(seconds=5), timedelta(seconds=60)
-"""Pause between two looks at a running run: a tenth of the time since its state changed, within these bounds."""
+"""Pause between two reads of a running run: a tenth of the time since its state changed, within these bounds."""
 LOST = timedelta(minutes=2)
 """How long a loss must last before the run counts as lost."""
 SUSPECTED = timedelta(seconds=20)
 """How long a loss is not mentioned yet, because servers learn of an end some seconds late."""
 AFTER_FAILURE = timedelta(seconds=30)
 STALE = timedelta(minutes=2)
-"""How long the last facts about a running run are used while nothing can be read; after that it may be at work again."""
+"""How long the last facts about a running run are used while nothing can be read; after that the run may have resumed."""
 _STOPPED = "Stopped"
 """The reason in Kueue's events about pods that it ends."""
 MOST = 4
@@ -48,7 +48,7 @@ MOST = 4
 MOST_PODS, MOST_EVENTS = 100, 50
 """Pods per run, and events per pod, that are read. Bounded, because anyone who may create pods can label them as of a run."""
 REMEMBERED = 3000
-"""How many runs' facts are kept; those looked at longest ago are dropped first."""
+"""How many runs' facts are kept; those read longest ago are dropped first."""
 
 
 class Objects(Protocol):
@@ -98,7 +98,7 @@ class Sight:
         self._queues = Queues(clock, shortest)
 
     def seen(self, identifier: str) -> Facts | None:
-        """The latest facts about a run, by the server's id; None when it was never looked at."""
+        """The latest facts about a run, by the server's id; None when it was never read."""
         look = self._looks.get(identifier)
         return look.facts if look is not None else None
 

@@ -41,7 +41,7 @@ class StepSecrets:
         digest = hashlib.sha256(f"{namespace}\0{key}".encode()).hexdigest()[:16]
         name = f"{PREFIX}-{digest}"
         # Created without reading first, since the operator may not read Secrets. "Already exists" is success, because the name
-        # is derived from the content. Whoever creates another Secret of this name gains nothing: its seals are not accepted.
+        # is derived from the content. An attacker's Secret with this name is useless: its seals are not accepted.
         if (where, name) not in self._made:
             labels = {"app.kubernetes.io/part-of": "pelagos", "app.kubernetes.io/managed-by": "pelagos-operator"}
             annotations = {f"{GROUP}/about": f"seals the reports of pipeline steps of the namespace {namespace}"}

@@ -1,6 +1,6 @@
 """Whether the API server serves our kinds, with schemas that this operator can work with. Problems are reported with a hint.
 
-Each kind is judged separately: the operator reconciles those that work, whatever is wrong with the others (``Served``).
+Each kind is judged separately: the operator reconciles those that are served correctly, even if others are not (``Served``).
 """
 
 from __future__ import annotations

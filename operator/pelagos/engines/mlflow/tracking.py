@@ -170,7 +170,7 @@ class MlflowTracking:
         except AbsentError:
             try:
                 return str((await self._rest.post("experiments/create", {"name": name}))["experiment_id"])
-            except ExistsError:  # somebody created it since we looked
+            except ExistsError:  # somebody has created it since the look-up
                 experiment = await self._experiment_by_name(name)
         if experiment["lifecycle_stage"] != "active":
             await self._rest.post("experiments/restore", {"experiment_id": experiment["experiment_id"]})

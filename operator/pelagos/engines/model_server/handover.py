@@ -46,7 +46,7 @@ class Predecessors:
         try:
             found = await self._of(main, uid, namespace)
         except RejectedError as error:
-            # Roles of an earlier release do not allow the look. That is no reason to doubt what serves now.
+            # Roles of an earlier release do not allow this read. That is not a reason to doubt what serves now.
             logger.warning("cannot see whether an engine used before left a %s: %s", main.kind, error)
             found = []
         if not found:

@@ -226,7 +226,7 @@ def why(terminated: Mapping[str, Any]) -> str:
 
 
 def _unfetched(pod: Pod, container: Mapping[str, Any], terminated: Mapping[str, Any]) -> Problem:
-    """The container that fetches the package failed. This is no death, since no server has started."""
+    """The container that fetches the package failed. This does not count as a server's death, since none has started."""
     title = str(container.get("name", ""))
     advice = storage_initializer.advice(pod, terminated) if title == storage_initializer.NAME else ""
     own = storage_initializer.cause(str(terminated.get("message", "")))

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 INSTALLATION = "PELAGOS_SUPERVISED_HOME"
 """Environment variable with the home folder of the supervisor that the operator runs under. Everything started here inherits it,
-so that `pelagos down` finds it even if no operator is left to say what it started. Not PELAGOS_HOME: people export that in their
-shells, and their editors must survive `pelagos down`."""
+so that `pelagos down` finds it even if no operator is left that knows what it started. Not PELAGOS_HOME: people export that in
+their shells, and their editors must survive `pelagos down`."""
 _PROC = Path("/proc")
 _POLL_SECONDS = 0.05
 _KILL_SECONDS = 5.0
-"""How long to wait after SIGKILL. A process ends at once then, unless it is in an uninterruptible system call."""
+"""How long to wait after SIGKILL. A killed process ends at once, unless it is in an uninterruptible system call."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ async def _end(process: ProcessId, sign: signal.Signals, seconds: float) -> None
         for pid in members - signalled:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, sign)
-        signalled |= members  # later rounds reach children that were forked while we looked
+        signalled |= members  # later rounds reach children that were forked during the listing
         if monotonic() >= deadline:
             return
         await asyncio.sleep(_POLL_SECONDS)

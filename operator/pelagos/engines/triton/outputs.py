@@ -1,6 +1,6 @@
 """Compares the outputs of a server's network with those in the package, before any threshold. Pure.
 
-Called by the probe with a package's outputs, and an answer to a request that asked for them. Two models without any confident
+Called by the probe with a package's outputs, and an answer to a request for them. Two models without any confident
 detection both detect nothing, so their predictions are equal, but their outputs still differ. The package states how far a right
 answer may deviate: as much as noise of one grey level in the image causes (pelagos_pipelines.export.probes).
 """

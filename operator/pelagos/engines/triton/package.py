@@ -1,4 +1,4 @@
-"""Parses and verifies a model package's description, which counts only if it is the one that was asked for. Pure.
+"""Parses and verifies a model package's description, which counts only if it is the requested one. Pure.
 
 Called by the serving engines with the bytes of ``package.json``, wherever they are stored. A package is data; the code that
 serves it is from our own installation. The sha256 of the description pins the whole package. A service names that digest in

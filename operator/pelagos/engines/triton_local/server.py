@@ -174,7 +174,7 @@ async def end(process: ProcessId) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGTERM)
     deadline = monotonic() + GRACE_SECONDS
-    while groups.is_alive(process) and monotonic() < deadline:  # noqa: ASYNC110 - nobody else knows of its end
+    while groups.is_alive(process) and monotonic() < deadline:  # noqa: ASYNC110 - nothing else reports its end
         await asyncio.sleep(0.05)
     await groups.kill_group(process, 0)
 
