@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 import image_sources
-from pelagos_contract.dataset import SPLITS, Split
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import Collection

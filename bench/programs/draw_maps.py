@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pelagos_contract.dataset import Split
+from pelagos_contract.splits import Split
 from pelagos_pipelines.evaluation import drawn_truth, ground_truth
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving import geometry

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 import pelagos_pipelines
-from pelagos_contract.dataset import SPLITS
+from pelagos_contract.splits import SPLITS
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
 from pelagos_pipelines.preparation import integrity

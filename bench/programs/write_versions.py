@@ -15,8 +15,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from pelagos_contract.dataset import SPLITS
 from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.splits import SPLITS
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Box, Collection, Exclusion, ImageRecord
 from pelagos_pipelines.preparation import blobs, locks, versions

@@ -20,11 +20,10 @@ from pelagos_contract.measures import Measured
 from pelagos_contract.preprocessing import Preprocessing, ToldStatistics
 from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import Source
+from pelagos_contract.splits import Split
 from pelagos_contract.tasks import Task
 from pelagos_contract.taxonomy import ToldTaxonomy
 
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 ClassFolder = Literal["First", "Last"]
 """Which folder names the class in an ImageFolder with nested folders."""
 

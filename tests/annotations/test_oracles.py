@@ -17,7 +17,7 @@ import pytest
 from pycocotools import mask as runs
 
 from image_sources import photo, read
-from pelagos_contract.dataset import SPLITS
+from pelagos_contract.splits import SPLITS
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import coco, masks, pascal_voc, shapes, yolo
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import untrusted_text
-from pelagos_contract.dataset import Split
+from pelagos_contract.splits import Split
 from pelagos_pipelines.evaluation import doubt_report, doubts
 from pelagos_pipelines.evaluation.doubts import Doubt, Kind
 from pelagos_pipelines.evaluation.samples import Sample

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.progress import LONGEST_VALUE, LeftOutState, SeedState
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.evaluation import left_out
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample

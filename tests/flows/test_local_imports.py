@@ -18,7 +18,7 @@ STEP = """
 import sys
 from pelagos_pipelines.steps import runs, stages
 from pelagos_contract.training import TrainingRequest
-assert not {"numpy", "torch", "pandas", "mlflow", "pynvml"} & set(sys.modules)
+assert not {"numpy", "torch", "pandas", "mlflow", "pynvml", "pelagos_contract.dataset"} & set(sys.modules)
 assert not TrainingRequest.__pydantic_complete__, "built although nobody has sent one"
 """
 

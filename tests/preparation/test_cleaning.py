@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from pelagos_contract.dataset import Cleaning, Split
+from pelagos_contract.dataset import Cleaning
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.splits import Split
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
 from pelagos_pipelines.preparation import cleaning

@@ -13,7 +13,7 @@ from PIL import Image
 
 import dataset_versions
 import image_sources
-from pelagos_contract.dataset import SPLITS
+from pelagos_contract.splits import SPLITS
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pelagos_contract.dataset import SPLITS, Ratios, Split, SplitPolicy
+from pelagos_contract.dataset import Ratios, SplitPolicy
 from pelagos_contract.failures import RefusedError
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.preparation import grouping, splitting
 

@@ -20,8 +20,8 @@ from PIL import Image
 import dataset_versions
 import untrusted_text
 from image_sources import photo
-from pelagos_contract.dataset import SPLITS
 from pelagos_contract.judgement import LARGEST_PAGE, PAGE, SLICES
+from pelagos_contract.splits import SPLITS
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pelagos_contract.dataset import Split
 from pelagos_contract.judgement import Link
+from pelagos_contract.splits import Split
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import ImageRecord, Part
 from pelagos_pipelines.preparation import alike, leakage

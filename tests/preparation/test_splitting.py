@@ -8,8 +8,9 @@ from typing import Literal
 
 import pytest
 
-from pelagos_contract.dataset import Ratios, Split, SplitPolicy
+from pelagos_contract.dataset import Ratios, SplitPolicy
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.splits import Split
 from pelagos_pipelines.annotations.model import Box, ImageRecord
 from pelagos_pipelines.preparation import splitting
 from pelagos_pipelines.preparation.splitting import Divided

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pelagos_contract.dataset import SPLITS, Split, SplitPolicy
+from pelagos_contract.dataset import SplitPolicy
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Failure, Reason, RefusedError
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import ImageRecord, Part
 from pelagos_pipelines.preparation import splitting

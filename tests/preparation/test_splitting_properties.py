@@ -9,8 +9,9 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pelagos_contract.dataset import SPLITS, Ratios, Split, SplitPolicy
+from pelagos_contract.dataset import Ratios, SplitPolicy
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_pipelines.annotations.model import Box, ImageRecord
 from pelagos_pipelines.preparation import splitting
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pelagos_contract.dataset import SPLITS
+from pelagos_contract.splits import SPLITS
 from pelagos_pipelines.samples import organisms
 from pelagos_pipelines.samples import wheel as wheels
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pelagos_contract.dataset import Split
+from pelagos_contract.splits import Split
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import masks
 from pelagos_pipelines.annotations.shapes import Kind

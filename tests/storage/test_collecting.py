@@ -11,8 +11,8 @@ import dataset_versions
 import image_sources
 from faulty_proxy import Fault, Proxy
 from object_storage import ObjectStorage
-from pelagos_contract.dataset import SPLITS
 from pelagos_contract.failures import RefusedError
+from pelagos_contract.splits import SPLITS
 from pelagos_pipelines.preparation import collecting, published, versions
 from pelagos_pipelines.steps.prepare import prepare
 from pelagos_pipelines.storage import Bucket, Lease, StorageRefusedError, TakenOverError

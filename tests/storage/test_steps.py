@@ -25,9 +25,10 @@ from PIL import Image
 import dataset_versions
 from faulty_proxy import Fault, Proxy
 from object_storage import ObjectStorage
-from pelagos_contract.dataset import SPLITS, PreparationResult
+from pelagos_contract.dataset import PreparationResult
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.model_card import folder_of
+from pelagos_contract.splits import SPLITS
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingResult
 from pelagos_pipelines.preparation import published, versions

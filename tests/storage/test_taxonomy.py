@@ -10,8 +10,9 @@ import pytest
 
 from image_sources import photo
 from object_storage import ObjectStorage
-from pelagos_contract.dataset import SPLITS, PreparationResult
+from pelagos_contract.dataset import PreparationResult
 from pelagos_contract.failures import RefusedError
+from pelagos_contract.splits import SPLITS
 from pelagos_pipelines.preparation import published, versions
 from pelagos_pipelines.steps.prepare import prepare
 from pelagos_pipelines.taxonomy import worms

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from pelagos_contract import families
-from pelagos_contract.dataset import SPLITS
+from pelagos_contract.splits import SPLITS
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.annotations import masks, registry

@@ -41,9 +41,9 @@ from pelagos.reconcilers.storage_paths import (
     workspace,
 )
 from pelagos_contract import identifiers
-from pelagos_contract.dataset import SPLITS
 from pelagos_contract.metadata import InvalidMetadataError, Metadata, of_spec
 from pelagos_contract.model_card import folder_of
+from pelagos_contract.splits import SPLITS
 from pelagos_contract.tags import EVIDENCE_SHA256_TAG, EVIDENCE_URI_TAG, MANIFEST_SHA256_TAG, UID_TAG
 from pelagos_contract.training import EVIDENCE_FOLDER
 

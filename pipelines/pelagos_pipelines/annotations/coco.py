@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 import orjson
 
-from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.formats import COCO
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import coco_panoptic, coco_writing, linking, naming, placing, untrusted_input
 from pelagos_pipelines.annotations import reading as reading_

@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-from pelagos_contract.dataset import SPLITS, Change
+from pelagos_contract.dataset import Change
+from pelagos_contract.splits import SPLITS
 from pelagos_pipelines.annotations import coco_writing, linking, masks, naming, reading
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.drawings import Drawn

@@ -14,7 +14,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 import orjson
 
-from pelagos_contract.dataset import Change, Split
+from pelagos_contract.dataset import Change
+from pelagos_contract.splits import Split
 from pelagos_pipelines.annotations import linking, masks
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.cvat_document import OWN, TAKEN

@@ -18,8 +18,8 @@ import ijson
 import orjson
 from ijson.backends import yajl2_c
 
-from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.failures import RefusedError
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.many_shapes import Shapes, Written
 from pelagos_pipelines.annotations.shapes import Shape

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from pelagos_contract.dataset import Split
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.formats import FormatDescription
+from pelagos_contract.splits import Split
 from pelagos_pipelines.annotations import label_paths, naming, placing, reading, untrusted_input
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.corrections import Corrected

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.formats import IMAGE_FOLDER
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_pipelines.annotations import linking, parts, reading
 from pelagos_pipelines.annotations.model import (
     Asked,

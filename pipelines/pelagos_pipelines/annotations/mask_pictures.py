@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from pelagos_contract.dataset import Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.formats import MASKS
+from pelagos_contract.splits import Split
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import mask_pictures_document, naming, reading
 from pelagos_pipelines.annotations.coco_panoptic import THING

@@ -18,9 +18,10 @@ from typing import Any, TypeAlias, overload
 from typing_extensions import override
 
 from pelagos_contract.beneath import Folder, NoFileError, Opened
-from pelagos_contract.dataset import Change, ClassFolder, Corrections, Split
+from pelagos_contract.dataset import Change, ClassFolder, Corrections
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import FormatDescription
+from pelagos_contract.splits import Split
 from pelagos_contract.suggestions import Suggested
 from pelagos_contract.tasks import Task
 from pelagos_contract.taxonomy import TaxonomyRecord

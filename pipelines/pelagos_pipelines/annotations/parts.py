@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from pelagos_contract.dataset import Split
+from pelagos_contract.splits import Split
 from pelagos_pipelines.annotations.model import FILLERS, SPLIT_NAMES, plain_words
 
 _UNLABELLED = re.compile(

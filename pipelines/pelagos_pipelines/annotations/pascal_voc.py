@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.formats import COCO, PASCAL_VOC, YOLO
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_pipelines.annotations import kinds, linking, naming, placing, reading, untrusted_input
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import (

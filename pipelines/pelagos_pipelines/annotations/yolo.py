@@ -18,9 +18,9 @@ from typing import Any
 
 import yaml
 
-from pelagos_contract.dataset import SPLITS
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import YOLO
+from pelagos_contract.splits import SPLITS
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import (
     class_lists,

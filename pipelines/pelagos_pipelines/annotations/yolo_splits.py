@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from pelagos_contract.dataset import Split
 from pelagos_contract.failures import RefusedError
+from pelagos_contract.splits import Split
 from pelagos_pipelines.annotations import naming, reading, untrusted_input, yolo_settings
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import SourceFiles, split_of, splits_above, suffix

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pelagos_contract.dataset import SPLITS
+from pelagos_contract.splits import SPLITS
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 from pelagos_pipelines.serving.tasks.detection import Detections
 

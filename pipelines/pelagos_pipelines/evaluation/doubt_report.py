@@ -12,7 +12,7 @@ import orjson
 from matplotlib.patches import Rectangle
 
 from pelagos_contract import disk
-from pelagos_contract.dataset import Split
+from pelagos_contract.splits import Split
 from pelagos_contract.text import shown
 from pelagos_pipelines.evaluation import examples, figures
 from pelagos_pipelines.evaluation.doubts import Doubt, Kind

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.annotations.model import Collection, ImageRecord
 from pelagos_pipelines.annotations.tasks import TASKS

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pelagos_contract import metrics as names
-from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.progress import LONGEST_VALUE, MOST_LEFT_OUT
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_pipelines.annotations.untrusted_input import format_names, printable
 from pelagos_pipelines.evaluation import slices
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample

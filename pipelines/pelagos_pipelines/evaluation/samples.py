@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pelagos_contract.augmentation import Augmentation
-from pelagos_contract.dataset import Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.preprocessing import Preprocessing, Statistics
+from pelagos_contract.splits import Split
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.annotations.shapes import Shape

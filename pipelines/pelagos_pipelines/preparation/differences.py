@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from pelagos_contract.dataset import SPLITS
+from pelagos_contract.splits import SPLITS
 from pelagos_pipelines.annotations import corrections, shapes
 from pelagos_pipelines.annotations.model import Collection, ImageRecord
 from pelagos_pipelines.annotations.shapes import Shape

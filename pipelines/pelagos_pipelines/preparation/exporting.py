@@ -22,10 +22,10 @@ from typing import Any
 import orjson
 
 from pelagos_contract.base import Strict
-from pelagos_contract.dataset import SPLITS
 from pelagos_contract.disk import FullError
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.metadata import Metadata
+from pelagos_contract.splits import SPLITS
 from pelagos_pipelines import storage
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.metadata import registry as documents

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pelagos_contract.dataset import Split
+from pelagos_contract.splits import Split
 
 CANDIDATES = 4
 PASSES = 4

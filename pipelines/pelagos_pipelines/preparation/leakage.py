@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.judgement import HINTS, Leakage, Leaked, Link
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_pipelines.annotations.model import ImageRecord, split_of
 from pelagos_pipelines.annotations.untrusted_input import printable
 

@@ -15,9 +15,10 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 from pelagos_contract import durations
-from pelagos_contract.dataset import SPLITS, Ratios, Split, SplitPolicy
+from pelagos_contract.dataset import Ratios, SplitPolicy
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_pipelines.annotations.model import Exclusion, ImageRecord
 from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.preparation import grouping, holding_out, temporal

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from pelagos_contract.dataset import Split
+from pelagos_contract.splits import Split
 
 CUTS = 40
 """Positions tried for each cut: half of them near the requested share, the others spread over all."""

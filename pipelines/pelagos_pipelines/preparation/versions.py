@@ -19,10 +19,11 @@ import orjson
 
 from pelagos_contract import disk
 from pelagos_contract.augmentation import Augmentation
-from pelagos_contract.dataset import SPLITS, Change
+from pelagos_contract.dataset import Change
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.metadata import Taxon
 from pelagos_contract.preprocessing import Preprocessing, Statistics
+from pelagos_contract.splits import SPLITS
 from pelagos_contract.tasks import Task
 from pelagos_contract.taxonomy import Lineage, TaxonomyRecord, ToldTaxonomy
 from pelagos_pipelines.annotations import registry

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import orjson
 
-from pelagos_contract.dataset import SPLITS
 from pelagos_contract.documents import DOCUMENTS
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.metadata import Metadata
 from pelagos_contract.publication import FIELD, PublicationRequest
+from pelagos_contract.splits import SPLITS
 from pelagos_pipelines import storage
 from pelagos_pipelines.metadata.registry import LackingError
 from pelagos_pipelines.preparation import exporting, published

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from pelagos_contract import formats
-from pelagos_contract.dataset import SPLITS, Split
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import masks, registry, shapes
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord

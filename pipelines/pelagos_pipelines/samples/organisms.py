@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pelagos_contract.dataset import SPLITS, Split
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_pipelines.samples.wheel import Crop
 
 SHARES: dict[Split, float] = {"train": 0.6, "validation": 0.2, "test": 0.2}

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pelagos_contract.dataset import SPLITS, Split
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import coco_panoptic, masks
 from pelagos_pipelines.annotations.model import Collection, ImageRecord

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pelagos_contract.dataset import SPLITS, Split
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_pipelines.annotations import shapes
 from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.samples import formats, frames, organisms, scenes, survey

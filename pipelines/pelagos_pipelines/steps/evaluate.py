@@ -14,7 +14,7 @@ from pelagos_contract.progress import SeedState, Stage
 from pelagos_pipelines.steps import leaving_out, resampled, runs, search, seeds, trackers, train
 
 if TYPE_CHECKING:
-    from pelagos_contract.dataset import Split
+    from pelagos_contract.splits import Split
     from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
     from pelagos_pipelines.serving.geometry import Pixels
     from pelagos_pipelines.serving.predictions import Prediction

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pelagos_contract.dataset import SPLITS
 from pelagos_contract.metrics import of_left_out
 from pelagos_contract.progress import LeftOutProgress, LeftOutState, SeedState
+from pelagos_contract.splits import SPLITS
 from pelagos_contract.tasks import TASKS
 from pelagos_contract.text import shown
 from pelagos_contract.training import Evaluation, LeftOut, LeftOutGroup

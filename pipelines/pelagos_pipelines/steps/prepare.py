@@ -12,21 +12,14 @@ from typing import Any
 
 from pelagos_contract import algorithms, disk, history, looks, reports, sealing
 from pelagos_contract.capture import Captured
-from pelagos_contract.dataset import (
-    SPLITS,
-    ClassCount,
-    PreparationRequest,
-    PreparationResult,
-    Quality,
-    SplitCount,
-    Tiles,
-)
+from pelagos_contract.dataset import ClassCount, PreparationRequest, PreparationResult, Quality, SplitCount, Tiles
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.judgement import FOLDER, SliceFigures
 from pelagos_contract.labels import Labels
 from pelagos_contract.preprocessing import Preprocessing, Statistics, Tile, ToldStatistics
 from pelagos_contract.progress import Stage
 from pelagos_contract.remote_sources import Origin
+from pelagos_contract.splits import SPLITS
 from pelagos_pipelines import storage
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.model import Asked, Collection, Exclusion, SourceFiles

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pelagos_contract import disk, event_files, extensions, reports, sealing, text, weights_and_biases
-from pelagos_contract.dataset import Split
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.splits import Split
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines import output, storage
 from pelagos_pipelines.metering import meter as metering

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, cast
 
 from pelagos_contract import disk, sealing
 from pelagos_contract import event_files as names
-from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.progress import SeedState, Stage
+from pelagos_contract.splits import SPLITS, Split
 from pelagos_contract.tags import BALANCE_TAG, CHECKPOINT_SHA256_TAG, ENVIRONMENT_TAGS, SEARCH_TAG
 from pelagos_pipelines.steps import leaving_out, runs, seeds, starting, trackers
 from pelagos_pipelines.steps import search as searching

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pelagos_contract.dataset import SPLITS
 from pelagos_contract.judgement import CLASSES, POSITIONS, SIZES, SPLITS_OF_CLASSES, slice_picture
+from pelagos_contract.splits import SPLITS
 from pelagos_pipelines.preparation.judging import drawing
 from pelagos_pipelines.preparation.judging.figures import Figures
 from pelagos_pipelines.preparation.judging.sketch import Figure

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pelagos_contract.dataset import SPLITS
+from pelagos_contract.splits import SPLITS
 from pelagos_contract.text import shown
 from pelagos_pipelines.preparation import pictures
 from pelagos_pipelines.preparation.judging.sketch import INK, PAPER, Figure, Patch, Raster, Word

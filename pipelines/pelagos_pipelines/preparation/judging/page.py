@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from pelagos_contract.balancing import Balanced
-from pelagos_contract.dataset import SPLITS
 from pelagos_contract.judgement import CLASSES, SPLITS_OF_CLASSES, Leakage, Link, slice_picture
+from pelagos_contract.splits import SPLITS
 from pelagos_pipelines import pages
 from pelagos_pipelines.pages import words
 from pelagos_pipelines.preparation import leakage, pictures

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pelagos_contract.dataset import SPLITS
+from pelagos_contract.splits import SPLITS
 from pelagos_pipelines.annotations.model import Collection, ImageRecord
 from pelagos_pipelines.preparation.judging.slices import Slice, coded
 
