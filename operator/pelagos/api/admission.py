@@ -1,7 +1,7 @@
-"""ValidatingAdmissionPolicies: what CEL in the CRDs cannot say, because it is about a ConfigMap, or about two objects.
+"""ValidatingAdmissionPolicies for rules that CEL in the CRDs cannot express, because they involve a ConfigMap or two objects.
 
-Called by tools/generators, which gives them the labels of an installation. The operator says the same later, where a server does
-not know such policies (before 1.30) or they are not installed: nothing rests on them, they only speak sooner.
+Called by tools/generators, which adds the labels of an installation. The operator reports the same problems later, if a server
+lacks such policies (before 1.30) or they are not installed. Nothing depends on them; they only make errors appear sooner.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NO_LIMIT = (
 
 def rendered(home: Any) -> list[Struct]:
     """Every policy, each followed by its binding. ``home`` is the operator's namespace."""
-    # A name for each namespace cannot be said here: all are looked at, and the policy picks its own.
+    # A binding cannot name a different ConfigMap for each namespace: it selects all, and the policy picks the right one.
     params = {"namespace": home, "selector": {}, "parameterNotFoundAction": "Allow"}
     return [*_pair(VALUES, _values()), *_pair(GPU_LIMIT, _gpu_limit(), paramRef=params)]
 
@@ -58,7 +58,7 @@ def _matching(group: str, version: str, resources: list[str], operations: list[s
 
 
 def _values() -> Struct:
-    """Unknown keys and bad values of a tenant's ConfigMap when it is written, and any that lies where it is not read."""
+    """Refuses unknown keys and bad values of a tenant's ConfigMap when it is written, and ConfigMaps with the retired name."""
     keys = ", ".join(f"'{key}'" for key in tenant_settings.KEYS)
     validations = [
         {
@@ -94,9 +94,9 @@ def _value(setting: tenant_settings.TenantSetting) -> Struct:
 
 
 def _gpu_limit() -> Struct:
-    """More GPUs than the namespace allows, in all replicas. Only what asks for more than before is refused: the rest must go on.
+    """Refuses more GPUs than the namespace allows, in all replicas. Only an increase is refused: other updates must still work.
 
-    A TrainingRun has no spec.scaling: the server's check of types remarks that in the policy's status, and judges rightly.
+    A TrainingRun has no spec.scaling: the server's type check notes that in the policy's status, but evaluates correctly.
     """
     plurals = [kinds.TRAINING_RUN.plural, kinds.MODEL_SERVICE.plural]
     message = (
@@ -132,6 +132,6 @@ def _replicas(side: str) -> str:
 
 
 def _number(side: str, path: str, default: int) -> str:
-    """The number at a path of two fields below spec, or the default."""
+    """A CEL expression for the number at a path of two fields below spec, or the default."""
     whole, part = f"{side}.spec.{path.split('.', maxsplit=1)[0]}", f"{side}.spec.{path}"
     return f"(has({whole}) && has({part}) ? {part} : {default})"

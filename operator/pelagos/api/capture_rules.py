@@ -1,4 +1,4 @@
-"""Rules across the fields of a Dataset that have to do with when and where images were taken."""
+"""Rules across the fields of a Dataset about when and where images were taken."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def _schema(kind: kinds.Kind) -> dict[str, Any]:
         schema = spec["properties"][field]
         schema["x-kubernetes-validations"] = [{"rule": "self == oldSelf", "message": _immutable(kind, field)}]
         if field not in spec.get("required", ()) and "default" not in schema:
-            # A rule on a field is not evaluated when the field comes or goes.
+            # A rule on a field is not evaluated when the field is added or removed.
             rules.append({"rule": f"has(self.{field}) == has(oldSelf.{field})", "message": _immutable(kind, field)})
     spec["x-kubernetes-validations"] = rules
     return {

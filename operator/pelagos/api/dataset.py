@@ -56,7 +56,7 @@ class PreparationResources(PlacementSpec):
 
 @functools.lru_cache(maxsize=4)
 def _of_places(places: tuple[SourceDescription, ...]) -> tuple[Rule, ...]:
-    """Their own rules: asked for in every pass, and others only when somebody registers a place."""
+    """The places' own rules. Cached, because every pass needs them and they only change when a place is registered."""
     return (*filter(None, map(_below_root, places)), *filter(None, map(_one_of, places)))
 
 
@@ -66,7 +66,7 @@ def _below_root(place: SourceDescription) -> Rule | None:
         return None
     path = field.replace("spec", "self", 1)
     relative = f"!{path}.startsWith('/') && !{path}.split('/').exists(p, p == '..')"
-    # A single place is always there; of several one is.
+    # A single place is always set; of several, exactly one is.
     is_there = "" if len(sources.SOURCES.names) == 1 else f"!has(self.source.{place.name}) || "
     return Rule(
         cel=f"{is_there}{relative}",
@@ -237,7 +237,7 @@ class DatasetSpec(Recipe, BaseSpec):
     @classmethod
     @override
     def rules(cls) -> tuple[Rule, ...]:
-        """With those of the places."""
+        """The rules across fields, including those of the places."""
         return (*_of_places(tuple(sources.SOURCES)), *cls.RULES)
 
     refresh: Annotated[
@@ -540,7 +540,7 @@ class DatasetStatus(BaseStatus):
         Field(
             description="Folder below the roots of data and objects, as the platform set it when work began; it never "
             "changes.",
-            # An API server of 1.20 takes an empty string for null.
+            # An API server of 1.20 treats an empty string as null.
             json_schema_extra={"nullable": True},
         ),
     ] = None

@@ -1,4 +1,4 @@
-"""The gates of a TrainingRun: what must hold for a model to be registered, their rules across fields, and what status says."""
+"""The gates of a TrainingRun, which a model must pass to be registered: their rules across fields, and their status."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class Gate(Strict):
 
     @property
     def name(self) -> str:
-        """The whole name of the metric, as a training reports it."""
+        """The full name of the metric, as a training reports it."""
         if self.slice is None:
             return whole(self.metric, self.class_)
         metric, field, value = self.metric.removeprefix(TEST), self.slice.field, self.slice.value
@@ -148,7 +148,7 @@ _WHOLE_SPLIT = "(test/)?[^/]+"
 
 
 def _of_whole_split(name: str, apart: Sequence[str], message: str) -> Rule:
-    """That gates with the field ``name`` are of a metric of the whole test split, and have none of the fields ``apart``."""
+    """The rule that gates with the field ``name`` use a metric of the whole test split, and have none of the fields ``apart``."""
 
     def has(gate: Gate, field: str) -> bool:
         return getattr(gate, "class_" if field == "class" else field) is not None

@@ -1,4 +1,4 @@
-"""What a Dataset asks of its versions before anything is trained on them."""
+"""A Dataset's requirements on its versions before anything is trained on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list of kinds: what the CRDs, the handlers and the command line are made from."""
+"""The list of kinds, from which the CRDs, the handlers and the command line are built."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Kind:
     columns: tuple[meta.Column, ...]
     frozen: tuple[str, ...] = ()
     scale: meta.Scale | None = None
-    """None: it has no replicas."""
+    """The paths for scaling; None for a kind without replicas."""
 
     @property
     def crd(self) -> str:

@@ -1,4 +1,4 @@
-"""JSON merge patches (RFC 7396): what is sent of a status, what a fake server makes of it, and how variants change values."""
+"""JSON merge patches (RFC 7396), for status updates, their effect in a fake server, and variants of values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
 
 
 def merged(target: Any, patch: Any) -> Any:
-    """``target`` after the patch; both stay as they are, and parts of them are in the outcome."""
+    """``target`` with the patch applied. Neither argument is modified; the result shares parts with both."""
     if not isinstance(patch, Mapping):
         return patch
     result = dict(target) if isinstance(target, Mapping) else {}

@@ -1,4 +1,4 @@
-"""What all kinds share: group and version, labels and annotations, conditions, and the base of spec and status types."""
+"""Definitions that all kinds share: group and version, labels and annotations, conditions, and the bases of spec and status."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ FINALIZER = "pelagos.dev/finalizer"
 RETRY_ANNOTATION = "pelagos.dev/retry"
 """Any new value retries a stalled resource."""
 FORCE_DELETION_ANNOTATION = "pelagos.dev/force-deletion"
-"""The value true lets a resource that is being deleted go although a system where it must clean up does not answer."""
+"""The value true releases a resource that is being deleted although a system in which it must clean up does not respond."""
 UID_LABEL = "pelagos.dev/uid"
 FIELD_MANAGER = "pelagos-operator"
 
 _KEY, _VALUE = r"[A-Za-z0-9][-A-Za-z0-9_./]*", r"[-A-Za-z0-9_.]*"
 _REQUIREMENT = rf"(!?{_KEY}|{_KEY} *(=|==|!=) *{_VALUE}|{_KEY} +(in|notin) +\( *{_VALUE}( *, *{_VALUE})* *\))"
 SELECTOR = rf"^({_REQUIREMENT}( *, *{_REQUIREMENT})*)?$"
-"""A label selector as kubectl takes it."""
+"""Pattern of label selectors in kubectl's notation."""
 SHARD_LABEL = "pelagos.dev/shard"
-"""By which several operators divide resources among them, and by which each finds its own pods."""
+"""The label by which several operators divide resources, and by which each finds its own pods."""
 
 Duration = durations.Duration
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
@@ -45,7 +45,7 @@ Priority = Annotated[
         "continues, and nothing is made again.",
     ),
 ]
-"""Of the pods of a run, as a label takes it."""
+"""The priority of a run's pods; its length is limited to that of a label value."""
 Quantity = Annotated[
     str,
     Field(pattern=r"^[1-9][0-9]*(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=16, examples=["512Mi", "16Gi"]),
@@ -162,7 +162,7 @@ RESOURCE_RULES = (
         ),
     ),
 )
-"""Of every kind with resources."""
+"""Rules of every kind with resources."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Scale:
     selector: str
 
     def render(self) -> dict[str, str]:
-        """As a definition has it."""
+        """The scale subresource in the form of a CustomResourceDefinition."""
         return {"specReplicasPath": self.spec, "statusReplicasPath": self.status, "labelSelectorPath": self.selector}
 
 
@@ -206,11 +206,11 @@ class Condition(Strict):
 
 
 _camel = functools.cache(to_camel)
-"""Every pass asks for the same names."""
+"""Cached, because every pass converts the same names."""
 
 
 class BaseStatus(Strict):
-    """What every status begins with."""
+    """The fields of every status."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -223,13 +223,13 @@ class BaseStatus(Strict):
     ] = []
 
     def patch(self) -> dict[str, Any]:
-        """What the fields that were set change in a status: None removes one. Those that were not set stay as they are."""
+        """The merge patch for the fields that were set: None removes a field. Fields that were not set are unchanged."""
         set_to_none = {_camel(name): None for name in self.model_fields_set if getattr(self, name) is None}
         return self.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_unset=True) | set_to_none
 
 
 class RuledSpec(Strict):
-    """What every spec is. Its rules are rendered into the CRD."""
+    """The base of every spec. Its rules are rendered into the CRD."""
 
     RULES: ClassVar[tuple[Rule, ...]] = ()
 
@@ -240,7 +240,7 @@ class RuledSpec(Strict):
 
 
 class BaseSpec(RuledSpec):
-    """What the spec of every kind ends with whose resources work for longer than some minutes."""
+    """The common fields of specs whose resources run for longer than a few minutes."""
 
     suspend: Annotated[
         bool,

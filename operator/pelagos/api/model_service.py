@@ -1,4 +1,4 @@
-"""ModelService: an endpoint that answers right, or says why not."""
+"""ModelService: an endpoint that answers correctly, or reports why it does not."""
 
 from __future__ import annotations
 
@@ -210,14 +210,14 @@ class ServiceCard(Card):
     ] = []
 
     def after(self, trained: Card | None) -> ServiceCard:
-        """With what the card of the training says where this one says nothing."""
+        """This card, with missing fields taken from the training's card."""
         if trained is None:
             return self
         inherited = {name: getattr(trained, name) for name in Card.model_fields if getattr(self, name) is None}
         return self.model_copy(update=inherited)
 
     def missing(self) -> tuple[str, ...]:
-        """Which fields strangers need and nobody has filled in, in the order of the card."""
+        """The empty fields that readers from outside need, in the order of the card."""
         needed = ("title", "summary", "intended_use", "limitations", "contact", "license")
         return tuple(to_camel(name) for name in needed if getattr(self, name) is None)
 
@@ -296,7 +296,7 @@ class ModelServiceSpec(BaseSpec):
         ServiceResources()
     )
     scaling: Annotated[ScalingSpec, Field(description="Replicas on a cluster.")] = ScalingSpec()
-    # Without a default in the definition: a server would add it to what is stored, which an operator before it refuses.
+    # No default in the definition: a server would store it, and an operator of an earlier release would refuse the field.
     rollout: Annotated[
         RolloutSpec | None, Field(description="How servers are replaced when the model or its settings change.")
     ] = None
@@ -324,7 +324,7 @@ class ModelServiceSpec(BaseSpec):
 
     @property
     def old_first(self) -> bool:
-        """Whether an old server ends before a new one starts. Knative decides about that itself."""
+        """Whether an old server ends before a new one starts. Knative decides that itself."""
         is_asked = self.rollout is not None and self.rollout.order == "OldFirst"
         return is_asked and self.scaling.deployment_mode == "Standard"
 

@@ -1,6 +1,6 @@
-"""Every right that the operator uses whatever engines do the work, and why; those for an engine are in its descriptor.
+"""Every right that the operator needs with any engines, and why; the rights for an engine are in its descriptor.
 
-The source of the operator's roles. Nothing is granted that a trace of its requests lacks.
+The operator's roles are generated from here. Tests compare them with a trace of its requests, so that no right is unused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pelagos.api import kinds, meta, tenant_settings
 
 
 class Where(Enum):
-    """Whose objects a right is about."""
+    """The objects to which a right applies."""
 
     OWN = "the operator's namespace"
     KINDS = "resources of ours, wherever they are watched"
@@ -24,7 +24,7 @@ class Where(Enum):
 
 @dataclass(frozen=True)
 class Permission:
-    """Verbs on resources of an API group; ``names`` limits it to objects with these names. ``why`` ends up beside the rule."""
+    """Verbs on resources of an API group; ``names`` limits it to objects with these names. ``why`` is written beside the rule."""
 
     group: str
     resources: tuple[str, ...]
@@ -35,19 +35,19 @@ class Permission:
 
     @property
     def rule(self) -> dict[str, list[str]]:
-        """As a rule of a Role."""
+        """The right as a rule of a Role."""
         found = {"apiGroups": [self.group], "resources": list(self.resources), "verbs": list(self.verbs)}
         return found | ({"resourceNames": list(self.names)} if self.names else {})
 
 
 _OURS = tuple(kind.plural for kind in kinds.KINDS)
 APPLY = ("get", "list", "create", "patch", "delete")
-"""Objects that we make: an apply is a patch, and a creation where there is nothing yet."""
+"""Verbs for objects that the operator applies. An apply is a patch, which needs ``create`` for a new object."""
 PODS = ("list", "delete")
-"""Pods that belong to what we make."""
+"""Verbs for pods that belong to these objects."""
 
 LEFT = ("list", "delete")
-"""What an engine that was set before made, which goes when its successor has taken over."""
+"""Verbs for objects of a previously configured engine, which are removed once its successor has taken over."""
 
 PERMISSIONS = (
     Permission(
@@ -176,6 +176,6 @@ PERMISSIONS = (
 
 
 def about(rights: Iterable[Permission], places: Iterable[Where]) -> tuple[Permission, ...]:
-    """Those about objects in these places."""
+    """The rights that apply to objects in these places."""
     wanted = frozenset(places)
     return tuple(right for right in rights if right.where in wanted)

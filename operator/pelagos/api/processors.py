@@ -8,15 +8,15 @@ from typing import Any
 
 MOST = 1024
 PATTERN = r"^([1-9][0-9]{0,3}(\.[0-9]{1,3})?|0\.(00[1-9]|0[1-9][0-9]?|[1-9][0-9]{0,2})|[1-9][0-9]{0,6}m)$"
-"""Of strings; thousandths of a core are the finest that Kubernetes knows."""
+"""Pattern of strings; Kubernetes' finest unit is a thousandth of a core."""
 
 
 def plain(value: Any) -> Any:
-    """The canonical form, a number wherever it is a whole one. Raises ValueError, which says what is allowed."""
+    """The canonical form: an integer for whole cores, else a string. Raises ValueError that says what is allowed."""
     if isinstance(value, bool):
         raise ValueError(_allowed(value))
     if not isinstance(value, int | str):
-        return value  # Its type is refused later.
+        return value  # pydantic refuses its type later.
     if isinstance(value, str) and not re.fullmatch(PATTERN, value):
         raise ValueError(_allowed(value))
     thousandths = millicores(value)
@@ -26,7 +26,7 @@ def plain(value: Any) -> Any:
 
 
 def millicores(value: int | str) -> int:
-    """Thousandths of a core."""
+    """The value in thousandths of a core."""
     if isinstance(value, int):
         return value * 1000
     text = value
@@ -34,13 +34,13 @@ def millicores(value: int | str) -> int:
 
 
 def bounds(resources: Any) -> tuple[int, int]:
-    """What ``resources`` of a spec request, and what they may use, in thousandths of a core."""
+    """The request and the limit of ``resources`` in a spec, in thousandths of a core."""
     limit = resources.limits.cpu if resources.limits is not None else None
     return millicores(resources.cpu), millicores(resources.cpu if limit is None else limit)
 
 
 def cel(path: str) -> str:
-    """The same in CEL, of the value at a path."""
+    """A CEL expression for ``millicores`` of the value at a path."""
     text = f"{path}.endsWith('m') ? int({path}.split('m')[0]) : int(double({path}) * 1000.0 + 0.5)"
     return f"(type({path}) == int ? int({path}) * 1000 : ({text}))"
 

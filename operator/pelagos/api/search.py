@@ -1,4 +1,4 @@
-"""The search of a TrainingRun: its rules across fields, and what status says of it."""
+"""The search of a TrainingRun: its rules across fields, and its status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEYS = {
     "epochs": "epochs",
     "optimizer": "optimizer",
 }
-"""Fields of spec.search.space, and what they are called in Python."""
+"""Python names of the fields of spec.search.space."""
 
 
 def _space_of(spec: Any, key: str) -> Any:
@@ -30,7 +30,7 @@ def _space_of(spec: Any, key: str) -> Any:
 
 
 def _is_sound(found: Any, fits: Callable[[float], bool], from_zero: bool) -> bool:
-    """Whether values, each once, or the two ends of a range are there, and fit."""
+    """Whether either distinct values or both ends of a range are given, and all fit."""
     ends, scale = (found.minimum, found.maximum), getattr(found, "scale", None)
     if found.values is not None:
         numbers = [float(value) for value in found.values]
@@ -42,9 +42,9 @@ def _is_sound(found: Any, fits: Callable[[float], bool], from_zero: bool) -> boo
 
 
 def _range_rule(key: str, words: str, fits: tuple[str, Callable[[float], bool]], *, decimal: bool = False) -> Rule:
-    """``fits`` is a bound on each value, in CEL with ``value`` as a number, and in Python."""
+    """The rule for one field. ``fits``: a bound on each value, in CEL with ``value`` as a number, and in Python."""
     at, number = f"{_SPACE}.{key}", "double(%s)" if decimal else "%s"
-    scales = key != "imageSize"  # goes in steps
+    scales = key != "imageSize"  # it has steps instead of a scale
     log = f"&& (!has({at}.scale) || {at}.scale != 'Log' || double({at}.minimum) > 0.0)" if decimal else ""
     bound = fits[0]
 

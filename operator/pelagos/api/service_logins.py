@@ -1,4 +1,4 @@
-"""Logins for model servers that ask for one, in a Secret of each namespace. The operator writes it, and the gateway reads it.
+"""Logins for model servers that require one, in a Secret of each namespace. The operator writes it, and the gateway reads it.
 
 Each value also says to which address its login may be sent, because a status alone must not decide where a secret goes.
 """
@@ -19,7 +19,7 @@ _AUTHORIZATION = re.compile(r"(Basic|Bearer) [A-Za-z0-9._~+/=-]+")
 
 @dataclass(frozen=True)
 class ServiceLogin:
-    """Where a model server is, and the value of the header Authorization that it asks for."""
+    """The address of a model server, and the value of the header Authorization that it requires."""
 
     url: str
     authorization: str = field(repr=False)
@@ -41,7 +41,7 @@ def written(login: ServiceLogin) -> str:
 
 
 def read(text: str) -> ServiceLogin | None:
-    """The login in a value; None if it is not one, or may not be sent where it says."""
+    """The login in a value; None if it is invalid, or may not be sent to its address."""
     if len(text) > _LONGEST:
         return None
     try:

@@ -1,8 +1,8 @@
 """Which namespace a prefix belongs to. Pure; called by the code that reads the ConfigMaps of tenant_settings.py, and by its fake.
 
-A prefix opens a part of the storage, or of MLflow's experiments. It belongs to one namespace, with all that is below it and all
-that leads to it, unless both namespaces name each other in ``sharedWith``. Two that claim the same are both refused: which came
-first cannot be determined from objects that are written again, and a wrong answer would open one tenant's data to another.
+A prefix gives access to a part of the storage, or of MLflow's experiments. It belongs to one namespace, with everything below it
+and every folder above it, unless both namespaces name each other in ``sharedWith``. Two that claim the same are both refused:
+objects can be rewritten, so they do not show which came first, and a wrong answer would open one tenant's data to another.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Given = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Begun:
-    """A resource of a namespace was begun, and stored, below a prefix: so its status says."""
+    """A resource whose status says that it began, and stores its data, below a prefix."""
 
     namespace: str
     prefix: str
@@ -26,26 +26,26 @@ class Begun:
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of prefix: its key, the default of a namespace, and whether two of them reach into each other."""
+    """A kind of prefix: its key, the default for a namespace, and whether two prefixes overlap."""
 
     key: str
     usual: Callable[[str], str]
     overlap: Callable[[str, str], bool]
 
     def of(self, namespace: str, given: Given | None) -> str:
-        """What a namespace has, by its ConfigMap if there is one."""
+        """The prefix of a namespace, from its ConfigMap if there is one."""
         found = (given or {}).get(self.key, self.usual(namespace))
         return found.casefold()  # Some storages and databases do not distinguish case.
 
 
 def _within(one: str, other: str) -> bool:
-    """Whether a folder is another one, above it or below it. The empty one is above all."""
+    """Whether two folders are equal, or one is above the other. The empty one is above all."""
     shorter, longer = sorted((one, other), key=len)
     return not shorter or longer == shorter or longer.startswith(f"{shorter}/")
 
 
 def _begins(one: str, other: str) -> bool:
-    """Whether names with the one beginning can have the other."""
+    """Whether a name can have both prefixes."""
     return one.startswith(other) or other.startswith(one)
 
 
@@ -54,14 +54,14 @@ _EXPERIMENTS = _Kind("experimentPrefix", lambda namespace: f"{namespace}/", _beg
 
 
 def usual(namespace: str) -> dict[str, str]:
-    """The prefixes of a namespace whose ConfigMap does not give them."""
+    """The default prefixes of a namespace."""
     return {kind.key: kind.usual(namespace) for kind in (_STORAGE, _EXPERIMENTS)}
 
 
 def conflict(namespace: str, given: Mapping[str, Given], begun: Iterable[Begun] = ()) -> str | None:
-    """Why a namespace may not have its prefixes: key, value, and the other namespace. None when they are its own.
+    """Why a namespace may not have its prefixes: key, value, and the other namespace. None when it may.
 
-    ``given`` holds the data of all namespaces that have a ConfigMap; ``begun`` says where resources of any namespace are stored.
+    ``given``: the data of all namespaces that have a ConfigMap; ``begun``: where resources of any namespace are stored.
     """
     places = sorted({(each.namespace, each.prefix.casefold()) for each in begun if each.namespace != namespace})
     places = [each for each in places if not _shared(namespace, each[0], given)]
@@ -84,7 +84,7 @@ def conflict(namespace: str, given: Mapping[str, Given], begun: Iterable[Begun] 
 
 
 def _shared(one: str, other: str, given: Mapping[str, Given]) -> bool:
-    """Whether both namespaces name each other."""
+    """Whether both namespaces name each other in ``sharedWith``."""
     named = (tenant_settings.listed(given.get(each, {}).get("sharedWith", "")) for each in (one, other))
     return all(who in names for who, names in zip((other, one), named, strict=True))
 

@@ -1,7 +1,7 @@
-"""The ConfigMap ``pelagos-tenant-<namespace>``: what the platform decides for it. Its keys, and their values.
+"""The tenant settings of a namespace, in the ConfigMap ``pelagos-tenant-<namespace>``: its keys, and their values.
 
-It lies in the operator's namespace, where no tenant writes. Judged twice by the same patterns: by the operator when it reads one,
-and by a ValidatingAdmissionPolicy when one is written. What must hold between the ConfigMaps of two namespaces is in tenancy.py.
+It is in the operator's namespace, where tenants cannot write. The same patterns validate it twice: in the operator when it is
+read, and in a ValidatingAdmissionPolicy when it is written. Rules between the ConfigMaps of two namespaces are in tenancy.py.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pelagos_contract import source_hosts
 
 PREFIX = "pelagos-tenant-"
-"""Of the names of these ConfigMaps; the namespace follows."""
+"""Prefix of the names of these ConfigMaps, before the namespace."""
 RETIRED = "pelagos-config"
-"""What they were called when they lay in the tenant's own namespace. One that is still there is refused, not read."""
+"""Their former name in the tenant's own namespace. One that still exists is refused, not read."""
 
 SYSTEM_NAMESPACES = "^kube-"
-"""Never tenants."""
+"""Pattern of namespaces that are never tenants."""
 
 _NAME = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
 _SEGMENT = r"[A-Za-z0-9][-A-Za-z0-9_.]*"
@@ -26,9 +26,9 @@ _SEGMENT = r"[A-Za-z0-9][-A-Za-z0-9_.]*"
 
 @dataclass(frozen=True)
 class TenantSetting:
-    """One key. ``pattern`` must match the whole value, in Python and in RE2; an empty value means: as the installation has it.
+    """One key. ``pattern`` must match the whole value, in Python and in RE2. An empty value means the installation's setting.
 
-    For the keys in ``MAY_BE_EMPTY`` it means: none, so that the namespace shares with others.
+    For the keys in ``MAY_BE_EMPTY`` it means none: the namespace then shares with others.
     """
 
     key: str
@@ -38,7 +38,7 @@ class TenantSetting:
     meaning: str
 
     def accepts(self, value: str) -> bool:
-        """Whether the value may be used."""
+        """Whether the value is allowed."""
         return not value or (len(value) <= self.longest and re.fullmatch(self.pattern, value) is not None)
 
 
@@ -168,12 +168,12 @@ def name_of(namespace: str) -> str:
 
 
 def listed(value: str) -> tuple[str, ...]:
-    """The names in a value that holds several."""
+    """The names in a value that lists several."""
     return tuple(part for part in re.split(r"[ ,]+", value) if part)
 
 
 def read(key: str, value: str) -> bool | int | str | tuple[str, ...]:
-    """What a value that its key may have says."""
+    """The parsed value; it must be one that its key allows."""
     if key in LISTS:
         return listed(value)
     if key in NUMBERS:
@@ -182,7 +182,7 @@ def read(key: str, value: str) -> bool | int | str | tuple[str, ...]:
 
 
 def problem(data: Mapping[str, str]) -> str | None:
-    """The first thing that is wrong with the ConfigMap's data: key, value, what is allowed; None when nothing is."""
+    """The first problem of the ConfigMap's data: key, value, and what is allowed; None without one."""
     known = {setting.key: setting for setting in TENANT_SETTINGS}
     for key, value in sorted(data.items()):
         if key not in known:

@@ -514,7 +514,7 @@ class TrainingRunStatus(BaseStatus):
         Field(
             description="Folder below the roots of data and objects, as the platform set it when work began; it never "
             "changes.",
-            # An API server of 1.20 takes an empty string for null.
+            # An API server of 1.20 treats an empty string as null.
             json_schema_extra={"nullable": True},
         ),
     ] = None

@@ -15,16 +15,16 @@ from pelagos_contract.base import Strict
 
 SHORTEST, LONGEST = "1m", "60m"
 USUAL_DURATION = "10m"
-"""Of a Trial that asks for none, where the platform does not set less."""
+"""Default duration of a Trial, unless the platform sets a shorter one."""
 DURATION = r"^([0-9]{1,4}(s|m|h))+$"
-"""In units that CEL knows, too."""
+"""Pattern of durations, in units that CEL also knows."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Entitlement = Annotated[str, Field(pattern=r"^[!-~]+$", max_length=512)]
 Phase = Literal["Pending", "Starting", "Open", "Expired", "Refused", "Stopped"]
 ENDED = frozenset({"Expired", "Refused", "Stopped"})
-"""Phases after which there is no other."""
+"""Final phases."""
 _LONGEST_NAME = 46
-"""Of what names of other objects are made from."""
+"""Most characters of a Trial's name that are used in names of other objects."""
 
 
 class ModelServiceRef(Strict):
@@ -41,7 +41,7 @@ def _is_within_bounds(duration: str | None) -> bool:
 class TrialSpec(RuledSpec):
     """Lets one person send images to a model for some minutes, with a token. Immutable: create another one for anything else."""
 
-    # No field has a default in the definition: what the hub signs is what the API server stores.
+    # No field has a default in the definition, so that the API server stores exactly what the hub signed.
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
             cel="has(self.modelServiceRef) != has(self.registry)",
@@ -130,11 +130,11 @@ class TrialSpec(RuledSpec):
 
     @property
     def is_dedicated(self) -> bool:
-        """Whether it gets a server of its own."""
+        """Whether it gets its own server."""
         return self.registry is not None if self.isolation is None else self.isolation == "Dedicated"
 
     def lasting(self, longest: str) -> str:
-        """How long it is open where the platform allows ``longest``; more than that where it asks for more."""
+        """Its duration. The default is at most ``longest``, the platform's limit; a requested duration may exceed it."""
         return self.duration or min(USUAL_DURATION, longest, key=durations.parse)
 
 
@@ -216,7 +216,7 @@ class TrialStatus(BaseStatus):
 
 
 def service_name(name: str) -> str:
-    """Name of the ModelService that is made for a Trial of this name: short enough for all that is made of it."""
+    """Name of the ModelService that is created for a Trial with this name; short enough for all names derived from it."""
     if len(name) <= _LONGEST_NAME:
         return f"trial-{name}"
     return f"trial-{name[: _LONGEST_NAME - 9].rstrip('-.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
@@ -230,10 +230,10 @@ def service_of(name: str, spec: Mapping[str, Any]) -> str:
 
 
 def token_secret(name: str, token_sha256: str) -> str:
-    """Name of the Secret of a token that the operator made: it says what is in it, and is one that nobody else gives.
+    """Name of the Secret with a token that the operator created. It contains the token's digest, so that no other Secret has it.
 
-    The operator makes and deletes Secrets that it cannot read. Whoever may make Trials, and no more, must not have it take or
-    delete the Secret of others by calling a Trial like it.
+    The operator creates and deletes Secrets that it cannot read. Somebody who may only create Trials must not be able to make it
+    adopt or delete another Secret by the choice of a Trial's name.
     """
     return f"{name[:_LONGEST_NAME].rstrip('-.')}-token-{token_sha256[:12]}"
 
@@ -243,7 +243,7 @@ COLUMNS = (
     Column("Reason", ".status.conditions[?(@.type=='Ready')].reason"),
     Column("Model", ".status.model"),
     Column("User", ".spec.user"),
-    # Not a date: kubectl shows how long ago those are, and this one is yet to come.
+    # Not of type date: kubectl shows the age of dates, and this one is in the future.
     Column("Expires", ".status.expiresAt"),
     Column("Person", ".spec.displayName", priority=1),
     Column("URL", ".status.url", priority=1),
@@ -261,4 +261,4 @@ FROZEN = (
     "tokenSha256",
     "entitlements",
 )
-"""All of it."""
+"""Every field of spec, because a Trial is immutable."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from pelagos_contract.base import Strict
 
 KEPT = 10
-"""Default of spec.history.keep, applied by the operator: definitions do not have it."""
+"""Default of spec.history.keep, which the operator applies: definitions have no default."""
 
 
 class History(Strict):

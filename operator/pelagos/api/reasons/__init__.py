@@ -1,8 +1,8 @@
 """Every reason that a condition can carry, with what it means and what to do. docs/reasons.md is generated from here.
 
 Code names a reason by its constant, never by its text. Reasons that steps refuse with pass through unchanged; the contract of both
-planes says what they mean. Decisions go by the state of a reason, too. What is not there yet, and comes without anybody changing the
-resource, is ``waiting``; what is there and cannot be used, or was there and is lost, ``action required``.
+planes describes them. Decisions also depend on the state of a reason. Something that does not exist yet, but can appear without a
+change of the resource, is ``waiting``; something that exists but is unusable, or that was lost, is ``action required``.
 """
 
 from __future__ import annotations
@@ -23,5 +23,5 @@ def documented() -> frozenset[str]:
 
 
 def named(name: str) -> Reason:
-    """The reason that something outside of the operator's code names: a step, or a condition."""
+    """The reason with a name from outside the operator's code: from a step, or a condition."""
     return _NAMED.get(name) or Reason(name)

@@ -1,4 +1,4 @@
-"""What a reason is, and the tables of all; a module beside this one for those of each kind."""
+"""The type of reasons, and the tables of all; each kind's reasons are in a module beside this one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ State = Literal[
 
 
 class Reason(str):
-    """The name of a reason; with it, in which state it leaves the resource, what it means, and what to do about it.
+    """The name of a reason, with the state of the resource, the meaning, and a hint.
 
-    One that is not documented here, as that of a newer data plane, needs a person.
+    A reason that is not documented here, such as one of a newer data plane, has the state action required.
     """
 
     state: State
@@ -22,23 +22,23 @@ class Reason(str):
     hint: str
 
     def __new__(cls, name: str, state: State = "action required", meaning: str = "", hint: str = "") -> Reason:
-        """A reason of this name."""
+        """Create a reason with this name."""
         reason = super().__new__(cls, name)
         reason.state, reason.meaning, reason.hint = state, meaning, hint
         return reason
 
 
 TABLES: dict[str, list[Reason]] = {"All kinds": [], "Dataset": [], "TrainingRun": [], "ModelService": [], "Trial": []}
-"""All reasons, by the kind whose resources carry them first of all, in the order of docs/reasons.md."""
+"""All reasons by the kind that mainly uses them, in the order of docs/reasons.md."""
 
 
 def tabled(table: str, name: str, state: State, meaning: str, hint: str = "") -> Reason:
-    """A reason of the table."""
+    """Create a reason, and add it to the table."""
     reason = Reason(name, state, meaning, hint)
     TABLES[table].append(reason)
     return reason
 
 
 def of_steps(table: str, reason: failures.Reason) -> Reason:
-    """A reason that steps of pipelines refuse with, described in the contract."""
+    """Add a reason with which pipeline steps refuse input, as the contract describes it."""
     return tabled(table, reason.value, reason.state, reason.meaning, reason.hint)
