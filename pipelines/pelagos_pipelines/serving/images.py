@@ -209,7 +209,8 @@ def _stored(content: bytes, *, narrow: bool = False, reduction: int = 1) -> Any:
 
 def _remarks(content: bytes, said: str) -> tuple[str, ...]:
     """Remarks about a decoded JPEG. Raises ImageRefusedError when a part of it is missing."""
-    content = scans.without_tail(content)
+    parsed = scans.parsed(content)
+    content = parsed.content
     if scans.end_in_zeros(content):
         raise ImageRefusedError(
             "the image cannot be decoded: its content is damaged: it ends in zeros, as after a power cut; send a complete JPEG"
@@ -219,7 +220,7 @@ def _remarks(content: bytes, said: str) -> tuple[str, ...]:
             "the image cannot be decoded: its content is damaged: it was sent as text, with each line feed made two bytes;"
             " send it again, in binary mode"
         )
-    if scans.are_missing(content):
+    if parsed.are_missing:
         raise ImageRefusedError(
             "the image cannot be decoded: its content is damaged: scans are missing, so that it is blurred or lacks colours;"
             " send a complete JPEG"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 END = b"\xff\xd9"
 """The marker that ends a JPEG."""
@@ -26,13 +27,33 @@ _FEEDS = 4
 """The least line feeds from which a conversion can be concluded."""
 
 
-def without_tail(content: bytes) -> bytes:
-    """The JPEG without anything after its end marker: cameras append previews, films and notes, which are no part of it."""
+@dataclass(frozen=True)
+class Parsed:
+    """A JPEG without anything after its end marker, and whether scans are missing in it.
+
+    Cameras append previews, films and notes, which are no part of the JPEG.
+    """
+
+    content: bytes
+    are_missing: bool
+
+
+def parsed(content: bytes) -> Parsed:
+    """Find the end of a JPEG and its missing scans, in one pass: searching for markers among coefficients takes time."""
+    missing: _Missing | None = _Missing()
+    end = len(content)
     try:
-        end = next((at for kind, at, _ in _segments(content) if kind == END[1]), len(content))
+        for kind, at, body in _segments(content):
+            if kind == END[1]:
+                end = at
+            try:
+                if missing is not None:
+                    missing.take(kind, body)
+            except (IndexError, KeyError):
+                missing = None
     except IndexError:  # this parser does not understand a file that the decoder has read
-        return content
-    return content[:end]
+        return Parsed(content, are_missing=False)
+    return Parsed(content[:end], missing is not None and missing.any())
 
 
 def lack_end(content: bytes) -> bool:
@@ -58,33 +79,31 @@ def have_other_line_ends(content: bytes) -> bool:
     return feeds >= _FEEDS and feeds == content.count(b"\r\n", start)
 
 
-def are_missing(content: bytes) -> bool:
-    """Whether a colour is missing, or, in a progressive JPEG, some coefficient or its last bits."""
-    try:
-        missing = _missing_bits(content)
-    except (IndexError, KeyError):  # this parser does not understand a file that the decoder has read
-        return False
-    return any(any(bits) for bits in missing.values())
+class _Missing:
+    """What is missing of an image: a colour, or, in a progressive JPEG, some coefficient or its last bits."""
 
+    def __init__(self) -> None:
+        self._bits: dict[int, list[int]] = {}
+        """By component, the number of bits of each coefficient that are missing."""
+        self._is_progressive = False
 
-def _missing_bits(content: bytes) -> dict[int, list[int]]:
-    """By component, the number of bits of each coefficient that are missing at the end of the image."""
-    missing: dict[int, list[int]] = {}
-    progressive = False
-    for kind, _, body in _segments(content):
+    def take(self, kind: int, body: bytes) -> None:
+        """Count what the next segment has. Raises IndexError or KeyError for one that this parser does not understand."""
         if kind in _FRAMES:
-            progressive = kind in _PROGRESSIVE
-            missing = {body[6 + 3 * number]: [_NEVER] * _COEFFICIENTS for number in range(body[5])}
+            self._is_progressive = kind in _PROGRESSIVE
+            self._bits = {body[6 + 3 * number]: [_NEVER] * _COEFFICIENTS for number in range(body[5])}
         elif kind == _START_OF_SCAN[1]:
             first, last, bits = body[-3:]
             for number in range(body[0]):
-                of_component = missing[body[1 + 2 * number]]
-                if not progressive:
+                of_component = self._bits[body[1 + 2 * number]]
+                if not self._is_progressive:
                     of_component[:] = [0] * _COEFFICIENTS
                     continue
                 for coefficient in range(first, last + 1):
                     of_component[coefficient] = bits & 0x0F
-    return missing
+
+    def any(self) -> bool:
+        return any(any(bits) for bits in self._bits.values())
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int, bytes]]:
