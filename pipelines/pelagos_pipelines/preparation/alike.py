@@ -35,6 +35,8 @@ _FAR = 16
 never in so many."""
 _ROWS = 512
 _CHUNK = 1 << 16
+_TOGETHER = 1 << 11
+"""Pairs that are compared at a time: their looks stay in the processor's cache."""
 _ALONE = 64
 """Rows of a matrix product that are too few for a library to divide among threads."""
 _WAYS = tuple(itertools.product((False, True), (1, -1), (1, -1)))
@@ -124,13 +126,19 @@ class _Comparison:
 
     def close(self, later: Any, earlier: Any, way: tuple[bool, int, int]) -> tuple[Any, Any]:
         """The pairs that are within the radius when the later image has the orientation ``way``."""
+        near: Any = np.zeros(len(later), bool)
+        for start in range(0, len(later), _TOGETHER):
+            some = slice(start, start + _TOGETHER)
+            near[some] = self._are_close(later[some], earlier[some], way)
+        return later[near], earlier[near]
+
+    def _are_close(self, later: Any, earlier: Any, way: tuple[bool, int, int]) -> Any:
         transposed, rows, columns = way
         one, other = self._flat[transposed][later].astype(np.float32), self._flat[False][earlier].astype(np.float32)
         if min(rows, columns) < 0:
             one *= (_signs(rows)[:, None] * _signs(columns)).ravel()
         products = np.einsum("ni,ni->n", one, other)
-        near = self._squares[later] + self._squares[earlier] - 2 * products <= self._radius**2
-        return later[near], earlier[near]
+        return self._squares[later] + self._squares[earlier] - 2 * products <= self._radius**2
 
     def within(self, start: int, end: int) -> tuple[Any, Any]:
         """The first pairs within the radius whose later image is in ``start`` to ``end``, in any orientation."""
