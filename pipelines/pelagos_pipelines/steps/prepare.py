@@ -22,6 +22,7 @@ from pelagos_contract.remote_sources import Origin
 from pelagos_contract.splits import SPLITS
 from pelagos_pipelines import storage
 from pelagos_pipelines.annotations import registry
+from pelagos_pipelines.annotations.acyclic import rarely_collected
 from pelagos_pipelines.annotations.model import Asked, Collection, Exclusion, SourceFiles
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.preparation import (
@@ -90,7 +91,7 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
     if publish.is_asked(request):
         publish.publish(request, report)
         return
-    with runs.scratch_for(report) as scratch, runs.reporting(report, scratch) as place:
+    with rarely_collected(), runs.scratch_for(report) as scratch, runs.reporting(report, scratch) as place:
         parsed = runs.understood(PreparationRequest, request)
         asked = parsed.model_dump_json(by_alias=True)
         place.pull()
