@@ -150,6 +150,17 @@ def test_the_chart_makes_the_same_for_a_tenant(objects: dict[str, dict[str, Any]
     assert comparable(by_helm) == comparable(by_kustomize)
 
 
+def test_its_images_come_from_a_registry_with_a_login_as_the_others_do() -> None:
+    values = {
+        "tenants": [{"namespace": "reef", "gateway": {"enabled": True}}],
+        "hub": {"enabled": True},
+        "image": {"pullSecrets": [{"name": "registry"}]},
+    }
+    made = rendering.helm(changed(DEFAULTS, values), namespace="pelagos-system")
+    pods = [body["spec"]["template"]["spec"] for body in made if body["kind"] == "Deployment"]
+    assert [pod["imagePullSecrets"] for pod in pods] == [[{"name": "registry"}]] * 3
+
+
 def test_the_chart_tells_the_gateway_who_may_call() -> None:
     entitled = {"enabled": True, "access": "Entitled", "entitlements": "urn:a:group:b#c"}
     values = {
