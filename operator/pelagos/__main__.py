@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-# kopf imports the official client where it is installed, for logging in; that alone would triple the operator's memory and
+# kopf imports the official client, if it is installed, to log in; that alone would triple the operator's memory and
 # start-up time (measured: 101 against 43 MB, 2 against 0.5 s). We log in without it.
 sys.modules["kubernetes"] = None  # type: ignore[assignment]
 
@@ -32,15 +32,15 @@ def main() -> None:
         settings = Settings()
         extensions.load(settings.extensions, Plane.CONTROL)
         engine_factory.check(settings)
-    except ValueError as error:  # Nothing that trying again would change; the Pod shows it as its last message.
+    except ValueError as error:  # A retry would not help; the Pod shows this as its last message.
         sys.exit(f"The operator's settings are wrong. {error}")
     if not engine_registry.is_on_cluster(
         settings
-    ):  # there, steps and model servers of other users read what we write on claims
+    ):  # on a cluster, steps and model servers with other uids read what the operator writes on claims
         os.umask(0o077)
     logs.configure()
     garbage.collect_rarely()
-    # What passes through sockets and TLS costs a good part of a pass in Python's own event loop.
+    # With Python's own event loop, sockets and TLS would be a large part of the cost of a pass.
     kopf.run(loop=uvloop.new_event_loop(), **resources.prepared(settings, functools.partial(wiring.start, settings)))
 
 

@@ -1,6 +1,6 @@
-"""Makes engines: from settings to what stands behind each port, as engine_registry chooses. Called by wiring.
+"""Creates the engine behind each port from settings, as engine_registry chooses. Called by wiring.
 
-An engine is imported when it is chosen: an operator starts as fast, and stays as small, as what it uses.
+An engine is only imported when it is chosen, so that an operator pays no start-up time and memory for others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ KEY_ON_CLUSTER = (
     "head -c 32 /dev/urandom | kubectl create secret generic pelagos-authority --from-file=current=/dev/stdin"
 )
 NOBODY = "00000000-0000-0000-0000-000000000000"
-"""The uid of no resource: asking for what belongs to it shows that a system answers, and that we may ask."""
+"""A uid that no resource has: a query for it shows that a system responds, and that the operator has access."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def choose(
 ) -> Engines:
     """The engines that ``settings`` name; ``namespace_of`` returns a resource's namespace by its uid, None when unknown.
 
-    ``guard`` is for all clients that are made here; ``api`` has its own.
+    ``guard`` is for all clients that are created here; ``api`` has its own.
 
     Raises ValueError for settings that contradict each other, with the setting to change.
     """
@@ -86,13 +86,13 @@ def choose(
 
 
 def keeper(settings: Settings) -> Authority:
-    """What seals, and believes seals, by the keys of this installation."""
+    """The Authority, which computes and verifies seals with the keys of this installation."""
     hint = KEY_ON_CLUSTER if engine_registry.is_on_cluster(settings) else KEY_ON_MACHINE
     return Authority(FolderKeys(settings.authority, hint))
 
 
 def hub_key(settings: Settings) -> HubKey:
-    """The key of the hub's signatures, where there is a hub."""
+    """The key of the hub's signatures, if there is a hub."""
     return HubKeyFile(settings.hub_signing_key_file) if settings.hub_signing_key_file is not None else NoHubKey()
 
 
@@ -128,7 +128,7 @@ def _tenants(settings: Settings, api: KubernetesRest) -> Tenants:
 
 
 def questions(engines: Engines) -> dict[str, Check]:
-    """By port, what asks whether the system behind it answers, and lets us ask."""
+    """By port, a check that the system behind it responds and grants access."""
     pipelines, serving = engines.pipelines, engines.serving
 
     async def has_key() -> None:
@@ -136,7 +136,7 @@ def questions(engines: Engines) -> dict[str, Check]:
 
     return {
         "authority": _answering(has_key),
-        # A Kubeflow server looks runs up in a namespace, and nobody's resource has none.
+        # A Kubeflow server looks up runs in a namespace, which NOBODY does not have.
         "pipelines": _answering(
             pipelines.answers if isinstance(pipelines, _Asked) else lambda: pipelines.find_owned(NOBODY)
         ),

@@ -1,8 +1,8 @@
-"""The engines, trackers and stores there are, a line for each. All that goes by their names follows; nothing compares them.
+"""All engines, trackers and stores, one line for each. No other code compares their names.
 
-From their descriptors follow the values of the settings, what the factory makes, what contradicts, the operator's roles, the
-values of the chart, what `pelagos doctor` looks at, and names in metrics. One of others is added by ``including``, by whoever
-starts the operator.
+Everything else follows from their descriptors: the values of settings, the choices of the factory, contradictions, the operator's
+roles, the values of the chart, the checks of `pelagos doctor`, and names in metrics. Third-party ones are added by ``register``,
+which a module in PELAGOS_EXTENSIONS calls.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ VOLUMES = Registry("PELAGOS_DATA_URI", (folders.VOLUMES, s3.VOLUMES))
 
 
 class Chosen(NamedTuple):
-    """What stands behind each port."""
+    """The descriptors behind each port."""
 
     pipelines: Descriptor[EngineContext]
     serving: Descriptor[EngineContext]
@@ -45,14 +45,14 @@ class Chosen(NamedTuple):
 
     @property
     def systems(self) -> dict[str, str]:
-        """What metrics call the system behind a port; a port that is missing here is not measured."""
+        """The name in metrics of the system behind each port; a port that is missing here is not measured."""
         named: dict[str, Descriptor[Any]] = self._asdict()
         systems = {port: descriptor.system for port, descriptor in named.items()}
         return {"cluster": "kubernetes", "registry": self.tracking.system, **systems}
 
 
 def chosen(settings: Settings) -> Chosen:
-    """What settings name. ValueError for a name that there is not."""
+    """The descriptors that settings name. Raises ValueError for an unknown name."""
     return Chosen(
         pipelines=PIPELINES.get(settings.pipelines_engine),
         serving=SERVING.get(settings.serving_engine),
@@ -63,7 +63,7 @@ def chosen(settings: Settings) -> Chosen:
 
 
 def objects_at(uri: str, settings: Settings) -> Objects:
-    """The store below ``uri``, which has a scheme or is the path of a folder. ValueError for a scheme that there is not."""
+    """The store below ``uri``, which has a scheme or is the path of a folder. Raises ValueError for an unknown scheme."""
     place = {"objects_uri": uri} if "://" in uri else {"objects_uri": "", "objects_root": Path(uri)}
     there = settings.model_copy(update=place)
     found: Objects = OBJECTS.by_uri(there.objects_uri).make(there)
@@ -71,19 +71,19 @@ def objects_at(uri: str, settings: Settings) -> Objects:
 
 
 def contradiction(settings: Settings) -> str | None:
-    """The first setting with which something that is chosen cannot work, and what to change. ValueError as ``chosen``."""
+    """The first setting that a chosen engine cannot work with, and what to change. Raises ValueError as ``chosen`` does."""
     on_cluster = is_on_cluster(settings)
     found = (descriptor.contradiction(settings, on_cluster) for descriptor in chosen(settings))
     return next(filter(None, found), None)
 
 
 def rights() -> tuple[Permission, ...]:
-    """All that the operator may need, with whatever engines."""
+    """All rights that the operator may need with any engines."""
     engines = (*SERVING.engines, *PIPELINES.engines)
     return (*permissions.PERMISSIONS, *(right for engine in engines for right in engine.rights))
 
 
 def is_on_cluster(settings: Settings) -> bool:
-    """Whether anything runs elsewhere than on this machine."""
+    """Whether pipelines or model servers run outside this machine."""
     engines = PIPELINES.get(settings.pipelines_engine), SERVING.get(settings.serving_engine)
     return any(engine.is_elsewhere for engine in engines)

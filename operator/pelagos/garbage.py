@@ -1,6 +1,6 @@
 """How often the interpreter runs its cyclic garbage collector.
 
-By default it does so whenever 700 more objects exist than before, which a few resources are made of: the collector then takes
+By default it does so for every 700 additional objects, as many as a few resources have: collecting would then take
 longer than decoding a list of them. Hardly any objects here are in reference cycles; all others are freed at once, as always.
 """
 
@@ -13,7 +13,7 @@ NEW, OLDER, OLDEST = 20_000, 10, 10
 
 
 def postpone() -> None:
-    """Collect nothing while modules are imported: what they create stays."""
+    """Collect nothing while modules are imported, because the objects that they create stay."""
     gc.disable()
 
 

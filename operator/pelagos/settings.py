@@ -1,4 +1,4 @@
-"""Typed settings of the operator, read from the environment (prefix PELAGOS_). Written by the embedded mode or a Deployment."""
+"""Typed settings of the operator, from environment variables (prefix PELAGOS_) that the embedded mode or a Deployment sets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pelagos.ports.pods import NO_SERVER_PODS, NO_STEP_PODS, ServerPods, StepPod
 from pelagos_contract import cost, extensions, source_hosts
 
 LARGEST_USER = 2**31 - 1
-"""Kubernetes' own bound of runAsUser."""
+"""Kubernetes' upper bound of runAsUser."""
 
 
 def _user(told: str) -> str:
@@ -37,159 +37,159 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PELAGOS_", extra="ignore")
 
     home: Path = Path.home() / ".pelagos"
-    """State of the embedded mode: one folder."""
+    """Folder with all state of the embedded mode."""
     environments: Path = Path.home() / ".pelagos" / "environments"
-    """Folder with the Python environments `pipelines`, `tracking` and `triton`, and `tensorboard` where it is wanted."""
+    """Folder with the Python environments `pipelines`, `tracking`, `triton` and, optionally, `tensorboard`."""
     kubeconfig: Path | None = None
-    """How to reach the API server; None: the service account of the pod, or the user's kubeconfig."""
+    """Kubeconfig for the API server; None: the pod's service account, or the user's kubeconfig."""
     namespace: str | None = None
     """Watch this namespace only; None: all."""
     watch_selector: str = Field("", pattern=meta.SELECTOR)
-    """Watch only resources with these labels, as in `kubectl get -l`; empty: all. Each shard needs a `lease_name` of its own."""
+    """Watch only resources with these labels, as in `kubectl get -l`; empty: all. Each shard needs its own `lease_name`."""
     tracking_uri: str = ""
-    """The MLflow server."""
+    """URL of the MLflow server."""
     tracking_public_url: str = ""
-    """The MLflow server as people's browsers reach it, for links in status; empty: tracking_uri."""
+    """URL of the MLflow server for people's browsers, for links in status; empty: tracking_uri."""
     data_root: Path | None = None
-    """The data volume; None: <home>/data."""
+    """Folder of the data volume; None: <home>/data."""
     objects_root: Path | None = None
-    """Dataset versions, model packages and reports; None: <home>/objects."""
+    """Folder for dataset versions, model packages and reports; None: <home>/objects."""
     metrics_port: int = 0
     """Port of /metrics, /healthz and /readyz; 0: any free one, written to <home>/operator.json."""
     listen_address: str = "127.0.0.1"
-    """Address of the same."""
+    """Address on which that port listens."""
     allowed_hosts: str = ""
-    """Further names under which the same may be asked, separated by commas. Loopback, the pod's address and names of Services
-    are allowed anyway; others are answered 421, so that no page in a browser can read it under a name of its own."""
+    """Further host names for requests to that port, separated by commas. Loopback, the pod's address and names of Services
+    are always allowed; others get status 421, so that a web page cannot read it by DNS rebinding."""
     parallel_preparations: int = Field(2, ge=1)
-    """Dataset preparations that the local pipeline engine runs at once."""
+    """Most dataset preparations that the local pipeline engine runs at once."""
     parallel_trainings: int = Field(0, ge=0)
-    """Most trainings that the local pipeline engine runs at once; 0: as many as their spec.resources.cpu leave room for."""
+    """Most trainings that the local pipeline engine runs at once; 0: as many as fit by their spec.resources.cpu."""
     training_cores: int = Field(0, ge=0)
-    """Cores that trainings of the local pipeline engine share by their spec.resources.cpu; 0: all that the operator may use."""
+    """Cores for all trainings of the local pipeline engine, by their spec.resources.cpu; 0: all that the operator may use."""
     concurrent_reconciles: int = 16
-    """Reconciles at once."""
+    """Most resources that are reconciled at once."""
     probe_interval: int = 20
     """Seconds between two synthetic inferences of a ready service."""
 
     extensions: str = Field("", pattern=extensions.NAMES)
-    """Modules of others, separated by commas, which register sources, formats, families, engines (docs/extending.md). They are in
-    the operator's environment and in that of the steps; nothing else that is installed there is ever loaded."""
+    """Third-party modules, separated by commas, that register sources, formats, families or engines (docs/extending.md). They
+    must be installed in the environments of the operator and of the steps; no other installed module is loaded this way."""
     pipelines_engine: str = "local"
-    """What runs pipelines: the name of an engine in engine_registry.PIPELINES."""
+    """Engine that runs pipelines: a name in engine_registry.PIPELINES."""
     serving_engine: str = "local"
-    """What serves models: the name of an engine in engine_registry.SERVING."""
+    """Engine that serves models: a name in engine_registry.SERVING."""
     tracker: str = "mlflow"
-    """What tracks trainings and keeps models: the name of a tracker in engine_registry.TRACKERS."""
+    """Tracker for trainings and registered models: a name in engine_registry.TRACKERS."""
     trainer_image: str = "ghcr.io/pelagos/trainer:0.1.0"
     """Image of pipeline steps."""
     serving_image: str = "ghcr.io/pelagos/serving:0.1.0"
     """Image of model servers."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
-    """Of both."""
+    """Pull policy of both images."""
     pod_user: Annotated[str, AfterValidator(_user)] = Field("10001", pattern=r"^([1-9][0-9]{0,9})?$")
-    """User and group of the pods of steps and model servers on a cluster; empty: whom the cluster gives them (OpenShift)."""
+    """User and group of the pods of steps and model servers on a cluster; empty: assigned by the cluster (OpenShift)."""
     step_pods: StepPods = NO_STEP_PODS
-    """What a platform adds to the pods of steps, as JSON: labels, annotations, env, nodeSelector, tolerations."""
+    """The platform's additions to the pods of steps, as JSON: labels, annotations, env, nodeSelector, tolerations."""
     server_pods: ServerPods = NO_SERVER_PODS
-    """Likewise of model servers; also priorityClassName, affinity, topologySpreadConstraints."""
+    """The same for model servers; also priorityClassName, affinity, topologySpreadConstraints."""
     gateway_millicores: int = Field(50, ge=0, le=1_000)
-    """Thousandths of a core that the gateway beside each model server on a cluster requests, on top of the server's own."""
+    """Thousandths of a core that the gateway container of each model server requests on a cluster, besides the server's own."""
 
     gateway_http: str = Field("", pattern=r"^(https?://[^\s]+)?$")
-    """Where people reach the gateway over HTTP, for example https://models.example.org; `{namespace}` in it stands for the
-    namespace of a service. Empty: there is none."""
+    """Public URL of the gateway over HTTP, for example https://models.example.org; `{namespace}` in it is replaced by the
+    namespace of a service. Empty: no gateway."""
     gateway_grpc: str = Field("", pattern=r"^([^\s/]+:[0-9]{1,5})?$")
-    """The same over gRPC, as host:port."""
+    """Public address of the gateway over gRPC, as host:port."""
     embedded_gateway: bool = True
-    """Whether `pelagos up` starts the gateway, by which all models are called at one address; docs/gateway.md."""
+    """Whether `pelagos up` starts the gateway, which gives all models one address (docs/gateway.md)."""
     embedded_hub: bool = True
-    """Whether `pelagos up` starts the hub, the pages on which people look at models and try them; docs/hub.md."""
+    """Whether `pelagos up` starts the hub, the web pages on which people find and try models (docs/hub.md)."""
     hub_signing_key_file: Path | None = None
-    """Key of the hub's signatures of Trials, mounted from the Secret pelagos-hub; read again at every use. None: nothing that is
-    told of the users of Trials is believed."""
+    """Key of the hub's signatures on Trials, mounted from the Secret pelagos-hub; read again at every use. None: statements about
+    the users of Trials are never trusted."""
 
     serving_hosts: str = Field("", pattern=r"^[A-Za-z0-9.,:\[\]-]*$")
-    """Names, separated by commas, that clients of local model servers may ask for beside localhost, 127.0.0.1 and [::1]: those of
-    a proxy that passes requests on."""
+    """Host names, separated by commas, that clients of local model servers may use besides localhost, 127.0.0.1 and [::1], such
+    as those of a proxy in front of them."""
 
     endpoint_ca_file: Path | None = None
-    """Certificate authority of endpoints that `pelagos predict` asks by https; None: the system's."""
+    """Certificate authority of endpoints that `pelagos predict` calls by https; None: the system's."""
 
     kubeflow_url: str = ""
-    """The Kubeflow Pipelines API, for example http://ml-pipeline.kubeflow:8888."""
+    """URL of the Kubeflow Pipelines API, for example http://ml-pipeline.kubeflow:8888."""
     kubeflow_public_url: str = ""
-    """The same as people's browsers reach it, for links in status; empty: kubeflow_url."""
+    """Its URL for people's browsers, for links in status; empty: kubeflow_url."""
     kubeflow_namespace: str = ""
     """Namespace of all pipeline runs, for a single-user server; empty: each resource's own (multi-user server)."""
     kubeflow_token_file: Path | None = None
-    """Service-account token for it (audience pipelines.kubeflow.org); read again when it changes."""
+    """File with a service-account token for the API (audience pipelines.kubeflow.org); read again when it changes."""
     kubeflow_ca_file: Path | None = None
-    """Certificate authority of it; None: the system's."""
+    """Certificate authority of the Kubeflow Pipelines API; None: the system's."""
 
     oscar_url: str = Field("", max_length=2_000)
-    """The OSCAR cluster as its ingress answers, for example https://oscar.example: its REST interface and exposed services."""
+    """URL of the OSCAR cluster's ingress, for its REST interface and exposed services, for example https://oscar.example."""
     oscar_username_file: Path | None = None
-    """User of its administrator (basic auth), mounted from a Secret; read again at every call."""
+    """File with its administrator's user name (basic auth), mounted from a Secret; read again at every call."""
     oscar_password_file: Path | None = None
-    """Password, likewise."""
+    """File with the password, likewise."""
     oscar_token_file: Path | None = None
-    """Token of an OpenID Connect provider that the cluster trusts, instead of user and password; who mounts it renews it."""
+    """File with a token of an OpenID Connect provider that the cluster trusts, instead of user and password. Others renew it."""
     oscar_refresh_token_file: Path | None = None
-    """Refresh token, by which the operator asks the provider for tokens by itself; in the place of the others."""
+    """File with a refresh token by which the operator requests tokens from the provider itself, instead of the others."""
     oscar_token_url: str = Field("https://aai.egi.eu/auth/realms/egi/protocol/openid-connect/token", max_length=2_000)
     """Token endpoint of the provider; default: that of EGI Check-in."""
     oscar_client_id: str = Field("token-portal", max_length=200)
-    """Client that the refresh token was made for; default: EGI's token portal."""
+    """Client for which the refresh token was issued; default: EGI's token portal."""
     oscar_scopes: str = Field("openid email profile voperson_id eduperson_entitlement", max_length=1_000)
-    """What is asked for with it: OSCAR reads the VO from entitlements."""
+    """Requested scopes: OSCAR reads the VO from entitlements."""
     oscar_ca_file: Path | None = None
-    """Certificate authority of it; None: the system's."""
+    """Certificate authority of the OSCAR cluster; None: the system's."""
     oscar_vo: str = Field("", max_length=200)
-    """Virtual organisation in which services are made, where the cluster asks for one; empty: the first that takes us."""
+    """Virtual organisation in which services are created, if the cluster requires one; empty: the first that accepts us."""
     oscar_endpoint_login: Literal["basic", "forward"] = "basic"
-    """How clients log in to endpoints: with the service's name and token, or as Traefik asks OSCAR (Gateway API)."""
+    """How clients log in to endpoints: with the service's name and token, or by Traefik's request to OSCAR (Gateway API)."""
     oscar_pull_secrets: str = Field("", pattern=r"^([a-z0-9.-]+(,[a-z0-9.-]+)*)?$")
-    """Secrets of the OSCAR cluster to pull the serving image with, separated by commas."""
+    """Image pull Secrets of the OSCAR cluster for the serving image, separated by commas."""
     oscar_bucket: str = Field("", pattern=r"^([a-z0-9][a-z0-9-]{1,61}[a-z0-9])?$")
-    """Bucket of OSCAR's MinIO for images and results of asynchronous invocations, made when it is missing; empty: none are taken.
-    No service names it, so that OSCAR never deletes it with one."""
+    """Bucket of OSCAR's MinIO for images and results of asynchronous invocations, created if missing; empty: no such invocations.
+    No service refers to it, so OSCAR never deletes it with one."""
     oscar_storage_url: str = Field("", max_length=2_000)
-    """Address of that MinIO, as OSCAR's signed addresses begin."""
+    """URL of that MinIO, with which OSCAR's signed URLs begin."""
     oscar_storage_access_key_file: Path | None = None
-    """Access key with which services fetch packages: of somebody who may read model packages, and nothing else."""
+    """File with the access key with which services download packages. Its owner should only be able to read model packages."""
     oscar_storage_secret_key_file: Path | None = None
-    """Secret key, likewise; without both, the storage is asked without a login."""
+    """File with its secret key; without both, the storage is used without a login."""
 
     objects_uri: str = ""
     """Object storage for versions, packages and reports, as s3://bucket/prefix; empty: the folder objects_root.
     The scheme chooses a store in engine_registry.OBJECTS."""
     data_uri: str = ""
-    """Object storage that holds the data volume, as s3://bucket/prefix; empty: the folder data_root.
+    """Object storage with the data volume, as s3://bucket/prefix; empty: the folder data_root.
     The scheme chooses a store in engine_registry.VOLUMES."""
     objects_claim: str = ""
     """PersistentVolumeClaim behind objects_root, which steps and model servers mount at the same path."""
     data_claim: str = ""
-    """PersistentVolumeClaim behind data_root, likewise."""
+    """PersistentVolumeClaim behind data_root, mounted in the same way."""
     s3_endpoint: str = ""
     """URL of the S3-compatible service; empty: that of AWS. Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."""
     s3_region: str = "us-east-1"
     """Region of the buckets."""
     s3_ca_file: Path | None = None
-    """Certificate authority of it; None: the system's."""
+    """Certificate authority of the S3-compatible service; None: the system's."""
     objects_secret: str = ""
     """Secret with the S3 credentials in the namespaces of resources, for steps and model servers; a tenant may have another."""
 
     tracking_username_file: Path | None = None
-    """User of the MLflow server (basic auth), mounted from a Secret; read again at every call."""
+    """File with the user name for the MLflow server (basic auth), mounted from a Secret; read again at every call."""
     tracking_password_file: Path | None = None
-    """Password, likewise."""
+    """File with the password, likewise."""
     tracking_token_file: Path | None = None
-    """Bearer token, instead of user and password."""
+    """File with a bearer token, instead of user and password."""
     steps_tracking_username_file: Path | None = None
-    """User of the MLflow server for steps that run on this machine; they get it by environment. On a cluster: tracking_secret."""
+    """File with the MLflow user name for steps on this machine, passed in their environment. On a cluster: tracking_secret."""
     steps_tracking_password_file: Path | None = None
-    """Password, likewise."""
+    """File with the password, likewise."""
     tracking_ca_file: Path | None = None
     """Certificate authority of the MLflow server; None: the system's."""
     tracking_secret: str = ""
@@ -200,28 +200,28 @@ class Settings(BaseSettings):
     S3 and MLflow; a tenant's ConfigMap overrides it. Empty: the system's."""
 
     leader_election: bool = False
-    """Whether a Lease decides which of several operators acts; on a cluster always."""
+    """Whether a Lease decides which of several operators acts; on a cluster it always does."""
     lease_name: str = "pelagos-operator"
-    """Its name."""
+    """Name of the Lease."""
     lease_namespace: str = ""
-    """Its namespace, which is the operator's; empty: the pod's own."""
+    """Namespace of the Lease, which is the operator's; empty: the pod's own."""
     lease_seconds: int = Field(12, ge=1, le=60)
-    """How long a leader that is gone keeps the Lease."""
+    """Seconds for which a leader that has stopped renewing keeps the Lease."""
 
     authority_folder: Path | None = None
-    """Keys of the seals under which what lies outside of Kubernetes is believed: `current` seals, others are good for reading;
+    """Folder of the keys for seals on data outside Kubernetes: `current` seals, others only verify.
     None: <home>/authority."""
 
     max_image_megapixels: int = Field(50, ge=1, le=2_000)
-    """Ceiling: millions of pixels of an image, in a source or in a request. Larger ones are refused."""
+    """Ceiling: megapixels of an image, in a source or in a request. Larger ones are refused."""
     max_image_mebibytes: int = Field(64, ge=1, le=1_024)
     """Ceiling: MiB of an image file."""
     max_image_memory: int = Field(640, ge=64, le=65_536)
-    """Ceiling: MiB that decoding one image may take; a JPEG 2000 takes 17 bytes a pixel, TIFF 9 to 21, others 3 to 9."""
+    """Ceiling: MiB of memory for decoding one image; JPEG 2000 takes 17 bytes per pixel, TIFF 9 to 21, others 3 to 9."""
     max_image_seconds: int = Field(10, ge=1, le=600)
-    """Ceiling: seconds of processor time that decoding one image may take."""
+    """Ceiling: seconds of processor time for decoding one image."""
     max_scan_megapixels: int = Field(500, ge=1, le=4_000)
-    """Ceiling: millions of pixels of an image of a source that spec.preprocessing.tile has cut into tiles."""
+    """Ceiling: megapixels of a source's image that spec.preprocessing.tile cuts into tiles."""
     max_scan_mebibytes: int = Field(2_048, ge=1, le=65_536)
     """Ceiling: MiB of such an image file."""
     max_checkpoint_mebibytes: int = Field(1_024, ge=1, le=65_536)
@@ -229,36 +229,36 @@ class Settings(BaseSettings):
     max_annotation_mebibytes: int = Field(256, ge=1, le=65_536)
     """Ceiling: MiB of one file of annotations."""
     max_annotations: int = Field(1_000_000, ge=1, le=1_000_000_000)
-    """Ceiling: boxes, and images, that the annotation files of one source may list."""
+    """Ceiling: boxes, and likewise images, in the annotation files of one source."""
     max_annotation_seconds: int = Field(120, ge=1, le=3_600)
-    """Ceiling: seconds of processor time that parsing one annotation file may take."""
+    """Ceiling: seconds of processor time for parsing one annotation file."""
     max_archive_gibibytes: int = Field(200, ge=1, le=65_536)
-    """Ceiling: GiB that an archive of a source may hold, unpacked."""
+    """Ceiling: unpacked GiB of a source's archive."""
     max_archive_seconds: int = Field(3_600, ge=1, le=86_400)
-    """Ceiling: seconds of processor time that unpacking one may take."""
+    """Ceiling: seconds of processor time for unpacking such an archive."""
 
     power_watts_per_core: float = Field(cost.USUAL_WATTS_PER_CORE, ge=0, le=cost.MOST_WATTS, allow_inf_nan=False)
-    """Watts of a busy processor core, for the energy of trainings where it cannot be measured. Default: that of an unknown
-    processor by Green Algorithms (doi:10.1002/advs.202100707); better is the thermal design power of yours by its cores."""
+    """Watts of a busy processor core, for the energy of trainings if it cannot be measured. Default: that of an unknown
+    processor in Green Algorithms (doi:10.1002/advs.202100707). Better: your processor's thermal design power per core."""
     power_grams_per_kwh: float = Field(cost.USUAL_GRAMS_PER_KWH, ge=0, le=cost.MOST_GRAMS, allow_inf_nan=False)
-    """Grams of CO2 equivalent in a kilowatt-hour of your electricity. Default: the mean of the world in 2018 by the International
+    """Grams of CO2 equivalent per kilowatt-hour of your electricity. Default: the world mean of 2018 of the International
     Energy Agency (Global Energy and CO2 Status Report 2019)."""
 
     source_hosts: Annotated[str, AfterValidator(_hosts)] = ""
-    """From where Datasets may fetch sources beside public addresses over https: hosts and networks, separated by commas
+    """Hosts and networks from which Datasets may fetch sources, besides public addresses over https, separated by commas
     (https://cvat.lab.example, http://10.3.0.7:8080, 10.20.0.0/16). A tenant's ConfigMap (sourceHosts) overrides it."""
 
     dns_peers: Peers = DNS
-    """Where model servers look names up: peers and ports of their NetworkPolicy, as JSON."""
+    """DNS servers of model servers: peers and ports of their NetworkPolicy, as JSON."""
     storage_peers: Peers = NOBODY
-    """Where the object storage is, likewise; without peers: by its address, where that is a Service or an IP address."""
+    """The object storage, in the same form; without peers, they follow from its URL if that has a Service or an IP address."""
     model_clients: list[Annotated[dict[str, Any], Field(min_length=1)]] = [{"podSelector": {}}]
-    """Who may send requests to model servers: peers of their NetworkPolicy, as JSON. By default pods of their own namespace."""
+    """Permitted clients of model servers: peers of their NetworkPolicy, as JSON. Default: pods of their own namespace."""
     monitoring_namespace: str = ""
     """Namespace of the Prometheus that may read the metrics of model servers; empty: the operator's own."""
 
     def of_steps(self) -> dict[str, str]:
-        """What steps need to know as environment variables: the ceilings, what power is, and the modules of others."""
+        """The environment variables that steps need: the ceilings, the power settings, and third-party modules."""
         power = {cost.WATTS_PER_CORE: self.power_watts_per_core, cost.GRAMS_PER_KWH: self.power_grams_per_kwh}
         told = self.ceilings() | {name: f"{value:g}" for name, value in power.items()}
         return told | ({extensions.VARIABLE: self.extensions} if self.extensions else {})
@@ -270,7 +270,7 @@ class Settings(BaseSettings):
 
     @property
     def authority(self) -> Path:
-        """The folder of keys."""
+        """The folder of the sealing keys."""
         return self.authority_folder or self.home / "authority"
 
     @property
