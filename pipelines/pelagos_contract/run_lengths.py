@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 _FIRST = ord("0")
 _BITS, _MORE, _SIGN = 5, 0x20, 0x10
@@ -32,7 +33,7 @@ def encoded(part: Part, size: tuple[int, int]) -> str:
     return compressed(_runs_of(part, size))
 
 
-def compressed(runs: Any) -> str:
+def compressed(runs: npt.NDArray[np.int64]) -> str:
     """Compress runs, int ``[n]``, to text."""
     values = np.array(runs, np.int64)
     values[3:] -= np.asarray(runs, np.int64)[1:-2]
@@ -45,7 +46,7 @@ def compressed(runs: Any) -> str:
     return text
 
 
-def runs_of(counts: str, size: tuple[int, int]) -> Any:
+def runs_of(counts: str, size: tuple[int, int]) -> npt.NDArray[np.int64]:
     """Decode the runs of a text, int64 ``[n]``. Raises ValueError if they are not a mask on an image of ``size`` (height,
     width)."""
     try:
@@ -105,7 +106,7 @@ def shared(one: str, other: str, size: tuple[int, int]) -> tuple[int, int]:
     return int(common.sum()), both - int(common.sum())
 
 
-def _before(starts: Any, ends: Any, places: Any) -> Any:
+def _before(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> Any:
     """For each of ``places``, the number of pixels before it that lie in the spans from ``starts`` to ``ends``."""
     if not len(starts):
         return np.zeros(len(places), np.int64)
@@ -116,7 +117,7 @@ def _before(starts: Any, ends: Any, places: Any) -> Any:
     return known[number] - beyond
 
 
-def _spans(runs: Any) -> tuple[Any, Any]:
+def _spans(runs: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Starts and ends of the runs inside, as pixel offsets down the columns, without empty runs."""
     ends = runs.cumsum()
     starts, beyond = ends[:-1:2], ends[1::2]
@@ -124,7 +125,7 @@ def _spans(runs: Any) -> tuple[Any, Any]:
     return starts[some], beyond[some]
 
 
-def _runs_of(part: Part, size: tuple[int, int]) -> Any:
+def _runs_of(part: Part, size: tuple[int, int]) -> npt.NDArray[np.int64]:
     height, width = size
     rows, columns = part.inside.shape
     if min(part.left, part.top) < 0 or part.left + columns > width or part.top + rows > height:

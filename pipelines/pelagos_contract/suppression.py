@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 SLACK = 1e-9
 """Tolerance, relative to their size, within which an edge outside of a rectangle counts as on its edge; exceeds rounding
@@ -18,7 +19,7 @@ _AT_ONCE = 2**20
 """Approximate number of pairs of turned boxes that are compared at once, which bounds memory."""
 
 
-def nms(boxes: Any, iou: float, limit: int | None = None) -> tuple[list[int], bool]:
+def nms(boxes: npt.NDArray[np.float32], iou: float, limit: int | None = None) -> tuple[list[int], bool]:
     """Indices of the boxes ``[n, 4]`` (x1, y1, x2, y2, best first) that remain, and whether more than ``limit`` would.
 
     Same arithmetic as torchvision.ops.nms, in the dtype of ``boxes``: a box is dropped when its IoU with a better kept one is
@@ -48,7 +49,7 @@ def nms(boxes: Any, iou: float, limit: int | None = None) -> tuple[list[int], bo
     return kept, False
 
 
-def _reach(boxes: Any, iou: float) -> tuple[Any, Any]:
+def _reach(boxes: npt.NDArray[np.float32], iou: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """The horizontal centres of boxes, and the largest distance from them of the centres of boxes with an IoU above ``iou``.
 
     The IoU of two boxes is at most that of their horizontal sides. With ``iou`` the sides differ at most by this factor, and the
@@ -61,7 +62,7 @@ def _reach(boxes: Any, iou: float) -> tuple[Any, Any]:
     return centres, (right - left) * (1 - least) / (1 + least) / least + 1e-3
 
 
-def turned_nms(boxes: Any, iou: float, limit: int | None = None) -> tuple[list[int], bool]:
+def turned_nms(boxes: npt.NDArray[np.float32], iou: float, limit: int | None = None) -> tuple[list[int], bool]:
     """Indices of the boxes ``[n, 5]`` (see `turned_overlap`; best first) that remain, and whether more than ``limit`` do.
 
     As in ultralytics, a box is dropped when its overlap with any better one is above ``iou``, even if that one is itself dropped.
@@ -89,7 +90,7 @@ def turned_nms(boxes: Any, iou: float, limit: int | None = None) -> tuple[list[i
     return kept[:limit], limit is not None and len(kept) > limit
 
 
-def turned_overlap(boxes: Any, others: Any) -> Any:
+def turned_overlap(boxes: npt.NDArray[np.float32], others: npt.NDArray[Any]) -> Any:
     """The overlap of boxes ``[n, 5]`` and ``[m, 5]``, from 0 to 1, as ``[n, m]``, in the dtype of ``boxes``.
 
     A box is its centre x, y, width, height and angle in radians, from the x axis towards the y axis. Boxes are compared as
@@ -108,7 +109,7 @@ def turned_overlap(boxes: Any, others: Any) -> Any:
     return 1 - np.sqrt(1.0 - np.exp(-apart) + least)
 
 
-def _variances(boxes: Any) -> tuple[Any, Any, Any]:
+def _variances(boxes: npt.NDArray[Any]) -> tuple[Any, Any, Any]:
     """Covariances of the Gaussians of turned boxes: the variance in x, the variance in y, and the covariance."""
     wide, high = boxes[:, 2] ** 2 / 12, boxes[:, 3] ** 2 / 12
     cosine, sine = np.cos(boxes[:, 4]), np.sin(boxes[:, 4])
@@ -129,7 +130,7 @@ def _turned_reach(iou: float) -> float:
     return float(2 * np.sqrt(apart * (1 + ratio**2)))
 
 
-def common_area(corners: Any, others: Any) -> Any:
+def common_area(corners: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> Any:
     """The intersection area ``[n]`` of pairs of rectangles, given by their corners ``[n, 4, 2]`` in clockwise order.
 
     Uses the shoelace formula over the parts of each one's edges that lie in the other. Coinciding edges count once where both
@@ -144,7 +145,12 @@ def common_area(corners: Any, others: Any) -> Any:
     return np.clip(twice / 2, 0, np.minimum(*(each.prod(axis=1) for each in sides)))
 
 
-def _swept(edges: Any, within: Any, along_side: Any, against: Any) -> Any:
+def _swept(
+    edges: npt.NDArray[np.float64],
+    within: npt.NDArray[np.float64],
+    along_side: npt.NDArray[np.float64],
+    against: npt.NDArray[np.float64],
+) -> Any:
     """Twice the area that the edges of boxes cover as seen from the origin, for the parts of them that lie in other boxes.
 
     A part lies inside from this distance on: ``along_side`` where an edge runs in the direction of a side, else ``against``.

@@ -41,7 +41,7 @@ def random_maps(count: int, seed: int) -> list[tuple[Any, Any]]:
 
 def test_metrics_of_classes_are_those_of_the_definitions() -> None:
     pairs = random_maps(3, 0)
-    scores = pixels.score(sum(pixels.confusion(true, found, CLASSES) for true, found in pairs))
+    scores = pixels.score(np.sum([pixels.confusion(true, found, CLASSES) for true, found in pairs], axis=0))
     true, found = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
 
     assert scores.accuracy == pytest.approx((true == found).mean(), abs=1e-6)

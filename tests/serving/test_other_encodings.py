@@ -146,6 +146,7 @@ def test_transparency_is_left_out_and_the_colours_stay_as_they_are(content: Call
     found = images.decode(content())
 
     assert np.array_equal(found.stored, DRAWN[..., ::-1])
+    assert found.opacity is not None
     assert np.array_equal(found.opacity, with_alpha()[..., 3])
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import brentq
 
 from pelagos_pipelines.evaluation import shares
@@ -44,12 +45,12 @@ class Claims:
     """
 
     images: int
-    logits: Any
-    claimed: Any
-    true: Any
-    class_ids: Any
-    right: Any
-    objects: Any
+    logits: npt.NDArray[np.float64]
+    claimed: npt.NDArray[np.int64]
+    true: npt.NDArray[np.int64]
+    class_ids: npt.NDArray[np.int64]
+    right: npt.NDArray[np.bool_]
+    objects: npt.NDArray[np.int64]
     faintest: float = 0.0
     is_own: bool = False
 
@@ -62,7 +63,7 @@ class Claims:
         names = ("logits", "claimed", "true", "class_ids", "right")
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
-    def scaled(self, scaling: Scaling | None) -> Any:
+    def scaled(self, scaling: Scaling | None) -> npt.NDArray[np.float64]:
         """The logits after scaling."""
         logits = self.logits.astype(np.float64)
         if scaling is None:
@@ -95,9 +96,9 @@ class Reliability:
     The latter two are NaN for an empty bin. ``error`` is the ECE; NaN without claims.
     """
 
-    counts: Any
-    confidence: Any
-    right: Any
+    counts: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float64]
+    right: npt.NDArray[np.float64]
     error: float
 
     def document(self) -> dict[str, Any]:
@@ -107,7 +108,7 @@ class Reliability:
         return {"counts": self.counts.tolist(), **known, "error": _finite(self.error)}
 
 
-def reliability(confidence: Any, right: Any) -> Reliability:
+def reliability(confidence: npt.NDArray[np.float64], right: npt.NDArray[Any]) -> Reliability:
     """Bin claims and compute the ECE, see the module. ``confidence`` ``[n]`` is from 0 to 1, ``right`` ``[n]`` is boolean."""
     confidence, right = np.asarray(confidence, np.float64), np.asarray(right, bool)
     bins = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
@@ -144,10 +145,10 @@ def scaling(claims: Claims) -> Scaling | None:
     return Scaling(1 / float(brentq(slope, hottest, coldest, xtol=_CLOSE)))
 
 
-def _own(logits: Any, right: Any) -> Scaling | None:
+def _own(logits: npt.NDArray[np.float64], right: npt.NDArray[Any]) -> Scaling | None:
     """Minimize the convex loss by Newton's method; each step is halved until the loss decreases."""
 
-    def loss(at: Any) -> float:
+    def loss(at: npt.NDArray[np.float64]) -> float:
         told = at[0] * logits + at[1]
         return float((np.logaddexp(0, told) - right * told).mean())
 
@@ -168,7 +169,7 @@ def _own(logits: Any, right: Any) -> Scaling | None:
     return Scaling(1 / float(at[0]), float(at[1])) if is_within else None
 
 
-def confidences(claims: Claims, confidence: Any, faintest: float) -> dict[int, float]:
+def confidences(claims: Claims, confidence: npt.NDArray[np.float64], faintest: float) -> dict[int, float]:
     """By class, the confidence that claims must exceed for the highest F1; the lowest one of equals.
 
     ``confidence`` ``[n]`` is that of the claims, ``faintest`` their lower bound. Classes without objects or without right claims
@@ -183,7 +184,9 @@ def confidences(claims: Claims, confidence: Any, faintest: float) -> dict[int, f
     return found
 
 
-def _best(confidence: Any, right: Any, objects: int, faintest: float) -> float | None:
+def _best(
+    confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], objects: int, faintest: float
+) -> float | None:
     order = np.argsort(-confidence, kind="stable")
     sorted_, hits = confidence[order], np.cumsum(right[order])
     if not len(hits) or not hits[-1]:
@@ -197,7 +200,7 @@ def _best(confidence: Any, right: Any, objects: int, faintest: float) -> float |
     return (float(sorted_[last]) + below) / 2
 
 
-def at_confidences(claims: Claims, confidence: Any, least: Any) -> dict[str, Share]:
+def at_confidences(claims: Claims, confidence: npt.NDArray[np.float64], least: Any) -> dict[str, Share]:
     """Precision, recall and F1 of the claims whose ``confidence`` exceeds the value in ``least`` for their class."""
     passed = confidence > np.asarray(least, np.float64)[claims.class_ids]
     claimed, hits = (

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.evaluation import shares
 from pelagos_pipelines.evaluation.shares import Share
@@ -22,7 +23,7 @@ class Scores:
 
     accuracy: float
     shares: dict[str, Share]
-    confusion: Any
+    confusion: npt.NDArray[np.int64]
 
 
 def score(truth: Any, predicted: Any, classes: int) -> Scores:
@@ -32,20 +33,20 @@ def score(truth: Any, predicted: Any, classes: int) -> Scores:
     return of_confusion(confusion)
 
 
-def of_confusion(confusion: Any) -> Scores:
+def of_confusion(confusion: npt.NDArray[np.int64]) -> Scores:
     """Metrics from a confusion matrix ``[true class, predicted class]`` in images."""
     right = confusion.diagonal()
     counts = shares_of(right, confusion.sum(axis=1), confusion.sum(axis=0))
     return Scores(float(right.sum() / confusion.sum()), counts, confusion)
 
 
-def shares_of(right: Any, true: Any, said: Any) -> dict[str, Share]:
+def shares_of(right: npt.NDArray[Any], true: npt.NDArray[Any], said: npt.NDArray[Any]) -> dict[str, Share]:
     """Precision, recall and F1 of images by class, without IoU, which would be equivalent to F1."""
     counts = shares.of_counts(right, true, said)
     return {name: counts[name] for name in ("precision", "recall", "F1")}
 
 
-def top5(truth: Any, probabilities: Any) -> float:
+def top5(truth: Any, probabilities: npt.NDArray[Any]) -> float:
     """Share of images [n] whose class is among the five most probable ones of ``probabilities`` [n, classes].
 
     Ties are resolved by the lower id, as for the predicted class. NaN with at most five classes, where it would always be 1.
@@ -67,7 +68,9 @@ def surprise(chance: Any) -> Any:
     return -np.log(np.clip(np.asarray(chance, float), least, 1 - least))
 
 
-def precision_recall(positive: Any, probability: Any) -> tuple[Any, Any]:
+def precision_recall(
+    positive: npt.NDArray[np.bool_], probability: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Precision and recall at every threshold for one class against the others, recall descending to 0.
 
     ``positive`` [n] is the truth, ``probability`` [n] the score. The negative sum of recall steps times precision is the average

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.evaluation import matching, shares
 from pelagos_pipelines.evaluation.matching import BOXES, IOUS, Objects, Places
@@ -35,11 +36,11 @@ class Scores:
     """
 
     confidence: float
-    map50: Any
-    map75: Any
-    map50_95: Any
+    map50: npt.NDArray[np.float64]
+    map75: npt.NDArray[np.float64]
+    map50_95: npt.NDArray[np.float64]
     shares: dict[str, Share]
-    curves: Any
+    curves: npt.NDArray[np.float64]
     """Precision at IoU 0.50 on RECALLS: ``[classes, recalls]``."""
     by_confidence: dict[str, Share]
     """Precision, recall and F1 at IoU 0.50 on CONFIDENCES: ``[confidences, classes]``."""
@@ -89,7 +90,7 @@ def of_objects(of: Objects, classes: int) -> Scores:
     )
 
 
-def _precision(places: Any, boxes: int) -> Any:
+def _precision(places: npt.NDArray[np.int64], boxes: int) -> npt.NDArray[np.float64]:
     """Interpolated precision on RECALLS, as in COCO's evaluator.
 
     ``places``: ascending ranks of the right detections, from 1 by descending score. Only there do precision and recall rise.
@@ -99,7 +100,7 @@ def _precision(places: Any, boxes: int) -> Any:
     return np.append(heights, 0.0)[np.searchsorted(hits / boxes, RECALLS)]
 
 
-def confusion(of: Objects, classes: int, confidence: float) -> Any:
+def confusion(of: Objects, classes: int, confidence: float) -> npt.NDArray[np.int64]:
     """The confusion matrix ``[true class, predicted class]`` of objects at ``confidence`` and IoU 0.50; the last index is
     background.
 
@@ -128,7 +129,7 @@ class Judged:
         objects = true + found - len(self.ignored)
         return 2 * len(self.right) / objects if objects else 1.0
 
-    def surest_wrong(self, scores: Any) -> float:
+    def surest_wrong(self, scores: npt.NDArray[Any]) -> float:
         """The highest score [n] of a wrong prediction; NaN without one."""
         known = self.right | self.ignored
         return max((float(score) for place, score in enumerate(scores) if place not in known), default=math.nan)

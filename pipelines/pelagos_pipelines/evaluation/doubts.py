@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.evaluation import matching
 from pelagos_pipelines.evaluation.matching import BOXES, Places
@@ -79,7 +80,7 @@ def of_classes(samples: Sequence[Sample], found: Sequence[Classification]) -> li
     return sorted(doubts, key=lambda one: (-one.sure, one.sample))
 
 
-def confident_classes(labels: Any, probabilities: Any) -> Any:
+def confident_classes(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """[images]: the class that the model is confident of, the most probable of several; -1 without one.
 
     Args:
@@ -95,7 +96,7 @@ def confident_classes(labels: Any, probabilities: Any) -> Any:
     return np.where(above.any(axis=1), np.where(above, probabilities, -1.0).argmax(axis=1), -1)
 
 
-def _margin(probabilities: Any, label: int, suggested: int) -> float:
+def _margin(probabilities: npt.NDArray[np.float64], label: int, suggested: int) -> float:
     return float(probabilities[suggested] - probabilities[label])
 
 
@@ -107,11 +108,11 @@ class _Compared:
     """An image's predictions without faint ones, and their IoU with its annotations ``[predictions, annotations]``."""
 
     sample: Sample
-    found: Any
-    scores: Any
-    class_ids: Any
-    overlaps: Any
-    in_crowd: Any
+    found: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float64]
+    class_ids: npt.NDArray[np.int32]
+    overlaps: npt.NDArray[np.float64]
+    in_crowd: npt.NDArray[np.bool_]
     """[predictions]: whether each is in a crowd of its class."""
 
     @property
@@ -157,7 +158,9 @@ def _compared(sample: Sample, predicted: Detections, places: Places) -> _Compare
     return _Compared(sample, found, clear.scores.astype(float), clear.class_ids, overlaps, in_crowd)
 
 
-def _of_image(place: int, one: _Compared, confident: Any, known: Any, places: Places) -> Iterator[Doubt]:
+def _of_image(
+    place: int, one: _Compared, confident: npt.NDArray[np.float64], known: npt.NDArray[np.bool_], places: Places
+) -> Iterator[Doubt]:
     truth = places.true(one.sample)
     sure = one.scores >= confident[one.class_ids]
     same_place, agreeing = one.overlaps >= SAME_PLACE, one.agreeing

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.annotations import masks
 from pelagos_pipelines.annotations.coco_panoptic import THING
@@ -34,17 +35,19 @@ class Drawn:
     The last ``crowds`` of them are no objects, but regions with some that nobody drew one by one.
     """
 
-    pixels: Any
-    class_ids: Any
+    pixels: npt.NDArray[np.int32]
+    class_ids: npt.NDArray[np.int64]
     crowds: int = 0
 
     @property
-    def classes(self) -> Any:
+    def classes(self) -> npt.NDArray[np.int64]:
         """The same map with 1 + the class index."""
         return np.concatenate(([NONE], self.class_ids + 1))[self.pixels]
 
 
-def segments(shapes: Sequence[Shape], class_ids: Any, size: tuple[int, int], stuff: Collection[int] = ()) -> Drawn:
+def segments(
+    shapes: Sequence[Shape], class_ids: npt.NDArray[np.int64], size: tuple[int, int], stuff: Collection[int] = ()
+) -> Drawn:
     """The segments of an image of ``size`` (width, height): one for each shape, and one for all of a class in ``stuff``."""
     areas, parts, kept = list[int](), list[Any](), 0
     for shape in shapes:
@@ -84,7 +87,7 @@ def with_crowds(drawn: Drawn, crowds: Sequence[Shape], class_ids: Sequence[int])
     return Drawn(pixels, np.concatenate((drawn.class_ids, np.array(ids, np.int64))), len(ids))
 
 
-def _compact(pixels: Any, ids: Any) -> Drawn:
+def _compact(pixels: npt.NDArray[np.int32], ids: npt.NDArray[np.int64]) -> Drawn:
     """The map without segments that others cover completely."""
     seen = np.bincount(pixels.ravel(), minlength=len(ids) + 1)[1:] > 0
     if seen.all():

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract import disk
 from pelagos_contract.tasks import TASKS as DESCRIPTIONS
@@ -142,7 +143,7 @@ def digest_of(samples: Sequence[Sample], labels: Sequence[str]) -> str:
     return f"sha256:{found.hexdigest()}"
 
 
-def counted(evidence: Evidence, weights: Any) -> dict[str, Any]:
+def counted(evidence: Evidence, weights: npt.NDArray[Any]) -> dict[str, Any]:
     """The metrics of multisets of images, without those of single classes, by their names without a split.
 
     Args:
@@ -310,7 +311,7 @@ def _unpacked(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     return content
 
 
-def _column(content: bytes, kind: str) -> Any:
+def _column(content: bytes, kind: str) -> npt.NDArray[Any]:
     stream = io.BytesIO(content)
     if np.lib.format.read_magic(stream) != (1, 0):
         raise EvidenceError("an array is of another version than 1.0")

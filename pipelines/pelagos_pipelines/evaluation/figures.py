@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 
 mpl.use("Agg")
 from matplotlib import font_manager
@@ -77,7 +78,7 @@ Text.set_text = _set_shown_text  # type: ignore[method-assign, assignment]
 mpl.rcParams["font.family"] = families()
 
 
-def confusion(matrix: Any, labels: Sequence[str], title: str, unit: str, folder: Path) -> None:
+def confusion(matrix: npt.NDArray[np.int64], labels: Sequence[str], title: str, unit: str, folder: Path) -> None:
     """Draw a confusion matrix: rows are true classes, columns predictions; colour is the share of the row, numbers count
     ``unit``.
 
@@ -125,7 +126,12 @@ def precision_recall(
 
 
 def by_confidence(
-    confidences: Any, curves: Mapping[str, Any], means: Mapping[str, Any], chosen: float, condition: str, folder: Path
+    confidences: npt.NDArray[np.float64],
+    curves: Mapping[str, Any],
+    means: Mapping[str, Any],
+    chosen: float,
+    condition: str,
+    folder: Path,
 ) -> None:
     """Draw F1 over the confidence threshold for every class that has it, and ``means`` over classes by metric, including F1.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract import run_lengths
 from pelagos_contract.run_lengths import Part
@@ -67,7 +68,7 @@ def mask_iou(found: Sequence[Any], truth: Sequence[Any]) -> Iterator[Any]:
             yield mask.iou([{"size": size, "counts": text} for text in texts], entries.tolist(), [0] * len(entries))
 
 
-def mask_shares(texts: Sequence[str], crowds: Any) -> Any:
+def mask_shares(texts: Sequence[str], crowds: npt.NDArray[np.object_]) -> Any:
     """COCO's overlap ``[n, m]`` of n masks as compressed runs with m crowds: the intersection divided by the mask's area."""
     from pycocotools import mask
 
@@ -75,7 +76,7 @@ def mask_shares(texts: Sequence[str], crowds: Any) -> Any:
     return mask.iou([{"size": size, "counts": text} for text in texts], crowds.tolist(), [1] * len(crowds))
 
 
-def outline(entry: Any) -> Any:
+def outline(entry: Any) -> npt.NDArray[Any]:
     """The longest outline of a true mask, points ``[k, 2]`` in pixels."""
     height, width = entry["size"]
     rings = outlines(run_lengths.part_of(entry["counts"].decode(), (height, width)))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.evaluation.samples import Sample
 
@@ -63,14 +64,14 @@ def box_iou(found: Sequence[Any], truth: Sequence[Any]) -> Iterator[Any]:
             yield mask.iou(ones[start:end], others[first:last], [0] * (last - first))
 
 
-def box_shares(found: Any, crowds: Any) -> Any:
+def box_shares(found: npt.NDArray[np.float32], crowds: npt.NDArray[np.float64]) -> Any:
     """COCO's overlap of boxes ``[n, 4]`` with crowds ``[m, 4]``: the intersection divided by the box's area."""
     from pycocotools import mask
 
     return mask.iou(_sides([found])[0], _sides([crowds])[0], [1] * len(crowds))
 
 
-def _crowd_boxes(sample: Sample) -> Any:
+def _crowd_boxes(sample: Sample) -> npt.NDArray[np.float64]:
     sides = np.array([crowd.sides for crowd in sample.crowds], float).reshape(-1, 4)
     sides[:, 2:] += sides[:, :2]
     return sides
@@ -122,7 +123,7 @@ def box_pairs(found: Sequence[Any], truth: Sequence[Any]) -> Pairs:
     return one, other, iou
 
 
-def _iou(ones: Any, others: Any) -> Any:
+def _iou(ones: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Pairwise IoU of boxes ``[n, 4]`` (left, top, width, height), with COCO's rounding."""
     ends, other_ends = ones[:, :2] + ones[:, 2:], others[:, :2] + others[:, 2:]
     common = np.minimum(ends, other_ends) - np.maximum(ones[:, :2], others[:, :2])
@@ -149,21 +150,21 @@ class Objects:
     Pairs have an IoU of IOUS[0] or more; ``found`` and ``true`` are their indices, regardless of classes.
     """
 
-    images: Any
+    images: npt.NDArray[np.int64]
     """``[found]``: the image of each predicted object."""
-    labels: Any
-    scores: Any
-    true_images: Any
+    labels: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float64]
+    true_images: npt.NDArray[np.int64]
     """``[true]``: the image of each true object."""
-    true_labels: Any
-    found: Any
+    true_labels: npt.NDArray[np.int64]
+    found: npt.NDArray[np.int64]
     """``[pairs]``: the predicted object of each pair."""
-    true: Any
-    iou: Any
-    inside: Any
+    true: npt.NDArray[np.int64]
+    iou: npt.NDArray[np.float64]
+    inside: npt.NDArray[np.float64]
     """``[found]``: the largest share of each that is in a crowd of its class; 0 without one."""
 
-    def ignored(self, given: Any, number: int = 0) -> Any:
+    def ignored(self, given: npt.NDArray[np.int64], number: int = 0) -> Any:
         """``[found]``: which are neither right nor wrong at a threshold, as in COCO's evaluator: without a true object, and in a
         crowd. ``given`` is `assigned` at that threshold, ``number`` its index in IOUS.
         """
@@ -217,7 +218,7 @@ def _pairs(founds: Sequence[Any], truths: Sequence[Any], places: Places) -> Pair
     return one, other, iou
 
 
-def assigned(of: Objects) -> Any:
+def assigned(of: Objects) -> npt.NDArray[np.int64]:
     """The pair by which each predicted object is right, or -1, for each threshold of IOUS: ``[thresholds, found]``.
 
     As in COCO's evaluator, predictions of a class in an image choose by descending score, equal scores in order; each takes the
@@ -236,7 +237,7 @@ def assigned(of: Objects) -> Any:
     return given
 
 
-def nearest(of: Objects, chosen: Any) -> tuple[Any, Any]:
+def nearest(of: Objects, chosen: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Match true objects with ``chosen`` ``[found]`` ones by descending IoU, each at most once, regardless of classes.
 
     Returns:
@@ -250,7 +251,7 @@ def nearest(of: Objects, chosen: Any) -> tuple[Any, Any]:
     return of.true[pairs], of.found[pairs]
 
 
-def _stable(found: Any, true: Any, ranks: Any) -> Any:
+def _stable(found: npt.NDArray[np.int64], true: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64]) -> Any:
     """Indices of the pairs of a stable matching: no two objects prefer each other to their matches.
 
     All ``found`` objects propose at once to their most preferred object. Each true object accepts the proposal with the lowest

@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -32,7 +33,9 @@ def legend(labels: Sequence[str]) -> list[Any]:
     return entries
 
 
-def overlaid(image: Pixels, found: Any, classes: Any, true: Any) -> Any:
+def overlaid(
+    image: Pixels, found: npt.NDArray[np.int32], classes: npt.NDArray[Any], true: npt.NDArray[Any]
+) -> npt.NDArray[np.float64]:
     """The image in RGB, with the colours of classes and with outlines.
 
     Args:
@@ -64,7 +67,7 @@ def colour(index: int) -> str:
     return palette[index % len(palette)]
 
 
-def _edges(numbers: Any) -> Any:
+def _edges(numbers: npt.NDArray[Any]) -> Any:
     found: Any = np.zeros(numbers.shape, bool)
     found[1:] |= numbers[1:] != numbers[:-1]
     found[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 MATCHED = 0.5
 """A true and a predicted segment of one class match if their IoU is higher; then each has at most one match."""
@@ -24,11 +25,11 @@ class Scores:
     ``sq``, the mean IoU of pairs, is also NaN without pairs, where it is undefined.
     """
 
-    pq: Any
-    sq: Any
-    rq: Any
+    pq: npt.NDArray[np.float64]
+    sq: npt.NDArray[np.float64]
+    rq: npt.NDArray[np.float64]
 
-    def mean(self, metric: str, chosen: Any = None) -> float:
+    def mean(self, metric: str, chosen: npt.NDArray[np.bool_] | None = None) -> float:
         """The unweighted mean over the ``chosen`` classes that have the metric; NaN if none has."""
         values = getattr(self, metric)
         known = values[np.isfinite(values) & (True if chosen is None else chosen)]
@@ -39,10 +40,10 @@ class Scores:
 class Counted:
     """Sums over images, each ``[classes]``: IoU of pairs, number of pairs, unmatched true segments, unmatched predicted ones."""
 
-    iou: Any
-    pairs: Any
-    missed: Any
-    wrong: Any
+    iou: npt.NDArray[np.float64]
+    pairs: npt.NDArray[np.int64]
+    missed: npt.NDArray[np.int64]
+    wrong: npt.NDArray[np.int64]
 
     @classmethod
     def none(cls, classes: int) -> Counted:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.evaluation import shares
 from pelagos_pipelines.evaluation.shares import Share
@@ -26,10 +27,10 @@ class Scores:
 
     shares: dict[str, Share]
     accuracy: float
-    confusion: Any
+    confusion: npt.NDArray[np.int64]
 
 
-def confusion(truth: Any, predicted: Any, classes: int) -> Any:
+def confusion(truth: npt.NDArray[np.int64], predicted: npt.NDArray[Any], classes: int) -> npt.NDArray[np.int64]:
     """Pixels by true and predicted class, int64 ``[classes + 1, classes + 1]``, with "no class" last.
 
     Both are maps of the same size with 1 + the class index, or 0.
@@ -40,14 +41,14 @@ def confusion(truth: Any, predicted: Any, classes: int) -> Any:
     return counts.reshape(classes + 1, classes + 1)
 
 
-def score(counts: Any) -> Scores:
+def score(counts: npt.NDArray[np.int64]) -> Scores:
     """Metrics from the summed `confusion` of all images of a split."""
     actual, claimed = counts.sum(axis=1)[:-1], counts.sum(axis=0)[:-1]
     accuracy = float(counts.diagonal().sum() / counts.sum()) if actual.any() else float("nan")
     return Scores(shares_of(counts.diagonal()[:-1], actual, claimed), accuracy, counts)
 
 
-def shares_of(right: Any, true: Any, said: Any) -> dict[str, Share]:
+def shares_of(right: npt.NDArray[Any], true: npt.NDArray[Any], said: npt.NDArray[Any]) -> dict[str, Share]:
     """Shares of pixels by class, with Dice, which equals F1."""
     counts = shares.of_counts(right, true, said)
     return counts | {"Dice": counts["F1"]}

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract.metrics import SETTINGS
 from pelagos_contract.training import Interval, Resampling
@@ -38,7 +39,7 @@ class Units:
     """The resampled groups: ``numbers`` ``[images]`` is each image's group of ``count``, by the field ``by``."""
 
     by: str
-    numbers: Any
+    numbers: npt.NDArray[np.int64]
     count: int
 
     def why_not(self) -> str | None:
@@ -99,7 +100,7 @@ def resampled(models: Sequence[Evidence], units: Units, samples: int, seed: int)
     }
 
 
-def interval(values: Any) -> Interval | None:
+def interval(values: npt.NDArray[np.float64]) -> Interval | None:
     """The interval with the middle of the values; None if too many are undefined."""
     known = values[np.isfinite(values)]
     if len(known) < DEFINED * len(values) or not len(known):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract.tasks import AVERAGES
 
@@ -24,9 +25,9 @@ class Share:
     A class without true samples has no metric of its own; its predictions are wrong and count in the micro average.
     """
 
-    parts: Any
-    wholes: Any
-    true: Any
+    parts: npt.NDArray[Any]
+    wholes: npt.NDArray[Any]
+    true: npt.NDArray[Any]
 
     @property
     def by_class(self) -> Any:
@@ -58,7 +59,7 @@ def _share(parts: Any, wholes: Any, defined: Any) -> Any:
     return np.where(defined, parts / np.where(defined, wholes, 1), np.nan)[()]
 
 
-def mean(values: Any, chosen: Any = True) -> Any:
+def mean(values: npt.NDArray[np.float64], chosen: Any = True) -> Any:
     """The unweighted mean of ``[..., classes]`` over the ``chosen`` classes with a value; NaN without any."""
     known = np.isfinite(values) & chosen
     counts = known.sum(axis=-1)
@@ -80,7 +81,7 @@ def of_epoch(shares: Mapping[str, Share], names: Iterable[str]) -> dict[str, flo
     return {name: float(value) if math.isfinite(value) else 0.0 for name, value in known.items()}
 
 
-def of_counts(right: Any, true: Any, said: Any) -> dict[str, Share]:
+def of_counts(right: npt.NDArray[Any], true: npt.NDArray[Any], said: npt.NDArray[Any]) -> dict[str, Share]:
     """Precision, recall, F1 (for pixels: Dice) and IoU from the right, true and predicted amounts by class."""
     return {
         "precision": Share(right, said, true),

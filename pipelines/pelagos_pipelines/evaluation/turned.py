@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract import suppression
 from pelagos_pipelines.annotations.shapes import Shape
@@ -19,7 +20,7 @@ _AT_ONCE = 100_000
 """Number of pairs of boxes that are processed at once, which bounds memory."""
 
 
-def of_shapes(shapes: Sequence[Shape]) -> Any:
+def of_shapes(shapes: Sequence[Shape]) -> npt.NDArray[np.float64]:
     """The boxes ``[n, 5]`` of rectangles."""
     sides = np.array([shape.coordinates for shape in shapes], float).reshape(-1, 5)
     sides[:, :2] += sides[:, 2:4] / 2
@@ -31,19 +32,23 @@ def iou(boxes: Sequence[Any], others: Sequence[Any]) -> Iterator[Any]:
     return (_iou(*both) for both in zip(boxes, others, strict=True))
 
 
-def shares(boxes: Any, crowds: Any) -> Any:
+def shares(boxes: npt.NDArray[np.float32], crowds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The intersection divided by the box's area, ``[n, m]`` for n boxes and m crowds; 0 for a box without an area."""
     return _by_area(boxes, crowds, lambda shared, area, _: shared / np.maximum(area, np.finfo(float).tiny))
 
 
-def _iou(boxes: Any, others: Any) -> Any:
-    def by_both(shared: Any, area: Any, other_area: Any) -> Any:
+def _iou(boxes: npt.NDArray[Any], others: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def by_both(
+        shared: npt.NDArray[np.float64], area: npt.NDArray[np.float64], other_area: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
         return shared / np.maximum(area + other_area - shared, np.finfo(float).tiny)
 
     return _by_area(boxes, others, by_both)
 
 
-def _by_area(boxes: Any, others: Any, divided: Callable[[Any, Any, Any], Any]) -> Any:
+def _by_area(
+    boxes: npt.NDArray[Any], others: npt.NDArray[np.float64], divided: Callable[[Any, Any, Any], Any]
+) -> npt.NDArray[np.float64]:
     """The result of ``divided`` for the intersection and both areas, ``[n, m]``."""
     found = np.zeros((len(boxes), len(others)))
     one, other = np.asarray(boxes, np.float64), np.asarray(others, np.float64)

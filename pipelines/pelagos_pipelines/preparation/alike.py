@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.preparation.looks import KEPT, LENGTH
 
@@ -86,7 +87,9 @@ class _Found:
         """Each pair once, encoded as one number, ascending."""
         self._known: Any = np.zeros(count, np.int64)
 
-    def without(self, later: Any, earlier: Any) -> tuple[Any, Any]:
+    def without(
+        self, later: npt.NDArray[np.int64], earlier: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Those of the given pairs that have not been found yet."""
         if not len(self._pairs) or not len(later):
             return later, earlier
@@ -95,7 +98,7 @@ class _Found:
         new = self._pairs[places] != asked
         return later[new], earlier[new]
 
-    def add(self, later: Any, earlier: Any) -> None:
+    def add(self, later: npt.NDArray[np.int64], earlier: npt.NDArray[np.int64]) -> None:
         """Add pairs, which must be new and different."""
         if len(later):
             # Kept as a sorted array: numpy's set operations hash, and take longer.
@@ -103,7 +106,7 @@ class _Found:
             self._pairs = np.sort(np.concatenate((self._pairs, added)))
             self._known += np.bincount(later, minlength=self._count)
 
-    def open(self) -> Any:
+    def open(self) -> npt.NDArray[np.int64]:
         return np.flatnonzero(self._known < EARLIER)
 
     def first(self) -> dict[int, list[int]]:
@@ -118,13 +121,15 @@ class _Found:
 class _Comparison:
     """Compares looks. Values are whole numbers in 32-bit floats, which hold them exactly."""
 
-    def __init__(self, waves: Any, radius: float) -> None:
+    def __init__(self, waves: npt.NDArray[np.int8], radius: float) -> None:
         self._waves, self._radius = waves, radius
         # A transposed copy is kept as well: contiguous rows are compared several times as fast as gathered values.
         self._flat = [np.ascontiguousarray(one).reshape(-1, KEPT * KEPT) for one in (waves, waves.transpose(0, 2, 1))]
         self._squares = np.square(waves, dtype=np.float32).sum(axis=(1, 2))
 
-    def close(self, later: Any, earlier: Any, way: tuple[bool, int, int]) -> tuple[Any, Any]:
+    def close(
+        self, later: npt.NDArray[np.int64], earlier: npt.NDArray[np.int64], way: tuple[bool, int, int]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """The pairs that are within the radius when the later image has the orientation ``way``."""
         near: Any = np.zeros(len(later), bool)
         for start in range(0, len(later), _TOGETHER):
@@ -140,7 +145,7 @@ class _Comparison:
         products = np.einsum("ni,ni->n", one, other)
         return self._squares[later] + self._squares[earlier] - 2 * products <= self._radius**2
 
-    def within(self, start: int, end: int) -> tuple[Any, Any]:
+    def within(self, start: int, end: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """The first pairs within the radius whose later image is in ``start`` to ``end``, in any orientation."""
         rows, columns = self._waves[start:end], self._waves[:end].reshape(-1, KEPT * KEPT).astype(np.float32)
         best = np.max([_laid(rows, way).reshape(-1, KEPT * KEPT) @ columns.T for way in _WAYS], axis=0)
@@ -153,11 +158,11 @@ class _Comparison:
 class _Index:
     """Images by their key in one table."""
 
-    def __init__(self, keys: Any) -> None:
+    def __init__(self, keys: npt.NDArray[np.uint64]) -> None:
         self._order = np.argsort(keys, kind="stable")
         self._starts = np.concatenate(([0], np.cumsum(np.bincount(keys.astype(np.int64)))))
 
-    def candidates(self, keys: Any, rows: Any) -> Iterator[tuple[Any, Any]]:
+    def candidates(self, keys: npt.NDArray[np.uint64], rows: npt.NDArray[np.int64]) -> Iterator[tuple[Any, Any]]:
         """Pairs of ``rows`` with earlier images that have the same key, in chunks."""
         asked = np.minimum(keys[rows].astype(np.int64), len(self._starts) - 1)
         first = self._starts[asked]
@@ -174,7 +179,7 @@ class _Index:
 class _Sides:
     """On which sides of planes looks lie, in all orientations."""
 
-    def __init__(self, waves: Any) -> None:
+    def __init__(self, waves: npt.NDArray[Any]) -> None:
         self._parts = [np.array(_part(waves, *odd), np.float32) for odd in _PARITIES]
 
     def of(self, name: str, bits: int) -> list[Any]:
@@ -185,7 +190,7 @@ class _Sides:
         return [_number(along, way, bits) for way in _WAYS]
 
 
-def _laid(waves: Any, way: tuple[bool, int, int]) -> Any:
+def _laid(waves: npt.NDArray[Any], way: tuple[bool, int, int]) -> npt.NDArray[np.float32]:
     """The looks of images in another orientation."""
     transposed, rows, columns = way
     laid = np.array(waves.transpose(0, 2, 1) if transposed else waves, np.float32)
@@ -201,7 +206,7 @@ def _signs(odd: int) -> Any:
     return signs
 
 
-def _product(one: Any, other: Any) -> Any:
+def _product(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> Any:
     """The matrix product, a few rows at a time: with more, threads would wait for each other longer than they compute."""
     found: Any = np.empty((len(one), other.shape[1]), np.float32)
     for start in range(0, len(one), _ALONE):
@@ -209,12 +214,12 @@ def _product(one: Any, other: Any) -> Any:
     return found
 
 
-def _part(waves: Any, row: int, column: int) -> Any:
+def _part(waves: npt.NDArray[Any], row: int, column: int) -> npt.NDArray[Any]:
     """The waves of one parity of row and column, which change their signs together."""
     return waves[:, row::2, column::2].reshape(len(waves), -1)
 
 
-def _planes(name: str, bits: int) -> Any:
+def _planes(name: str, bits: int) -> npt.NDArray[np.float32]:
     """The direction of each plane, in ones and minus ones, from a digest, so that it does not depend on a library's generator."""
     count = bits * KEPT * KEPT
     drawn = np.frombuffer(hashlib.shake_256(f"alike {name}".encode()).digest(count // 8 + 1), np.uint8)

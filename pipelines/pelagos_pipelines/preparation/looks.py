@@ -17,6 +17,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 KEPT = 10
 """A look has 10 x 10 waves, of which the first, the mean brightness, is always 0."""
@@ -46,14 +47,14 @@ class _Window:
     """The window of an image: left, top and the side of a cell, in grains."""
 
     number: int
-    grey: Any
+    grey: npt.NDArray[np.uint8]
     background: int
     left: int
     top: int
     cell: int
 
 
-def look(whole: Any) -> bytes | None:
+def look(whole: npt.NDArray[np.uint8]) -> bytes | None:
     """The look of an image [height, width] of grey levels; None for a plain one. Constants were chosen with bench/alike.py."""
     return of([whole])[0]
 
@@ -84,7 +85,7 @@ def of(images: Iterable[Any]) -> list[bytes | None]:
     return found
 
 
-def _window(grey: Any, background: int) -> tuple[int, int, int] | None:
+def _window(grey: npt.NDArray[np.uint8], background: int) -> tuple[int, int, int] | None:
     """Left, top and cell side, in grains, of the square window around what stands out; None when nothing does."""
     total, *moments = _moments(cv2.LUT(grey, _squares(background)))
     if total == 0:
@@ -101,12 +102,12 @@ def _window(grey: Any, background: int) -> tuple[int, int, int] | None:
 
 
 @cache
-def _squares(background: int) -> Any:
+def _squares(background: int) -> npt.NDArray[np.uint16]:
     """A table by grey level of the squared distance from the background."""
     return np.square(np.arange(256) - background).astype(np.uint16)
 
 
-def _moments(weights: Any) -> tuple[int, tuple[int, int], tuple[int, int]]:
+def _moments(weights: npt.NDArray[Any]) -> tuple[int, tuple[int, int], tuple[int, int]]:
     """The sum of all weights, and their first and second moments, across and down."""
     total = across = across2 = down = down2 = 0
     for top, left in itertools.product(*(range(0, side, _EXACT) for side in weights.shape)):

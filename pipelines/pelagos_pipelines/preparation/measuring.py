@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 _BAND = 1 << 16
 """About how many pixels the Laplacian is computed of at a time: they stay in the processor's cache."""
@@ -20,7 +21,7 @@ _BLACK, _WHITE = 2, 253
 """The lowest and the highest grey level that is neither black nor white; compression changes these by a little."""
 
 
-def measure(grey: Any) -> dict[str, int]:
+def measure(grey: npt.NDArray[np.uint8]) -> dict[str, int]:
     """Sums over an image [height, width] of grey levels, from which `measures.believed` computes means and variances.
 
     ``edges`` and ``edges2`` are the sums of its Laplacian and of the Laplacian's squares over ``among`` pixels.
@@ -41,7 +42,7 @@ class Measuring:
         self._held: list[Any] = []
         self._row = self._first = 0
 
-    def add(self, grey: Any) -> None:
+    def add(self, grey: npt.NDArray[np.uint8]) -> None:
         """Add the next rows of grey levels."""
         inside = cv2.countNonZero(cv2.inRange(grey, _BLACK, _WHITE))
         self._sums.update(grey=_sum(grey), grey2=_squares(grey), clipped=grey.size - inside)
@@ -60,18 +61,18 @@ class Measuring:
         """The sums that `measure` returns, once all rows were added."""
         return {"edges": 0, **self._sums}
 
-    def _laplacian(self, rows: Any, above: int, count: int) -> None:
+    def _laplacian(self, rows: npt.NDArray[np.uint8], above: int, count: int) -> None:
         band = cv2.Laplacian(rows, cv2.CV_16S)[above : above + count]
         self._sums.update(edges=_sum(band), edges2=_squares(band), among=count * self._width)
 
-    def _forget(self, held: Any) -> None:
+    def _forget(self, held: npt.NDArray[np.uint8]) -> None:
         """Drop rows that are no longer needed: only those from the row above the next band on are kept."""
         first = self._row - len(held)
         start = max((self._bands[0][0] - 1 if self._bands else self._row) - first, 0)
         self._held, self._first = [held[start:].copy()], first + min(start, len(held))
 
 
-def channels(image: Any) -> dict[str, list[int]]:
+def channels(image: npt.NDArray[np.uint8]) -> dict[str, list[int]]:
     """The sums of an image's levels [height, width, 3] and of their squares, by channel."""
     parts = [cv2.extractChannel(image, channel) for channel in range(3)]
     return {"sums": [_sum(part) for part in parts], "squares": [_squares(part) for part in parts]}
@@ -98,11 +99,11 @@ def _spread(width: int, height: int) -> tuple[int, int]:
     return rows, rows * max(1, width * height // _MOST)
 
 
-def _sum(values: Any) -> int:
+def _sum(values: npt.NDArray[Any]) -> int:
     return int(cv2.sumElems(values)[0])
 
 
-def _squares(values: Any) -> int:
+def _squares(values: npt.NDArray[Any]) -> int:
     """The sum of squares. OpenCV may take its root and square it again; that error is far below 1, and is rounded off."""
     total: float = cv2.norm(values, cv2.NORM_L2SQR)
     return round(total)

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract.preprocessing import Tile
 from pelagos_contract.tiles import Place, places
@@ -160,11 +161,11 @@ def _where(tile: Place, size: tuple[int, int], orientation: int) -> tuple[int, i
     return across, down, wide, high
 
 
-def _hand_over(rows: Any, part: Stored, orientation: int, take: Take) -> None:
+def _hand_over(rows: npt.NDArray[np.uint8], part: Stored, orientation: int, take: Take) -> None:
     take(part[0], _packed(rows, part, orientation))
 
 
-def _packed(rows: Any, part: Stored, orientation: int) -> bytes:
+def _packed(rows: npt.NDArray[np.uint8], part: Stored, orientation: int) -> bytes:
     """A tile as PNG, upright."""
     left, top, wide, high = part[1]
     pixels = rows[top : top + high, left : left + wide, ::-1]

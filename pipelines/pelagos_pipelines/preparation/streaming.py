@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.serving import images, tiff
 from pelagos_pipelines.serving.decoding import ImageRefusedError
@@ -210,7 +211,9 @@ def _written(part: tuple[bytes, bytes]) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def _meant(rows: Any, width: int, bits: int, kind: int, palette: Any, table: Any) -> Band:
+def _meant(
+    rows: npt.NDArray[np.uint8], width: int, bits: int, kind: int, palette: npt.NDArray[np.uint8], table: Any
+) -> Band:
     """Colours and opacity of rows of bytes, as OpenCV returns them."""
     if bits < 8:
         each = 8 // bits

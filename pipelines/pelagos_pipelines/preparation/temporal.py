@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract.splits import Split
 
@@ -129,7 +130,7 @@ class _Cutting:
         lost = 1 - sum(int(mask.sum()) for mask in held) / len(self._paths)
         return math.fsum([_UNTAUGHT * untaught, lost, *map(self._off, held, self._shares)])
 
-    def _off(self, mask: Any, share: float) -> float:
+    def _off(self, mask: npt.NDArray[np.bool_], share: float) -> float:
         """The distance of a split from its share of the images, plus that from its share of each class on average."""
         counts, known = self._counts(mask), [total for total in self._totals if total]
         off = [
@@ -139,12 +140,12 @@ class _Cutting:
         ]
         return math.fsum([abs(int(mask.sum()) / len(self._paths) - share), math.fsum(off) / max(len(known), 1)])
 
-    def _counts(self, mask: Any) -> list[int]:
+    def _counts(self, mask: npt.NDArray[np.bool_]) -> list[int]:
         found: list[int] = np.bincount(self._label[mask[self._image]], minlength=self._classes).tolist()
         return found
 
 
-def _spread(places: Any) -> list[int]:
+def _spread(places: npt.NDArray[np.int64]) -> list[int]:
     """At most half of CUTS positions, evenly spread."""
     if not len(places):
         return []

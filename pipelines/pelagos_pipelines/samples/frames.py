@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.samples.organisms import Background, Organism
 
@@ -35,14 +36,14 @@ class Placed:
     name: str
     label: str
     box: tuple[int, int, int, int]
-    mask: Any
+    mask: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Frame:
     """``pixels`` is uint8 [SIDE, SIDE]."""
 
-    pixels: Any
+    pixels: npt.NDArray[np.uint8]
     placed: tuple[Placed, ...]
 
 
@@ -95,7 +96,9 @@ def _shuffled(items: Sequence[Any], generator: np.random.Generator) -> Iterator[
             yield items[index]
 
 
-def _varied(organism: Organism, generator: np.random.Generator, turned: bool) -> tuple[Any, Any, Any]:
+def _varied(
+    organism: Organism, generator: np.random.Generator, turned: bool
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Transmission, mask and opacity, randomly turned, mirrored, scaled, and made denser or fainter."""
     _, _, width, height = _box(organism.mask)
     natural = float(np.clip(max(width, height), *EXTENT)) / max(width, height)
@@ -116,7 +119,7 @@ def _varied(organism: Organism, generator: np.random.Generator, turned: bool) ->
     return _turned(transmission, angle, 1), (inside > 0.5).astype(np.uint8), _turned(opacity, angle, 0)
 
 
-def _turned(plane: Any, angle: float, around: float) -> Any:
+def _turned(plane: Any, angle: float, around: float) -> npt.NDArray[Any]:
     """Turn a plane by ``angle`` degrees onto one that is large enough; pixels outside get the value ``around``."""
     height, width = plane.shape
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1)
@@ -126,7 +129,7 @@ def _turned(plane: Any, angle: float, around: float) -> Any:
     return cv2.warpAffine(plane, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=around)
 
 
-def _box(mask: Any) -> tuple[int, int, int, int]:
+def _box(mask: npt.NDArray[Any]) -> tuple[int, int, int, int]:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     left, top = int(columns[0]), int(rows[0])
     return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
@@ -150,7 +153,12 @@ def _covered(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -
     return max(across, 0) * max(down, 0) / min(one[2] * one[3], other[2] * other[3])
 
 
-def _multiply(canvas: Any, transmission: Any, opacity: Any, offset: tuple[int, int]) -> None:
+def _multiply(
+    canvas: npt.NDArray[np.float32],
+    transmission: npt.NDArray[np.float32],
+    opacity: npt.NDArray[np.float32],
+    offset: tuple[int, int],
+) -> None:
     """Multiply the organism into the canvas; its crop begins at ``offset`` and may extend beyond the frame."""
     left, top = offset
     height, width = opacity.shape
@@ -159,7 +167,7 @@ def _multiply(canvas: Any, transmission: Any, opacity: Any, offset: tuple[int, i
     canvas[rows, columns] *= 1 + opacity[inside] * (transmission[inside] - 1)
 
 
-def _opacity(mask: Any) -> Any:
+def _opacity(mask: npt.NDArray[np.uint8]) -> Any:
     """1 on the organism, fading to 0 around it and at the edges of the crop, where the camera's software cut the image."""
     wide = cv2.dilate(mask, np.ones((5, 5), np.uint8)).astype(np.float32)
     wide[[0, -1], :] = 0

@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract.splits import SPLITS, Split
 from pelagos_pipelines.samples.wheel import Crop
@@ -40,8 +41,8 @@ class Organism:
 
     name: str
     label: str
-    transmission: Any
-    mask: Any
+    transmission: npt.NDArray[np.float32]
+    mask: npt.NDArray[np.float32]
     background: Background
 
 
@@ -72,7 +73,7 @@ def divide(organisms: Sequence[Organism], seed: int) -> dict[Split, list[Organis
     return divided
 
 
-def _mask(contrast: Any) -> Any:
+def _mask(contrast: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
     """The pixels of an organism, holes filled, as uint8 0 or 1."""
     seen = (contrast > LEAST_CONTRAST).astype(np.uint8)
     joined = cv2.morphologyEx(seen, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
@@ -82,7 +83,7 @@ def _mask(contrast: Any) -> Any:
     return cv2.drawContours(np.zeros_like(seen), kept, -1, 1, cv2.FILLED)
 
 
-def _background(grey: Any, organism: Any, level: float) -> Background:
+def _background(grey: npt.NDArray[np.float32], organism: npt.NDArray[Any], level: float) -> Background:
     """Noise is what remains when slow changes of illumination are taken away, measured outside of the organism."""
     free = organism == 0
     water = free.astype(np.float32)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.serving.predictions import Floats, Scaling, Thresholds
 
@@ -20,18 +21,18 @@ FAINTEST, SUREST = float(np.finfo(np.float32).tiny), 1 - float(np.finfo(np.float
 """The range to which scores are limited before a logarithm: float32 cannot distinguish more."""
 
 
-def logarithms(probabilities: Any) -> Any:
+def logarithms(probabilities: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Logits, up to a constant, of probabilities that add up to 1."""
     return np.log(np.maximum(np.asarray(probabilities, np.float64), FAINTEST))
 
 
-def odds(scores: Any) -> Any:
+def odds(scores: npt.NDArray[Any]) -> Any:
     """Logits of scores that are separate probabilities."""
     kept = np.clip(np.asarray(scores, np.float64), FAINTEST, SUREST)
     return np.log(kept) - np.log1p(-kept)
 
 
-def softened(probabilities: Any, temperature: float) -> Floats:
+def softened(probabilities: Floats, temperature: float) -> Floats:
     """Probabilities ``[..., classes]`` at a temperature; above 1 they become less confident."""
     logits = logarithms(probabilities) / temperature
     parts = np.exp(logits - logits.max(axis=-1, keepdims=True))
@@ -39,7 +40,7 @@ def softened(probabilities: Any, temperature: float) -> Floats:
     return found
 
 
-def scaled(scores: Any, scaling: Scaling) -> Floats:
+def scaled(scores: npt.NDArray[Any], scaling: Scaling) -> Floats:
     """Calibrated scores ``[n]``, each a separate probability."""
     with np.errstate(over="ignore"):  # the result is 0 then
         found: Floats = (1 / (1 + np.exp(-odds(scores) / scaling.temperature - scaling.offset))).astype(np.float32)

@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.serving.geometry import Pixels
 
@@ -33,7 +34,7 @@ def corrected(image: Pixels, method: str | None) -> Pixels:
     return found
 
 
-def _gray_world(image: Pixels) -> Any:
+def _gray_world(image: Pixels) -> npt.NDArray[Any]:
     """Scale each channel to the mean of all, in whole numbers, so that every machine gets the same pixels.
 
     Source: Buchsbaum, A spatial processor model for object colour perception, J. Franklin Inst. 310 (1980).
@@ -48,7 +49,7 @@ def _gray_world(image: Pixels) -> Any:
     return cv2.LUT(image, table)
 
 
-def _clahe(image: Pixels) -> Any:
+def _clahe(image: Pixels) -> npt.NDArray[Any]:
     """Contrast-limited adaptive histogram equalisation of the lightness, which leaves hues alone.
 
     Source: Zuiderveld, Contrast limited adaptive histogram equalization, Graphics Gems IV (1994).

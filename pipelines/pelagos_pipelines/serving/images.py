@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError, child
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
@@ -53,9 +54,9 @@ class Decoded:
     `seen` converts it to pixels. ``remarks`` say what is odd about the file.
     """
 
-    stored: Any
+    stored: npt.NDArray[Any]
     remarks: tuple[str, ...] = ()
-    opacity: Any = None
+    opacity: npt.NDArray[Any] | None = None
     """The opacity of each pixel, [height, width], for files other than JPEG and PNG that have one."""
 
 
@@ -155,7 +156,7 @@ def turns(orientation: int) -> tuple[str, ...]:
     return (TURNED,) if orientation in range(5, 9) else (FLIPPED,) if orientation in range(2, 5) else ()
 
 
-def _upright(stored: Any, orientation: int) -> Any:
+def _upright(stored: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     """The image with its EXIF orientation applied."""
     turned = stored.swapaxes(0, 1) if orientation >= 5 else stored
     # By orientation from 1 on, the first row and column of the file are: top and left, top and right, bottom and right, bottom
@@ -165,7 +166,7 @@ def _upright(stored: Any, orientation: int) -> Any:
     return turned[:: -1 if down else 1, :: -1 if left else 1]
 
 
-def depth(stored: Any) -> int | None:
+def depth(stored: npt.NDArray[Any]) -> int | None:
     """How many bits an image of 16 bits per sample uses, one of DEPTHS; None for an image of 8 bits."""
     return depth_of(int(stored.max())) if stored.dtype == np.uint16 else None
 
@@ -175,7 +176,7 @@ def depth_of(largest: int) -> int:
     return next(one for one in DEPTHS if largest < 1 << one)
 
 
-def seen(stored: Any) -> Pixels:
+def seen(stored: npt.NDArray[Any]) -> Pixels:
     """The pixels that a model sees of a stored image; ``stored`` is overwritten.
 
     Samples of 16 bits are reduced to the upper 8 of the bits that the image uses: 8, 12 or 16, the least that its largest sample

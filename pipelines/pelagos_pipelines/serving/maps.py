@@ -39,11 +39,11 @@ class NumberMap:
 
     width: int
     height: int
-    starts: Any
-    numbers: Any
+    starts: npt.NDArray[np.int32]
+    numbers: npt.NDArray[np.int32]
 
     @classmethod
-    def of(cls, pixels: Any) -> NumberMap:
+    def of(cls, pixels: npt.NDArray[Any]) -> NumberMap:
         """The map of an array of integers [height, width]."""
         height, width = pixels.shape
         down = np.ravel(np.asarray(pixels), order="F")
@@ -52,7 +52,7 @@ class NumberMap:
         return cls(width, height, starts.astype(kind), down[starts].astype(np.int32))
 
     @property
-    def pixels(self) -> Any:
+    def pixels(self) -> npt.NDArray[np.int32]:
         """The numbers as an int32 array [height, width]."""
         return np.repeat(self.numbers, self._lengths).reshape(self.width, self.height).T
 
@@ -81,11 +81,11 @@ class NumberMap:
         return bytes(cv2.imencode(".png", self.pixels.astype(kind))[1].data)
 
     @cached_property
-    def _lengths(self) -> Any:
+    def _lengths(self) -> npt.NDArray[np.int64]:
         return np.diff(self.starts, append=self.width * self.height)
 
 
-def tensor(found: Sequence[NumberMap | None]) -> Any:
+def tensor(found: Sequence[NumberMap | None]) -> npt.NDArray[np.object_]:
     """The pictures of a batch, [n, 1], in base64, because servers may write them into JSON; an empty text for None."""
     texts = [b"" if one is None else base64.b64encode(one.picture()) for one in found]
     return np.array(texts, dtype=np.object_).reshape(-1, 1)
@@ -142,7 +142,7 @@ def bands(image: Fitted, settings: Settings, size: tuple[int, int]) -> Iterator[
         yield Band(top, every.rows[top : top + step], every.columns)
 
 
-def reached(places: Any, inside: Any) -> tuple[int, int]:
+def reached(places: npt.NDArray[np.float64], inside: Any) -> tuple[int, int]:
     """The range of ``places``, ascending coordinates on a map, that cells which are ``inside``, bool [cells], can affect."""
     cells = np.flatnonzero(inside)
     if not len(cells):
@@ -151,7 +151,7 @@ def reached(places: Any, inside: Any) -> tuple[int, int]:
     return int(places.searchsorted(cells[0] - 1)), int(places.searchsorted(cells[-1] + 1))
 
 
-def _between(places: Any, length: int) -> tuple[Any, Any]:
+def _between(places: npt.NDArray[np.float64], length: int) -> tuple[npt.NDArray[np.int64], Floats]:
     """The cell before each coordinate, and the distance from that cell's centre, in cells."""
     inside = places.clip(0, length - 1)
     first = inside.astype(np.intp)

@@ -67,11 +67,11 @@ class Thresholds:
     max_detections: int = MAX_DETECTIONS
     by_class: tuple[float, ...] | None = None
 
-    def least(self, class_ids: Any) -> Any:
+    def least(self, class_ids: npt.NDArray[Any]) -> Any:
         """The confidence that a score must exceed, for each of these classes."""
         return self.confidence if self.by_class is None else np.asarray(self.by_class)[class_ids]
 
-    def passed(self, scores: Any) -> Any:
+    def passed(self, scores: npt.NDArray[np.float32]) -> Any:
         """A mask ``[n]`` of the columns of ``scores`` ``[classes, n]`` whose best class exceeds its threshold."""
         best = scores.max(axis=0)
         return best > (self.confidence if self.by_class is None else self.least(scores.argmax(axis=0)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
 def size(width: int, height: int, longest: int | None) -> tuple[int, int]:
@@ -20,7 +21,7 @@ def size(width: int, height: int, longest: int | None) -> tuple[int, int]:
     return wide, high
 
 
-def reduced(image: Any, longest: int | None) -> Any:
+def reduced(image: npt.NDArray[np.uint8], longest: int | None) -> Any:
     """The image [height, width, channels], 8 bits per sample, reduced to that size; ``image`` itself if it is no larger."""
     height, width = image.shape[:2]
     wide, high = size(width, height, longest)

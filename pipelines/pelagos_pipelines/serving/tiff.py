@@ -92,9 +92,9 @@ class Picture:
     ``opacity`` [height, width] has the same depth; None if the file has none.
     """
 
-    colours: Any
+    colours: npt.NDArray[Any]
     orientation: int = 1
-    opacity: Any = None
+    opacity: npt.NDArray[Any] | None = None
 
 
 def decode(content: bytes) -> Picture:
@@ -317,7 +317,7 @@ class Inflating:
         return bytes(found)
 
 
-def _shown(stored: Any, page: Directory, scan: Scan) -> Band:
+def _shown(stored: npt.NDArray[Any], page: Directory, scan: Scan) -> Band:
     """The colours and opacity that the file's samples mean."""
     if scan.photometric == _INDEXED:
         return _looked_up(stored[..., 0], page), None
@@ -399,7 +399,7 @@ def _plane(content: bytes, page: Directory, layout: _Layout, plane: int, scan: S
     return stored
 
 
-def _put(content: Content, page: Directory, layout: _Layout, down: int, target: Any, bits: int) -> None:
+def _put(content: Content, page: Directory, layout: _Layout, down: int, target: npt.NDArray[Any], bits: int) -> None:
     """Decode the strip, or the row of tiles, with the number ``down`` into ``target`` [rows, width, samples]."""
     rows, width, samples = target.shape
     row = _row(layout, samples, bits)
@@ -472,7 +472,7 @@ def _strip(packed: bytes, packing: int, shape: tuple[int, int], bits: int) -> by
     return unpacked
 
 
-def _looked_up(indices: Any, page: Directory) -> Any:
+def _looked_up(indices: npt.NDArray[np.uint8], page: Directory) -> npt.NDArray[np.uint8]:
     """The colours of a palette. Its entries have 16 bits in the file, of which the upper 8 are used."""
     entries = page.get(_PALETTE, ())
     if len(entries) != 3 * 256:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.evaluation import pixels as evaluated
 from pelagos_pipelines.evaluation import shares
@@ -38,7 +39,7 @@ def counter_of_pixels(found: Table, whole: Table, images: int, classes: int) -> 
     of_all = {**whole, "class": np.zeros(len(whole["image"]), int)}
     right_of, total_of = (Sums(of_all, name, images, 1) for name in ("right", "total"))
 
-    def count(weights: Any) -> dict[str, Any]:
+    def count(weights: npt.NDArray[Any]) -> dict[str, Any]:
         hits, actual, claimed = (each.of(weights) for each in (hits_of, actual_of, claimed_of))
         right, total = (each.of(weights)[:, 0] for each in (right_of, total_of))
         accuracy = tables.share(right, total, (actual > 0).any(axis=1))
@@ -65,7 +66,7 @@ def counter_of_segments(found: Table, stuff: Table, images: int, classes: int) -
     sums = {name: Sums(found, name, images, classes) for name in ("iou", "pairs", "missed", "wrong")}
     is_stuff = np.isin(np.arange(classes), stuff["class"])
 
-    def count(weights: Any) -> dict[str, Any]:
+    def count(weights: npt.NDArray[np.int32]) -> dict[str, Any]:
         iou, pairs, missed, wrong = (each.of(weights) for each in sums.values())
         present = pairs + missed > 0
         total = np.maximum(pairs + (missed + wrong) / 2, 0.5)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.evaluation import classification, shares
 from pelagos_pipelines.evaluation.counting import tables
@@ -16,7 +17,7 @@ GUESSES = {"image": "<i4", "class": "<i4", "guess": "<i4", "rank": "<i4", "confi
 and of the true class."""
 
 
-def guesses(truth: Any, probabilities: Any) -> dict[str, Any]:
+def guesses(truth: npt.NDArray[np.int64], probabilities: npt.NDArray[Any]) -> dict[str, Any]:
     """The table of true classes ``[images]`` and probabilities ``[images, classes]``."""
     images = np.arange(len(truth))
     guess = probabilities.argmax(axis=1)
@@ -42,7 +43,7 @@ def counter(found: Table, images: int, classes: int) -> Callable[[Any], dict[str
     losses = np.zeros(images)
     np.add.at(losses, found["image"], classification.surprise(found["chance"]))
 
-    def count(weights: Any) -> dict[str, Any]:
+    def count(weights: npt.NDArray[Any]) -> dict[str, Any]:
         actual, claimed, hits = (each.of(weights) for each in (actual_of, claimed_of, hits_of))
         total = actual.sum(axis=1)
         counts = classification.shares_of(hits, actual, claimed)

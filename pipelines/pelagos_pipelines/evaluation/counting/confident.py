@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.evaluation import shares
 from pelagos_pipelines.evaluation.calibration import AT_CONFIDENCES
@@ -36,7 +37,7 @@ def counter(
     kept = {name: values[passed] for name, values in said.items()}
     claimed_of, hits_of = Sums(kept, None, images, classes), Sums(kept, "right", images, classes)
 
-    def count(weights: Any) -> dict[str, Any]:
+    def count(weights: npt.NDArray[Any]) -> dict[str, Any]:
         counts = shares.of_counts(hits_of.of(weights), actual_of.of(weights), claimed_of.of(weights))
         return shares.averages({name: counts[name] for name in AT_CONFIDENCES})
 

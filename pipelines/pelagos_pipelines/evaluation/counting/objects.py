@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.evaluation import matching, shares
 from pelagos_pipelines.evaluation.counting import tables
@@ -58,17 +59,17 @@ class _Class:
     These are places among the ``judged`` ones, which are without what lies in crowds; None: all.
     """
 
-    image: Any
+    image: npt.NDArray[np.int32]
     judged: Sequence[Any]
     right: Sequence[Any]
-    iou: Any
+    iou: npt.NDArray[np.float64]
     """The IoU of the detections that are right at the first threshold."""
-    above: Any
+    above: npt.NDArray[np.int64]
     """For each confidence, the number of detections judged at the first threshold with at least that score."""
-    right_above: Any
+    right_above: npt.NDArray[np.int64]
     """The same for those that are right at the first threshold."""
 
-    def sums(self, weights: Any) -> _Sums:
+    def sums(self, weights: npt.NDArray[np.int32]) -> _Sums:
         """Cumulative sums up to each detection, for each multiset."""
         of_image = weights[:, self.image]
         of_judged = self._of_judged(of_image, 0)
@@ -76,7 +77,7 @@ class _Class:
         overlaps = (np.cumsum(of_right * each, axis=1) for each in (self.iou, 2 * self.iou / (1 + self.iou)))
         return _Sums(of_image, np.cumsum(of_judged, axis=1), np.cumsum(of_right, axis=1), *overlaps)
 
-    def precision(self, sums: _Sums, objects: Any) -> Any:
+    def precision(self, sums: _Sums, objects: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Average precision ``[multisets, thresholds]``."""
         areas = np.zeros((len(objects), len(IOUS)))
         for number, right in enumerate(self.right):
@@ -92,7 +93,7 @@ class _Class:
             areas[:, number] = np.einsum("ij,ij->i", heights, reached) / len(_POINTS)
         return areas
 
-    def _of_judged(self, of_image: Any, number: int) -> Any:
+    def _of_judged(self, of_image: npt.NDArray[np.int32], number: int) -> npt.NDArray[np.int32]:
         """The columns of the detections that are judged at a threshold."""
         return of_image if self.judged[number] is None else of_image[:, self.judged[number]]
 
@@ -105,24 +106,24 @@ class _Sums:
     coefficients.
     """
 
-    of_image: Any
-    claimed: Any
-    hits: Any
-    iou: Any
-    dice: Any
+    of_image: npt.NDArray[np.int32]
+    claimed: npt.NDArray[np.int64]
+    hits: npt.NDArray[np.int64]
+    iou: npt.NDArray[np.float64]
+    dice: npt.NDArray[np.float64]
 
 
-def _up_to(sums: Any, counts: Any) -> Any:
+def _up_to(sums: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The sums of the first ``counts`` entries, for each multiset."""
     return np.concatenate((np.zeros((len(sums), 1), sums.dtype), sums), axis=1)[:, counts]
 
 
-def _each_up_to(sums: Any, counts: Any) -> Any:
+def _each_up_to(sums: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """The same with a different count for each multiset."""
     return np.concatenate((np.zeros((len(sums), 1), sums.dtype), sums), axis=1)[np.arange(len(sums)), counts]
 
 
-def _reached(hits: Any, objects: Any) -> Any:
+def _reached(hits: npt.NDArray[Any], objects: npt.NDArray[np.float64]) -> Any:
     """The number of recall points that are reached, with the evaluator's rounding."""
     hundredths = hits * 100.0 / np.maximum(objects, 1)[:, None]
     whole = np.floor(hundredths)
@@ -137,7 +138,7 @@ def _classes_of(table: Table, classes: int) -> list[_Class]:
     return [_class_of(table, rows) for rows in np.split(order, ends)]
 
 
-def _class_of(table: Table, rows: Any) -> _Class:
+def _class_of(table: Table, rows: npt.NDArray[np.int64]) -> _Class:
     scores, bits = table["score"][rows], table["right"][rows]
     is_right = [(bits >> number & 1).astype(bool) for number in range(len(IOUS))]
     is_judged = [right | (bits >> len(IOUS) <= number) for number, right in enumerate(is_right)]
@@ -157,7 +158,7 @@ def counter(found: Table, true: Table, images: int, classes: int) -> Callable[[A
     of_class = _classes_of(found, classes)
     counted = Sums(true, "count", images, classes)
 
-    def count(weights: Any) -> dict[str, Any]:
+    def count(weights: npt.NDArray[np.int32]) -> dict[str, Any]:
         objects = counted.of(weights)
         present = objects > 0
         areas = np.full((len(weights), classes, len(IOUS)), np.nan)

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from matplotlib.collections import LineCollection
 from typing_extensions import override
 
@@ -93,7 +94,7 @@ class InstanceSegmentation(Strategy):
             objects.counter(tables[name], tables["true"], images, classes) for name in ("found", "boxes")
         )
 
-        def count(weights: Any) -> dict[str, Any]:
+        def count(weights: npt.NDArray[np.int32]) -> dict[str, Any]:
             boxes = of_boxes(weights)
             return of_masks(weights) | {f"box-{name}": boxes[name] for name in PRECISION}
 
@@ -165,7 +166,7 @@ def _drawing(labels: Sequence[str]) -> Draw:
     return draw
 
 
-def _covered(picture: Any, mask: str, size: tuple[int, int], scale: float, colour: str) -> list[Any]:
+def _covered(picture: npt.NDArray[Any], mask: str, size: tuple[int, int], scale: float, colour: str) -> list[Any]:
     """Tint the pixels of a mask in a reduced picture; returns its outlines there."""
     reduced = _reduced(mask, size, scale)
     left, top, inside = reduced

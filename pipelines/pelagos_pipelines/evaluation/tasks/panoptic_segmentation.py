@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from typing_extensions import override
 
 from pelagos_contract.metrics import of_test
@@ -108,7 +109,7 @@ def _truth(sample: Sample, predicted: Segments, stuff: frozenset[int]) -> drawn_
     return drawn_truth.with_crowds(drawn, sample.crowds, sample.crowd_ids) if sample.crowds else drawn
 
 
-def _classes(predicted: Segments, numbers: Any) -> Any:
+def _classes(predicted: Segments, numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
     return np.concatenate(([0], predicted.class_ids + 1))[numbers]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from typing_extensions import override
 
 from pelagos_contract.tasks import Task
@@ -40,7 +41,7 @@ class Detection(Strategy):
         boxes, scores, _ = paired(theirs, ours, confidence, number, self.apart)
         return boxes, scores
 
-    def apart(self, boxes: Any, others: Any) -> Any:
+    def apart(self, boxes: npt.NDArray[Any], others: npt.NDArray[Any]) -> Any:
         """The largest difference of coordinates for each pair of boxes, ``[n, m]``."""
         return furthest(boxes, others)
 
@@ -56,7 +57,7 @@ class Detection(Strategy):
         return bool(clear), float(known.scores.max(initial=0.0))
 
 
-def furthest(boxes: Any, others: Any) -> Any:
+def furthest(boxes: npt.NDArray[Any], others: npt.NDArray[Any]) -> Any:
     """The largest difference of coordinates for each pair of boxes, ``[n, m]``."""
     return np.abs(boxes[:, None] - others[None]).max(axis=2)
 
@@ -88,7 +89,7 @@ def paired(
     return boxes, scores, pairs
 
 
-def _pairs(distances: Any) -> Iterator[tuple[int, int]]:
+def _pairs(distances: npt.NDArray[Any]) -> Iterator[tuple[int, int]]:
     """Pairs of rows and columns of a matrix, nearest first, each once. IoU is not used, as a box cut off at the border has
     none."""
     rows, columns = set(range(distances.shape[0])), set(range(distances.shape[1]))

@@ -6,9 +6,9 @@ Sides and angle are ambiguous: a square has four equivalent angles, and 0 degree
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from typing_extensions import override
 
 from pelagos_contract.tasks import Task
@@ -33,7 +33,7 @@ class OrientedDetection(Detection):
         return "the angle of the boxes" if kind == "angles" else super().row(kind, index, labels)
 
     @override
-    def apart(self, boxes: Any, others: Any) -> Any:
+    def apart(self, boxes: Floats, others: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The distance of the furthest corner, for the best cyclic order of corners."""
         one, other = corners(boxes.astype(float)), corners(others.astype(float))
         nearest = np.full((len(one), len(other)), np.inf)

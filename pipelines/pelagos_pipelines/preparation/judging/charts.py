@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract.judgement import CLASSES, POSITIONS, SIZES, SPLITS_OF_CLASSES, slice_picture
 from pelagos_contract.splits import SPLITS
@@ -52,12 +52,12 @@ def of(tables: Tables, figures: Sequence[Figures]) -> dict[str, Figure]:
     return found
 
 
-def largest(counts: Any) -> list[int]:
+def largest(counts: npt.NDArray[np.int64]) -> list[int]:
     """The indices of ``counts``, the largest count first."""
     return [int(place) for place in np.argsort(-counts, kind="stable")]
 
 
-def shown(totals: Any) -> list[int]:
+def shown(totals: npt.NDArray[np.int64]) -> list[int]:
     """The classes that figures show: all, or if there are too many, the largest and the rarest."""
     order = largest(totals)
     return order if len(order) <= MOST_CLASSES else order[: MOST_CLASSES // 2] + order[-MOST_CLASSES // 2 :]

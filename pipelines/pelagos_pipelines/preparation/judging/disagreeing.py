@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.preparation.judging.tables import sides_of
@@ -113,7 +114,7 @@ def _shares(image: ImageRecord) -> tuple[list[str], Any]:
     return [label for label, *_ in sides], np.array([box for _, *box in sides], float).reshape(-1, 4) / scale
 
 
-def _laid(boxes: Any, way: tuple[bool, int, int]) -> Any:
+def _laid(boxes: npt.NDArray[np.float64], way: tuple[bool, int, int]) -> npt.NDArray[np.float64]:
     """Boxes after the image is transposed, and then flipped vertically and horizontally where the way has -1."""
     transposed, rows, columns = way
     left, top, width, height = (boxes[:, side] for side in ((1, 0, 3, 2) if transposed else (0, 1, 2, 3)))
@@ -124,7 +125,7 @@ def _laid(boxes: Any, way: tuple[bool, int, int]) -> Any:
     return np.stack((left, top, width, height), axis=1)
 
 
-def _overlaps(boxes: Any, others: Any) -> Any:
+def _overlaps(boxes: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> Any:
     """Intersection over union [boxes, others]."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, :2] + boxes[:, None, 2:], others[None, :, :2] + others[None, :, 2:])
@@ -133,7 +134,7 @@ def _overlaps(boxes: Any, others: Any) -> Any:
     return shared / np.maximum(both, 1e-12)
 
 
-def _part(box: Any) -> _Part:
+def _part(box: npt.NDArray[np.float64]) -> _Part:
     left, top, width, height = (float(side) for side in box)
     return left, top, width, height
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract.splits import SPLITS
 from pelagos_contract.text import shown
@@ -39,7 +40,7 @@ def shortened(text: str, longest: int = LONGEST) -> str:
 
 
 def bars(
-    names: Sequence[str], parts: Any, colours: Mapping[str, str], figures: Sequence[str], described: str
+    names: Sequence[str], parts: npt.NDArray[Any], colours: Mapping[str, str], figures: Sequence[str], described: str
 ) -> Figure:
     """A horizontal bar for each name, stacked from ``parts`` [names, colours], with the text of ``figures`` after it.
 
@@ -63,7 +64,7 @@ def bars(
     return Figure(NAMES + room + FIGURES, head + ROW * len(names) + 4, described, drawn)
 
 
-def matrix(rows: Sequence[str], columns: Sequence[str], table: Any, described: str) -> Figure:
+def matrix(rows: Sequence[str], columns: Sequence[str], table: npt.NDArray[np.int64], described: str) -> Figure:
     """A table of counts [rows, columns]: the darker, the larger the share of the row. Empty cells have a frame and a 0."""
     head = 12 + round(5.2 * max((min(len(name), LONGEST) for name in columns), default=0))
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
@@ -84,7 +85,7 @@ def matrix(rows: Sequence[str], columns: Sequence[str], table: Any, described: s
     return Figure(NAMES + CELL * len(columns) + head, head + ROW * len(rows) + 4, described, drawn)
 
 
-def position_map(boxes: Any) -> bytes:
+def position_map(boxes: npt.NDArray[np.float64]) -> bytes:
     """A PNG of how many boxes [boxes, 4] cover each place, with all images laid on top of each other."""
     edges = np.clip(boxes[:, :2], 0, 1), np.clip(boxes[:, :2] + boxes[:, 2:], 0, 1)
     (left, top), (right, bottom) = (np.floor(one * GRID).astype(int).clip(0, GRID).T for one in edges)
@@ -100,7 +101,7 @@ SMALLEST = 0.005
 """Fraction of an image's side: smaller boxes are counted with those of this size."""
 
 
-def size_map(boxes: Any) -> bytes:
+def size_map(boxes: npt.NDArray[np.float64]) -> bytes:
     """A PNG of the numbers of boxes [boxes, 4] by width (to the right) and height (upwards), logarithmic from SMALLEST to 1."""
     ticks = np.linspace(np.log(SMALLEST), 0, GRID + 1)
     across, down = (np.log(boxes[:, side].clip(SMALLEST, 1)) for side in (2, 3))
@@ -125,7 +126,7 @@ def framed(png: bytes, described: str, ticks: Mapping[str, float]) -> Figure:
     return Figure(side + left + 24, side + below + 6, described, drawn)
 
 
-def heat(counts: Any) -> bytes:
+def heat(counts: npt.NDArray[np.float64]) -> bytes:
     """A PNG of a table of counts, coloured by their square roots, so that low counts are visible beside high ones."""
     shares = np.sqrt(np.maximum(counts, 0) / max(float(counts.max()), 1e-9))
     at = shares * (len(_HEAT) - 1)

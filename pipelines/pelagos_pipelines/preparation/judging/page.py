@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract.balancing import Balanced
 from pelagos_contract.judgement import CLASSES, SPLITS_OF_CLASSES, Leakage, Link, slice_picture
@@ -145,7 +145,7 @@ def _boxes(content: Content) -> Iterator[str]:
         yield from _unusual(content)
 
 
-def _image_sizes(sizes: Any) -> Iterator[str]:
+def _image_sizes(sizes: npt.NDArray[np.int32]) -> Iterator[str]:
     found, counts = np.unique(sizes, axis=0, return_counts=True)
     if not len(found):
         return

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.preparation import pictures
 from pelagos_pipelines.preparation.integrity import Inspector
@@ -117,7 +118,7 @@ def sheet(wanted: Sequence[Wanted], file_of: Callable[[int], Path], inspector: I
     return Sheet(pictures.png(paper.data.cast("B"), width, height, 3, 8), width, height, tuple(one for one, _ in drawn))
 
 
-def _drawn(wanted: Wanted, file: Path, inspector: Inspector) -> Any:
+def _drawn(wanted: Wanted, file: Path, inspector: Inspector) -> npt.NDArray[np.uint8] | None:
     """A picture [SIDE, SIDE, 3], red first; None if it cannot be drawn, so that the others still are."""
     arguments = {"side": SIDE, "part": None if wanted.part is None else list(wanted.part), "paper": PAPER}
     try:

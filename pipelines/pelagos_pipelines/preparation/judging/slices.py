@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 SHUFFLES = 199
 """The number of permutations: the smallest p-value is 1 / (SHUFFLES + 1)."""
@@ -40,11 +41,11 @@ class Slice:
 
     name: str
     values: tuple[str, ...]
-    codes: Any
+    codes: npt.NDArray[np.int32]
     whole: tuple[tuple[str, int], ...]
 
     @property
-    def counts(self) -> Any:
+    def counts(self) -> npt.NDArray[np.int64]:
         """The number of images of each value, [values]."""
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.values))
 
@@ -88,7 +89,7 @@ def coded(name: str, values: Sequence[str | None]) -> Slice:
     return Slice(name, tuple(names), codes, tuple(whole))
 
 
-def numbered(values: Sequence[str | None]) -> Any:
+def numbered(values: Sequence[str | None]) -> npt.NDArray[np.int32]:
     """Numbers of the values, [images], however many there are; -1 for none."""
     numbers: dict[str, int] = {}
     return np.array([-1 if one is None else numbers.setdefault(one, len(numbers)) for one in values], np.int32)
@@ -103,7 +104,7 @@ def effective(counts: Any, order: int = 2) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()) if order == 1 else 1 / (shares**2).sum())
 
 
-def association(table: Any) -> float:
+def association(table: npt.NDArray[Any]) -> float:
     """Cramer's V, corrected for bias; NaN if only one row or column has counts, so that there can be no dependence."""
     table = _filled(table)
     total, (rows, columns) = table.sum(), table.shape
@@ -115,14 +116,16 @@ def association(table: Any) -> float:
     return min(1.0, float(np.sqrt(phi / widest))) if widest > 0 else float("nan")
 
 
-def chi_square(table: Any) -> float:
+def chi_square(table: npt.NDArray[Any]) -> float:
     """Pearson's chi-square statistic; empty rows and columns are left out."""
     table = _filled(table)
     expected = _expected(table)
     return float(((table - expected) ** 2 / expected).sum()) if table.size else 0.0
 
 
-def independence(count: Callable[[Any], Any], codes: Any, groups: Any) -> Independence | None:
+def independence(
+    count: Callable[[Any], Any], codes: npt.NDArray[np.int32], groups: npt.NDArray[np.int32]
+) -> Independence | None:
     """Test whether classes depend on a slice. ``count`` returns the table [classes, values] of codes; -1 leaves an image out.
 
     ``groups`` [images] has the number of each image's group, -1 for none. Returns None for fewer than two classes or values.
@@ -152,7 +155,9 @@ def independence(count: Callable[[Any], Any], codes: Any, groups: Any) -> Indepe
     return Independence(statistic, freedom, probability, association(table), small, len(known), grouped)
 
 
-def _units(known: Any, codes: Any, groups: Any) -> tuple[Any, bool]:
+def _units(
+    known: npt.NDArray[np.int64], codes: npt.NDArray[np.int32], groups: npt.NDArray[np.int32]
+) -> tuple[Any, bool]:
     """The unit of each known image in permutations, and whether units are groups: only if every group has one value."""
     alone = np.arange(len(known))
     found = groups[known]
@@ -166,10 +171,10 @@ def _units(known: Any, codes: Any, groups: Any) -> tuple[Any, bool]:
     return (numbers, True) if pairs == several else (alone, False)
 
 
-def _filled(table: Any) -> Any:
+def _filled(table: npt.NDArray[Any]) -> Any:
     table = np.asarray(table, float)
     return table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
 
 
-def _expected(table: Any) -> Any:
+def _expected(table: npt.NDArray[np.float64]) -> Any:
     return np.outer(table.sum(axis=1), table.sum(axis=0)) / max(table.sum(), 1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract.splits import SPLITS
 from pelagos_pipelines.annotations.model import Collection, ImageRecord
@@ -25,24 +26,24 @@ class Tables:
 
     classes: tuple[str, ...]
     images: Sequence[ImageRecord]
-    shown: Any
-    splits: Any
-    sizes: Any
-    boxes: Any
-    box_of: Any
+    shown: npt.NDArray[np.int32]
+    splits: npt.NDArray[np.int32]
+    sizes: npt.NDArray[np.int32]
+    boxes: npt.NDArray[np.float64]
+    box_of: npt.NDArray[np.int32]
     slices: Sequence[Slice]
 
     @property
-    def by_class(self) -> Any:
+    def by_class(self) -> npt.NDArray[np.int64]:
         """The number of images that show each class, [classes]."""
         return np.bincount(self.shown[:, 1], minlength=len(self.classes))
 
     @property
-    def by_class_and_split(self) -> Any:
+    def by_class_and_split(self) -> npt.NDArray[np.int64]:
         """The number of images that show each class, by split, [classes, splits]."""
         return self.counted(self.splits, len(SPLITS))
 
-    def counted(self, codes: Any, count: int) -> Any:
+    def counted(self, codes: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.int64]:
         """The number of images that show each class, by the image's code, [classes, count]; negative codes are left out."""
         found = codes[self.shown[:, 0]]
         known = found >= 0
@@ -74,7 +75,7 @@ def of(collection: Collection, slices: Mapping[str, Sequence[str | None]]) -> Ta
     )
 
 
-def _table(values: array[Any], kind: Any, columns: int) -> Any:
+def _table(values: array[Any], kind: Any, columns: int) -> npt.NDArray[Any]:
     return np.frombuffer(values, kind).reshape(-1, columns) if len(values) else np.zeros((0, columns), kind)
 
 

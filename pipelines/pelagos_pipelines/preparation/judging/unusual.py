@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_pipelines.preparation.judging.tables import Tables
 
@@ -49,6 +49,6 @@ def boxes(tables: Tables) -> list[Unusual]:
     return sorted(found.values(), key=lambda one: (-one.far, one.row))
 
 
-def _far(values: Any) -> Any:
+def _far(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     off = np.abs(values - np.median(values))
     return off / max(SPREAD * float(np.median(off)), NARROWEST)

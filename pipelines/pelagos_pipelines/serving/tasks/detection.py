@@ -43,7 +43,7 @@ class Detections(Prediction):
         """Whether there were more objects than are kept."""
         return self.cut
 
-    def chosen(self, which: Any) -> Self:
+    def chosen(self, which: npt.NDArray[np.bool_]) -> Self:
         """The detections that an index array or a mask selects."""
         return replace(self, boxes=self.boxes[which], scores=self.scores[which], class_ids=self.class_ids[which])
 
@@ -56,7 +56,7 @@ class Detections(Prediction):
         found = self if scaling is None else self.calibrated(scaling)
         return found.chosen(found.scores > thresholds.least(found.class_ids))
 
-    def placed(self, box: Any) -> dict[str, Any]:
+    def placed(self, box: Floats) -> dict[str, Any]:
         """The place of one box, for JSON."""
         return {"box": [round(float(value), 2) for value in box]}
 
@@ -180,7 +180,7 @@ class DetectionTask(Strategy):
         best = np.sort(np.partition(known["scores"], anchors - count, axis=1)[:, anchors - count :], axis=1)
         return {kind: values[:, chosen] for kind, values in known.items()} | {"best": best[:, ::-1]}
 
-    def told(self, raw: Floats) -> Any:
+    def told(self, raw: Floats) -> npt.NDArray[np.int64]:
         """The indices of the anchors in a sketch."""
         anchors = raw.shape[1]
         return np.linspace(0, anchors - 1, min(max(VALUES // len(raw), LEAST), MOST, anchors)).astype(int)
@@ -192,7 +192,7 @@ class DetectionTask(Strategy):
         return {"scores": undecided, "best": undecided, "boxes": sketches.ULPS * np.abs(raw[:4]).max(axis=1)}
 
 
-def _scores(raw: Floats) -> Any:
+def _scores(raw: Floats) -> npt.NDArray[np.float64]:
     return np.clip(raw[4:].astype(np.float64), sketches.FAINTEST, 1 - sketches.FAINTEST)
 
 

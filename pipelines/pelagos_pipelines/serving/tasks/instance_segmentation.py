@@ -148,7 +148,7 @@ def instances(image: Fitted, found: Candidates, part: Callable[[int], Part]) -> 
     )
 
 
-def columns_and_rows(box: Any, size: tuple[int, int]) -> tuple[slice, slice]:
+def columns_and_rows(box: Floats, size: tuple[int, int]) -> tuple[slice, slice]:
     """The columns and rows of an image of ``size`` (height, width) whose left and top edges lie in a box x1, y1, x2, y2."""
     first, last = np.ceil(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
     (left, top), (right, bottom) = (np.clip(ends, 0, (size[1], size[0])).tolist() for ends in (first, last))
@@ -205,6 +205,6 @@ class InstanceHead(Strategy):
         return {**found, "masks": masks, "mask_size": np.array(sizes, np.int32)}
 
 
-def _pixels(box: Any) -> int:
+def _pixels(box: Floats) -> int:
     width, height = (float(side) for side in box[2:] - box[:2])
     return int(max(width, 0) * max(height, 0))

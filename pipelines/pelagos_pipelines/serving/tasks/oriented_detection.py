@@ -31,7 +31,7 @@ class OrientedDetections(Detections):
 
     task = "OrientedDetection"
 
-    def placed(self, box: Any) -> dict[str, Any]:
+    def placed(self, box: Floats) -> dict[str, Any]:
         """The box and its corners. Angles have three digits, because 0.001 degrees move a long box's end by less than 0.01 px."""
         *sides, angle = box.tolist()
         return {
@@ -40,7 +40,7 @@ class OrientedDetections(Detections):
         }
 
 
-def corners(boxes: Any) -> Any:
+def corners(boxes: npt.NDArray[Any]) -> Any:
     """x and y of the corners of turned boxes ``[n, 5]``, as ``[n, 4, 2]``: clockwise, starting at the top left for 0 degrees."""
     half, turn = boxes[:, None, 2:4] / 2, np.radians(boxes[:, 4])[:, None]
     right, down = np.moveaxis(half * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], boxes.dtype), -1, 0)

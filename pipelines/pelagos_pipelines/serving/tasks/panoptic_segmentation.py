@@ -129,10 +129,10 @@ def _columns(mask: Floats, band: maps.Band) -> tuple[int, int]:
 
 
 def _numbered(  # noqa: PLR0913 - what `segments` has found
-    kept: Any,
-    stands: Any,
-    owners: Any,
-    found: tuple[Any, Any],
+    kept: npt.NDArray[np.int64],
+    stands: npt.NDArray[np.bool_],
+    owners: npt.NDArray[np.uint16],
+    found: tuple[npt.NDArray[np.int64], Floats],
     settings: Settings,
     image: Fitted,
     *,
@@ -228,7 +228,7 @@ class PanopticSegmentationTask(Strategy):
         return {"scores": labels, "best": labels, "masks": np.full(len(masks), semantic.UNDECIDED)}
 
 
-def _of_classes(classes: Any, flat: Any) -> dict[str, Any]:
+def _of_classes(classes: npt.NDArray[Any], flat: npt.NDArray[Any]) -> dict[str, Any]:
     return {"scores": classes[:, :-1].T @ flat, "best": -np.sort(-classes[:, :-1].T, axis=1)}
 
 

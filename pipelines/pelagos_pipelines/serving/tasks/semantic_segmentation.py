@@ -131,7 +131,7 @@ def values(canvases: npt.NDArray[Any]) -> Floats:
     return found
 
 
-def spread(rows: Any) -> Any:
+def spread(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Some numbers of each row, evenly spread."""
     count = rows.shape[1]
     return rows[:, np.linspace(0, count - 1, min(max(VALUES // max(len(rows), 1), 4), count)).astype(int)]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract.run_lengths import Part
 from pelagos_pipelines.serving import maps
@@ -87,7 +88,7 @@ class Mask2FormerHead(InstanceHead):
         return panoptic.STRATEGY.rounding(raw)
 
 
-def _reach(inside: Any, canvas: maps.Band) -> tuple[int, int, int, int]:
+def _reach(inside: npt.NDArray[np.bool_], canvas: maps.Band) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of the part of the original in which a mask can be."""
     left, right = maps.reached(canvas.columns, inside.any(axis=0))
     top, bottom = maps.reached(canvas.rows, inside.any(axis=1))

@@ -111,7 +111,7 @@ class MaskRcnn(InstanceHead):
         return undecided | {"scores": np.array([exchanged])}
 
 
-def pasted(mask: Floats, box: Any, width: int, height: int) -> Part:
+def pasted(mask: Floats, box: Floats, width: int, height: int) -> Part:
     """The pixels, in an image, of an object with ``mask`` [side, side] in ``box`` (x1, y1, x2, y2).
 
     As in torchvision.models.detection.roi_heads.paste_masks_in_image: with a margin of zeros, and boxes cut to whole pixels.

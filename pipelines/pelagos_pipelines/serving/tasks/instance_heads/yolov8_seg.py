@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract.run_lengths import Part
 from pelagos_pipelines.serving import geometry, sketches
@@ -111,7 +112,7 @@ def _boxes(raw: Raw) -> Floats:
     return boxes
 
 
-def _sampled(raw: Raw) -> tuple[Any, Any]:
+def _sampled(raw: Raw) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Coefficients of some candidates, and values of the prototypes at some places, ``[32, n]`` each, evenly spread."""
     candidates, prototypes = raw
     coefficients = candidates[len(candidates) - len(prototypes) :].astype(np.float64)
@@ -119,11 +120,11 @@ def _sampled(raw: Raw) -> tuple[Any, Any]:
     return coefficients[:, _spread(coefficients.shape[1], ANCHORS)], flat[:, _spread(flat.shape[1], PLACES)]
 
 
-def _spread(count: int, most: int) -> Any:
+def _spread(count: int, most: int) -> npt.NDArray[np.int64]:
     return np.linspace(0, count - 1, min(most, count)).astype(int)
 
 
-def _inside(coefficients: Any, prototypes: Any, down: _Weights, across: _Weights) -> Any:
+def _inside(coefficients: Floats, prototypes: Floats, down: _Weights, across: _Weights) -> Any:
     """The pixels of a mask in a part of an image; rows and columns are weighted means of those of the prototypes."""
     window = prototypes[:, down.reached, across.reached]
     low = (coefficients @ window.reshape(len(window), -1)).reshape(window.shape[1:])
@@ -145,10 +146,10 @@ class _Interpolation:
     gigabyte.
     """
 
-    finer: Any
-    before: Any
-    after: Any
-    share: Any
+    finer: npt.NDArray[np.float64]
+    before: npt.NDArray[np.int64]
+    after: npt.NDArray[np.int64]
+    share: npt.NDArray[np.float64]
 
     def weights(self, rows: slice) -> _Weights:
         """The weights of some rows, at least one."""
@@ -185,7 +186,7 @@ def _interpolation(
     return _Interpolation(first, start + before, start + after, share)
 
 
-def _bilinear(size: int, source: int) -> tuple[Any, Any, Any]:
+def _bilinear(size: int, source: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """For each of ``size`` pixels, the two of ``source`` with the nearest centres, and the weight of the second."""
     places = np.clip((np.arange(size) + 0.5) * (source / size) - 0.5, 0, source - 1)
     before = places.astype(int)
