@@ -118,11 +118,17 @@ MASKS = FormatDescription(
     view=None,
     layout="labelmap.txt or classes.txt, and a PNG of each image in SegmentationClass/ or masks/, or with _mask in its name",
 )
+VIA = FormatDescription(
+    name="Via",
+    tasks=tuple(Task),
+    view=None,
+    layout="a JSON file of VIA 2, a project or an export of annotations, with filename and regions of each image, and the images",
+)
 AUTO = "Auto"
 """The format that stands for automatic recognition."""
 FORMATS = Registry(
     "format",
-    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC, LABELME, CVAT, LABEL_STUDIO, BIIGLE, ECOTAXA, LABELBOX, IFDO, MASKS),
+    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC, LABELME, CVAT, LABEL_STUDIO, BIIGLE, ECOTAXA, LABELBOX, IFDO, MASKS, VIA),
     reserved=(AUTO, "preparation", "splitting"),  # names beside formats in specs and in algorithms.of_preparation
     others=lambda format_: (format_.view,) if format_.view else (),
 )

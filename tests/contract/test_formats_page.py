@@ -18,7 +18,9 @@ def test_every_format_has_a_row_that_says_whether_it_is_written() -> None:
     }
     written = {name: words != "no" for name, words in rows.items() if name in FORMATS.names}
 
-    assert written == {known.name: known.view is not None for known in FORMATS}
+    assert written == {known.name: known.view is not None for known in FORMATS}, (
+        "correct the first table of docs/formats.md"
+    )
 
 
 def test_every_task_has_a_row() -> None:

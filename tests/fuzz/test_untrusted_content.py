@@ -38,6 +38,7 @@ from pelagos_pipelines.annotations import (
     labelbox,
     mask_pictures,
     pascal_voc,
+    via,
     yolo,
 )
 from pelagos_pipelines.annotations.model import Asked, Collection, Format, ImageRecord
@@ -55,7 +56,7 @@ from pelagos_pipelines.training import tensor_files
 SECONDS = float(os.environ.get("PELAGOS_FUZZ_SECONDS", "3"))
 """How long each target is fuzzed."""
 TOOLS = (
-    *("cvat", "labelstudio", "biigle", "ecotaxa", "labelbox", "ifdo", "ifdo_json", "masks"),
+    *("cvat", "labelstudio", "biigle", "ecotaxa", "labelbox", "ifdo", "ifdo_json", "masks", "via"),
     *("capture_csv", "capture_ifdo", "exif", "taxa", "answers"),
 )
 """Targets that share most of their code, or have little of it: each gets a third of the time."""
@@ -338,6 +339,7 @@ TARGETS: dict[str, Callable[[Path], World]] = {
     "ifdo": lambda root: _tool(root, ifdo.FORMAT, "a.yaml"),
     "ifdo_json": lambda root: _tool(root, ifdo.FORMAT, "a.json"),
     "masks": _masks,
+    "via": lambda root: _tool(root, via.FORMAT, "a.json"),
     "capture_csv": lambda root: _capture(root, "s.csv", **{"from": "Csv", "file": "s.csv"}),
     "capture_ifdo": lambda root: _capture(root, "s.yaml", **{"from": "Ifdo", "file": "s.yaml"}),
     "exif": lambda root: _capture(root, "a.jpg", **{"from": "Exif"}),

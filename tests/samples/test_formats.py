@@ -42,7 +42,10 @@ def data(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_there_is_a_sample_of_every_format(data: Path) -> None:
-    assert {path.name for path in (data / "samples/formats").iterdir()} == {*FORMATS.names} == {*SPECS}
+    assert {path.name for path in (data / "samples/formats").iterdir()} == {*FORMATS.names}, (
+        "add it to samples/formats.py"
+    )
+    assert {*SPECS} == {*FORMATS.names}, "add it to manifests/samples/formats"
 
 
 @pytest.mark.parametrize("name", FORMATS.names)

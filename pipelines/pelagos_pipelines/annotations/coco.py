@@ -23,7 +23,7 @@ from pelagos_contract.failures import RefusedError
 from pelagos_contract.formats import COCO
 from pelagos_contract.splits import SPLITS, Split
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.annotations import coco_panoptic, coco_writing, linking, naming, placing, untrusted_input
+from pelagos_pipelines.annotations import coco_panoptic, coco_writing, linking, naming, placing, untrusted_input, via
 from pelagos_pipelines.annotations import reading as reading_
 from pelagos_pipelines.annotations.acyclic import uncollected
 from pelagos_pipelines.annotations.altered import Altered
@@ -114,12 +114,13 @@ class _Reading:
 
 
 def recognises(tree: SourceFiles) -> bool:
-    """Whether a file is named like those of COCO."""
+    """Whether a file is named like those of COCO, and is not of VIA."""
     files = _files(tree) if tree.images else []
     if not files:
         return bool(tree.images) and bool(coco_panoptic.files(tree))
     if files != [_FIFTYONE]:
-        return bool(files)
+        # People also save what VIA exports as annotations.json.
+        return any(not via.TOOL.recognised(tree, [path]) for path in files)
     # Other tools use the name labels.json too, so it must mention annotations. A file too large to check has no other purpose.
     try:
         lines = reading_.lines(tree, _FIFTYONE, reading_.MAX_SETTINGS)

@@ -365,9 +365,35 @@ def first_entry(file: BinaryIO) -> Any:
         raise ValueError("JSON") from error
 
 
+def members(drawings: Drawings, file: BinaryIO, prefix: str) -> Iterator[tuple[str, Any]]:
+    """The members of the object at ``prefix`` in a JSON file, one after the other. Raises as ``entries`` does."""
+    count = 0
+    try:
+        for member in yajl2_c.kvitems(_at_start(file), prefix, use_float=True, buf_size=_PIECE):
+            yield member
+            count += 1
+    except (ijson.JSONError, ValueError, OverflowError, RecursionError) as error:
+        raise invalid(
+            f"{drawings.where} is not valid JSON, at or after member {count} (counted from 0): export it again"
+        ) from error
+
+
+def events(file: BinaryIO) -> Iterator[tuple[str, Any]]:
+    """The parts of a JSON file, as ijson names them, without building values. Raises ValueError if it is not JSON up to there."""
+    try:
+        yield from yajl2_c.basic_parse(_at_start(file), use_float=True, buf_size=_LOOKED_AT)
+    except (ijson.JSONError, OverflowError, RecursionError) as error:
+        raise ValueError("JSON") from error
+
+
 def _entries(file: BinaryIO) -> Iterator[Any]:
     first = file.read(_LOOKED_AT).removeprefix(_BOM).lstrip()[:1]
+    yield from yajl2_c.items(_at_start(file), "item" if first == b"[" else "", use_float=True, buf_size=_PIECE)
+
+
+def _at_start(file: BinaryIO) -> BinaryIO:
+    """The file at its start, after a byte order mark."""
     file.seek(0)
     if file.read(len(_BOM)) != _BOM:
         file.seek(0)
-    yield from yajl2_c.items(file, "item" if first == b"[" else "", use_float=True, buf_size=_PIECE)
+    return file

@@ -20,6 +20,7 @@ from pelagos_pipelines.annotations import (
     labelme,
     mask_pictures,
     pascal_voc,
+    via,
     yolo,
 )
 from pelagos_pipelines.annotations.model import Asked, Collection, Format, Sizes, SourceFiles
@@ -40,6 +41,7 @@ FORMATS = Registry(
         labelbox.FORMAT,
         ifdo.FORMAT,
         mask_pictures.FORMAT,
+        via.FORMAT,
     ),
 )
 _WITHOUT: Mapping[str, str] = {"classFolder": "folders are not classes"}

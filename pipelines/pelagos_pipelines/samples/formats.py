@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pelagos_contract import formats
 from pelagos_contract.splits import SPLITS, Split
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import masks, registry, shapes
@@ -59,17 +58,17 @@ def of_crops(crops: Iterable[Crop]) -> list[Marked]:
 
 def write(into: Path, frames: Sequence[Marked], crops: Sequence[Marked]) -> None:
     """Write a folder for each format, named like the format."""
-    for description in formats.FORMATS:
-        folder, images = into / description.name, crops if _TASKS[description.name] is Task.CLASSIFICATION else frames
+    for name, (task, writer) in _SAMPLES.items():
+        folder, images = into / name, crops if task is Task.CLASSIFICATION else frames
         folder.mkdir(parents=True)
-        if description.name in _TOOLS:
-            _TOOLS[description.name](folder, images)
+        if writer is not None:
+            writer(folder, images)
         else:
-            _write_view(folder, description.name, images)
+            _write_view(folder, name, task, images)
 
 
-def _write_view(folder: Path, name: str, images: Sequence[Marked]) -> None:
-    task, writer = _TASKS[name], registry.FORMATS.named(name).write
+def _write_view(folder: Path, name: str, task: Task, images: Sequence[Marked]) -> None:
+    writer = registry.FORMATS.named(name).write
     assert writer is not None
     # Views are links to the files of a version. These blobs are removed at the end, so each file of a sample is independent.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".blobs-") as scratch:
@@ -219,6 +218,40 @@ def _label_masks(folder: Path, images: Sequence[Marked]) -> None:
         (lists / f"{name}.txt").write_text("\n".join(stems) + "\n", encoding="utf-8")
 
 
+def _via(folder: Path, images: Sequence[Marked]) -> None:
+    """VIA 2: a project, whose regions have the attribute *taxon*."""
+    entries = {
+        f"{image.name}{len(image.encoded)}": {
+            "filename": image.name,
+            "size": len(image.encoded),
+            "regions": [
+                {
+                    "shape_attributes": {
+                        "name": "polygon",
+                        "all_points_x": [x for x, _ in _pairs(shape)],
+                        "all_points_y": [y for _, y in _pairs(shape)],
+                    },
+                    "region_attributes": {"taxon": shape.label},
+                }
+                for shape in image.found
+            ],
+            "file_attributes": {"split": image.split},
+        }
+        for image in images
+    }
+    taxon = {"type": "dropdown", "description": "", "options": dict.fromkeys(CLASSES, ""), "default_options": {}}
+    split = {"type": "text", "description": "", "default_value": ""}
+    project = {
+        "_via_settings": {"project": {"name": "flowcam_frames"}},
+        "_via_img_metadata": entries,
+        "_via_attributes": {"region": {"taxon": taxon}, "file": {"split": split}},
+        "_via_data_format_version": "2.0.10",
+        "_via_image_id_list": list(entries),
+    }
+    (folder / "via_project.json").write_text(json.dumps(project), encoding="utf-8")
+    _write_images(folder, images)
+
+
 def _each(images: Iterable[Marked]) -> Iterable[tuple[Marked, Shape]]:
     return ((image, shape) for image in images for shape in image.found)
 
@@ -238,24 +271,19 @@ def _write_images(folder: Path, images: Iterable[Marked]) -> None:
         (folder / image.name).write_bytes(image.encoded)
 
 
-_TASKS: Mapping[str, Task] = {
-    "ImageFolder": Task.CLASSIFICATION,
-    "Coco": Task.INSTANCE_SEGMENTATION,
-    "Yolo": Task.DETECTION,
-    "Voc": Task.DETECTION,
-    "LabelMe": Task.INSTANCE_SEGMENTATION,
-    "Cvat": Task.INSTANCE_SEGMENTATION,
-    "LabelStudio": Task.INSTANCE_SEGMENTATION,
-    "Biigle": Task.INSTANCE_SEGMENTATION,
-    "EcoTaxa": Task.CLASSIFICATION,
-    "Labelbox": Task.INSTANCE_SEGMENTATION,
-    "Ifdo": Task.INSTANCE_SEGMENTATION,
-    "Masks": Task.INSTANCE_SEGMENTATION,
+_SAMPLES: Mapping[str, tuple[Task, Callable[[Path, Sequence[Marked]], None] | None]] = {
+    "ImageFolder": (Task.CLASSIFICATION, None),
+    "Coco": (Task.INSTANCE_SEGMENTATION, None),
+    "Yolo": (Task.DETECTION, None),
+    "Voc": (Task.DETECTION, None),
+    "LabelMe": (Task.INSTANCE_SEGMENTATION, _labelme),
+    "Cvat": (Task.INSTANCE_SEGMENTATION, None),
+    "LabelStudio": (Task.INSTANCE_SEGMENTATION, None),
+    "Biigle": (Task.INSTANCE_SEGMENTATION, _biigle),
+    "EcoTaxa": (Task.CLASSIFICATION, _ecotaxa),
+    "Labelbox": (Task.INSTANCE_SEGMENTATION, _labelbox),
+    "Ifdo": (Task.INSTANCE_SEGMENTATION, None),
+    "Masks": (Task.INSTANCE_SEGMENTATION, _label_masks),
+    "Via": (Task.INSTANCE_SEGMENTATION, _via),
 }
-_TOOLS: Mapping[str, Callable[[Path, Sequence[Marked]], None]] = {
-    "Biigle": _biigle,
-    "EcoTaxa": _ecotaxa,
-    "Labelbox": _labelbox,
-    "LabelMe": _labelme,
-    "Masks": _label_masks,
-}
+"""By format, the task of its sample, and the function that writes it; None for a format that versions are written in."""
