@@ -30,6 +30,12 @@ FORMAT = FormatDescription(
     view="table",
     layout="labels.csv with a row of file and class for each image",
 )
+CIRCLES = FormatDescription(
+    name="Circles",
+    tasks=tuple(Task),
+    view=None,
+    layout="circles.json with image and circles for each image, and the images",
+)
 FAMILY = FamilyDescription(
     name="Tiny",
     task=Task.CLASSIFICATION,
@@ -46,8 +52,9 @@ def registered() -> Iterator[None]:
     with ExitStack() as undone:
         sources.register(SOURCE)
         undone.callback(sources.withdraw, SOURCE.name)
-        FORMATS.register(FORMAT)
-        undone.callback(FORMATS.withdraw, FORMAT.name)
+        for known in (FORMAT, CIRCLES):
+            FORMATS.register(known)
+            undone.callback(FORMATS.withdraw, known.name)
         FAMILIES.register(FAMILY)
         undone.callback(FAMILIES.withdraw, FAMILY.name)
         yield

@@ -14,8 +14,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from pydantic import ValidationError
 
-from extension_example import descriptions, format, source
-from image_sources import photo, text, tree_of
+from extension_example import circles, descriptions, format, source
+from image_sources import document, photo, read, text, tree_of
 from mlflow_servers import MlflowServer
 from pelagos_contract import families, formats, sources, tasks
 from pelagos_contract.dataset import PreparationRequest
@@ -48,8 +48,9 @@ def registered() -> Iterator[None]:
     with descriptions.registered(), ExitStack() as undone:
         PLACES.register(source.PLACE)
         undone.callback(PLACES.withdraw, source.PLACE.name)
-        FORMATS.register(format.FORMAT)
-        undone.callback(FORMATS.withdraw, format.FORMAT.name)
+        for known in (format.FORMAT, circles.FORMAT):
+            FORMATS.register(known)
+            undone.callback(FORMATS.withdraw, known.name)
         FAMILIES.register(Offered(descriptions.FAMILY, "extension_example.family"))
         undone.callback(FAMILIES.withdraw, descriptions.FAMILY.name)
         yield
@@ -121,9 +122,42 @@ def test_a_broken_table_is_refused_with_its_line(tmp_path: Path) -> None:
         format.read(tree_of(tmp_path), lambda _: (40, 30), Asked(Task.CLASSIFICATION))
 
 
+@pytest.mark.usefixtures("registered")
+def test_a_format_with_shapes_is_recognised_and_counts_what_it_leaves_out(tmp_path: Path) -> None:
+    circle = {"class": "cod", "x": 20, "y": 15, "radius": 5}
+    photo(tmp_path / "a.png")
+    document(tmp_path / circles.FILE, [{"image": "a.png", "circles": [circle], "note": "murky"}])
+
+    found = read(tmp_path)
+
+    (box,) = found.images[0].boxes
+    assert (box.x, box.y, box.width, box.height) == (15, 10, 10, 10)
+    assert "1 notes about images are left out" in found.warnings
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (
+            {"image": "a.png", "circles": [{"class": "cod", "x": 1, "y": 1}]},
+            "entry 1: circle 0: it has numbers that are not",
+        ),
+        ({"image": "a.png", "circles": [5]}, "entry 1: circle 0 is not a circle"),
+        ({"image": "a.png"}, "entry 1 has no image or no list of circles"),
+    ],
+    ids=["no radius", "a number", "no circles"],
+)
+def test_a_broken_circle_is_refused_by_its_place(tmp_path: Path, entry: object, words: str) -> None:
+    photo(tmp_path / "a.png")
+    document(tmp_path / circles.FILE, [{"image": "a.png", "circles": []}, entry])
+    with pytest.raises(RefusedError, match=rf"circles\.json: {words}"):
+        read(tmp_path)
+
+
 def test_all_that_both_planes_know_has_code_in_each_part() -> None:
     assert PLACES.names == sources.SOURCES.names
-    assert FORMATS.names == formats.FORMATS.names
+    assert FORMATS.names == formats.FORMATS.names, "pelagos_contract/formats.py and annotations/registry.py differ"
     assert FAMILIES.names == families.FAMILIES.names
     for known in (evaluation.TASKS.names, exporting.TASKS.names, tuple(serving.MODULES)):
         assert known == tuple(tasks.TASKS)

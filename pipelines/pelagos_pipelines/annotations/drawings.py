@@ -151,7 +151,8 @@ class Drawings:
     ) -> None:
         """Add the shape that ``make`` returns for the class; a fault is noted, and reading continues.
 
-        ``make`` raises ValueError with a message for numbers that are not such a shape.
+        ``make`` raises ValueError for numbers that are not such a shape. A message that begins with "a" or "an" is shown to
+        people; others may quote the file, and are replaced.
         """
         self._count()
         with self.faults.noting():
