@@ -17,7 +17,7 @@ from pelagos_contract.capture import SLICE_FIELDS
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import Interval, Slice, SlicedField
 from pelagos_pipelines.annotations.capture import Capture
-from pelagos_pipelines.evaluation import classification, evidence, slice_figure, slices
+from pelagos_pipelines.evaluation import classification, evidence, fields, slice_figure, slices
 from pelagos_pipelines.evaluation.evidence import Evidence
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.evaluation.slices import Sliced
@@ -49,12 +49,12 @@ def make_samples() -> list[Sample]:
 
 
 def test_every_field_has_a_value_where_it_is_known() -> None:
-    assert {field: slices.values(make_samples(), field) for field in SLICE_FIELDS} == EXPECTED
+    assert {field: fields.values(make_samples(), field) for field in SLICE_FIELDS} == EXPECTED
 
 
 def test_fields_that_no_image_has_are_not_known() -> None:
-    assert slices.known(make_samples()) == list(SLICE_FIELDS)
-    assert slices.known(make_samples()[2:]) == []
+    assert fields.known(make_samples()) == list(SLICE_FIELDS)
+    assert fields.known(make_samples()[2:]) == []
 
 
 SITES = ("azores", "madeira", "azores", "faial")
@@ -166,20 +166,20 @@ def test_a_part_of_evidence_is_evidence_of_these_images() -> None:
 def test_what_cannot_be_measured_is_refused_with_what_there_is() -> None:
     images = make_images(4, site=["a", "b"], time=["2024-05-31"])
     with pytest.raises(RefusedError) as refused:
-        slices.require(images, ["site", "depthBand"])
+        fields.require(images, ["site", "depthBand"])
     failure = refused.value.failure
     assert (failure.reason, failure.field) == (Reason.SLICES_IMPOSSIBLE, "spec.evaluation.slices")
     assert failure.message == (
         "spec.evaluation.slices names depthBand, which no image of the test split has; fields that they have: site, day, month"
     )
     with pytest.raises(RefusedError, match="they have: none: the Dataset has no spec"):
-        slices.require(make_images(4), ["site"])
+        fields.require(make_images(4), ["site"])
     many = make_images(101, site=[f"s{number}" for number in range(101)])
     with pytest.raises(
         RefusedError, match="names site, which has 101 values in the test split; at most 100 are measured"
     ):
-        slices.require(many, ["site"])
-    slices.require(many[:100], ["site"])
+        fields.require(many, ["site"])
+    fields.require(many[:100], ["site"])
 
 
 def test_the_figure_shows_slices_and_how_sure_they_are(tmp_path: Path) -> None:

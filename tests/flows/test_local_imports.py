@@ -21,6 +21,12 @@ from pelagos_contract.training import TrainingRequest
 assert not {"numpy", "torch", "pandas", "mlflow", "pynvml", "pelagos_contract.dataset"} & set(sys.modules)
 assert not TrainingRequest.__pydantic_complete__, "built although nobody has sent one"
 """
+TRAINING = """
+import sys
+from pelagos_pipelines.evaluation import fields, ground_truth
+from pelagos_pipelines.steps import train
+assert not {"scipy", "matplotlib", "pelagos_pipelines.evaluation.tasks"} & set(sys.modules)
+"""
 
 
 def test_a_runner_has_kfp_without_its_client_for_pipeline_servers() -> None:
@@ -29,3 +35,7 @@ def test_a_runner_has_kfp_without_its_client_for_pipeline_servers() -> None:
 
 def test_a_step_loads_no_framework_and_builds_no_message_before_it_reads_its_request() -> None:
     subprocess.run([sys.executable, "-c", STEP], check=True)
+
+
+def test_a_training_reads_its_images_without_loading_what_measures_a_trained_model() -> None:
+    subprocess.run([sys.executable, "-c", TRAINING], check=True)

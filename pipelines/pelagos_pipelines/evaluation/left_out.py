@@ -18,7 +18,7 @@ from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.progress import LONGEST_VALUE, MOST_LEFT_OUT
 from pelagos_contract.splits import SPLITS, Split
 from pelagos_pipelines.annotations.untrusted_input import format_names, printable
-from pelagos_pipelines.evaluation import slices
+from pelagos_pipelines.evaluation import fields
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 
 FIELD = "spec.evaluation.leaveOneOut"
@@ -44,13 +44,13 @@ def of(known: GroundTruth, field: str) -> Groups:
     samples = _all(known)
     by_value: dict[str, list[Sample]] = {}
     unknown = []
-    for sample, value in zip(samples, slices.values(samples, field), strict=True):
+    for sample, value in zip(samples, fields.values(samples, field), strict=True):
         if value is None:
             unknown.append(sample)
         else:
             by_value.setdefault(value, []).append(sample)
     if not by_value:
-        there = ", ".join(slices.known(samples)) or "none: the Dataset has no spec.capture, or it says nothing of them"
+        there = ", ".join(fields.known(samples)) or "none: the Dataset has no spec.capture, or it says nothing of them"
         raise _impossible(f"names {field}, which no image has; fields that images have: {there}")
     if len(by_value) == 1:
         (only,) = by_value

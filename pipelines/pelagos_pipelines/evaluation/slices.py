@@ -6,7 +6,6 @@ also a slice, but never count as the worst one, since it is not known what they 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,21 +13,15 @@ from typing import Any
 import numpy as np
 
 from pelagos_contract import metrics as names
-from pelagos_contract.capture import SLICE_FIELDS
-from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import TASKS
 from pelagos_contract.training import Interval, Slice, SlicedField
-from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.evaluation import evidence as counting
+from pelagos_pipelines.evaluation import fields as grouping
 from pelagos_pipelines.evaluation import resampling
 from pelagos_pipelines.evaluation.evidence import Evidence
 from pelagos_pipelines.evaluation.samples import Sample
 
-FIELD = "spec.evaluation.slices"
-MOST = 100
-"""Most values of a field; with more, the list would be unreadable and each slice too small to measure."""
-_CAPITAL = re.compile(r"[A-Z]")
 _NOT_KNOWN = "not known"
 
 
@@ -42,42 +35,10 @@ class Sliced:
     warnings: list[str]
 
 
-def values(samples: Sequence[Sample], field: str) -> tuple[str | None, ...]:
-    """The value of a field in ``SLICE_FIELDS`` for each image; None where unknown."""
-    if field == "group":
-        return tuple(sample.group for sample in samples)
-    name = _CAPITAL.sub(lambda found: f"_{found[0].lower()}", field)
-    return tuple(getattr(sample.capture or Capture(), name) for sample in samples)
-
-
-def known(samples: Sequence[Sample]) -> list[str]:
-    """The fields for which at least one image has a value."""
-    return [field for field in SLICE_FIELDS if any(value is not None for value in values(samples, field))]
-
-
 def fields_of(samples: Sequence[Sample]) -> dict[str, tuple[str | None, ...]]:
     """All fields by which images can be grouped, for evidence."""
     files = tuple(sample.source or sample.name for sample in samples)
-    return {field: values(samples, field) for field in known(samples)} | {resampling.IMAGE: files}
-
-
-def require(samples: Sequence[Sample], fields: Sequence[str]) -> None:
-    """Refuse slices that cannot be measured on these images, before a model is trained.
-
-    Raises:
-        RefusedError: SLICES_IMPOSSIBLE.
-    """
-    for field in fields:
-        found = {*values(samples, field)} - {None}
-        if not found:
-            there = ", ".join(known(samples)) or "none: the Dataset has no spec.capture, or it says nothing of them"
-            message = f"{FIELD} names {field}, which no image of the test split has; fields that they have: {there}"
-            raise RefusedError(Reason.SLICES_IMPOSSIBLE, message, FIELD)
-        if len(found) > MOST:
-            message = (
-                f"{FIELD} names {field}, which has {len(found)} values in the test split; at most {MOST} are measured"
-            )
-            raise RefusedError(Reason.SLICES_IMPOSSIBLE, f"{message}: name a coarser field, or leave it out", FIELD)
+    return {field: grouping.values(samples, field) for field in grouping.known(samples)} | {resampling.IMAGE: files}
 
 
 def measured(models: Sequence[Evidence], fields: Sequence[str]) -> Sliced:

@@ -33,7 +33,7 @@ from pelagos_contract.tags import (
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import EVIDENCE_FOLDER, MAX_DETECTIONS, MOST_DETECTIONS, EvidenceFile
 from pelagos_pipelines import output, storage
-from pelagos_pipelines.evaluation import calibrating, evidence, ground_truth, relabelling, slices
+from pelagos_pipelines.evaluation import calibrating, evidence, fields, ground_truth, relabelling, slices
 from pelagos_pipelines.evaluation import report as evaluation
 from pelagos_pipelines.evaluation.relabelling import DifferentClassesError
 from pelagos_pipelines.evaluation.tasks import TASKS
@@ -96,7 +96,7 @@ def run(request: EvaluationRequest) -> EvaluationResult:
         truth = _truth(request, described.task, scratch / "dataset")
         renamed = relabelling.between(described.labels, truth.labels)
         samples = truth.samples("test")
-        slices.require(samples, request.slices)
+        fields.require(samples, request.slices)
         limit = _limit(content)
         thresholds = Thresholds(confidence=LOWEST_CONFIDENCE, max_detections=limit)
         # Scores are predicted without the package's calibration, which is applied, and measured, below.
@@ -120,9 +120,9 @@ def run(request: EvaluationRequest) -> EvaluationResult:
             EVALUATED_TAG: f"{request.dataset}@{request.dataset_version}",
         }
         task = Task(described.task)
-        fields = slices.fields_of(samples)
+        groups = slices.fields_of(samples)
         made = evidence.collect(
-            task, samples, told, renamed.labels, request.dataset_version, fields, confidences=sure.confidences
+            task, samples, told, renamed.labels, request.dataset_version, groups, confidences=sure.confidences
         )
         made = replace(made, package=manifest)
         kept, doubts = _kept(made, request.packages, scratch)

@@ -196,11 +196,11 @@ def _undefined(field: str, metric: str, values: Sequence[str]) -> list[str]:
 
 def _intervals(field: str, measured: Mapping[str, Mapping[str, Any]], truth: Truth) -> dict[str, Any]:
     """The intervals of single groups, if there are any."""
-    from pelagos_pipelines.evaluation import slices
+    from pelagos_pipelines.evaluation import fields, slices
 
     found = {}
     for value, state in measured.items():
-        if slices.is_of_one_deployment(field, slices.values(truth.groups.images[value], "deployment")):
+        if slices.is_of_one_deployment(field, fields.values(truth.groups.images[value], "deployment")):
             continue
         for name, interval in state.get("intervals", {}).items():
             first, _, metric = name.partition("/")

@@ -218,14 +218,14 @@ class _Prepared:
 
 
 def _prepare(run: runs.Run, *splits: Split) -> _Prepared:
-    from pelagos_pipelines.evaluation import ground_truth, slices
+    from pelagos_pipelines.evaluation import fields, ground_truth
     from pelagos_pipelines.training.families import family_of
 
     request = run.with_dataset(*(splits or ("train", "validation")))
     known = ground_truth.read(request, check_content=True)
     family = family_of(request)
     _require_heeded(known, family)
-    slices.require(known.samples("test"), request.evaluation.slices or [])
+    fields.require(known.samples("test"), request.evaluation.slices or [])
     return _Prepared(request, known, family, starting.Start(run))
 
 

@@ -23,9 +23,9 @@ def record(listing: Path, of_family: Iterable[str]) -> dict[str, str]:
     """
     import torch
 
-    packages = sorted(
-        {f"{found.metadata['Name']}=={found.version}" for found in metadata.distributions()}, key=str.lower
-    )
+    # Each look at it parses the file anew.
+    described = [found.metadata for found in metadata.distributions()]
+    packages = sorted({f"{each['Name']}=={each['Version']}" for each in described}, key=str.lower)
     text = "\n".join(packages) + "\n"
     disk.write_atomically(listing, text, parents=True)
     versions = dict(package.split("==", 1) for package in packages)
