@@ -10,14 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 CHANNELS = 4
 SIZES = (3, 4, 8, 16)
 PAINTED = 255
 
 
-def encoded(painted: Any) -> list[int]:
+def encoded(painted: npt.NDArray[np.bool_]) -> list[int]:
     """The code of a mask of the whole image, bool ``[height, width]``."""
     import numpy as np
 

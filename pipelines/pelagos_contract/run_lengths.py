@@ -106,7 +106,9 @@ def shared(one: str, other: str, size: tuple[int, int]) -> tuple[int, int]:
     return int(common.sum()), both - int(common.sum())
 
 
-def _before(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> Any:
+def _before(
+    starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], places: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
     """For each of ``places``, the number of pixels before it that lie in the spans from ``starts`` to ``ends``."""
     if not len(starts):
         return np.zeros(len(places), np.int64)
@@ -114,7 +116,8 @@ def _before(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], places: 
     number = starts.searchsorted(places, "right")
     previous = np.maximum(number - 1, 0)
     beyond = np.maximum(ends[previous] - places, 0) * (number > 0)
-    return known[number] - beyond
+    found: npt.NDArray[np.int64] = known[number] - beyond
+    return found
 
 
 def _spans(runs: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

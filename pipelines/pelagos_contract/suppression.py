@@ -90,7 +90,7 @@ def turned_nms(boxes: npt.NDArray[np.float32], iou: float, limit: int | None = N
     return kept[:limit], limit is not None and len(kept) > limit
 
 
-def turned_overlap(boxes: npt.NDArray[np.float32], others: npt.NDArray[Any]) -> Any:
+def turned_overlap(boxes: npt.NDArray[np.float32], others: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The overlap of boxes ``[n, 5]`` and ``[m, 5]``, from 0 to 1, as ``[n, m]``, in the dtype of ``boxes``.
 
     A box is its centre x, y, width, height and angle in radians, from the x axis towards the y axis. Boxes are compared as
@@ -106,7 +106,8 @@ def turned_overlap(boxes: npt.NDArray[np.float32], others: npt.NDArray[Any]) -> 
     own = np.maximum(a1 * b1 - c1**2, 0)[:, None] * np.maximum(a2 * b2 - c2**2, 0)[None]
     form = np.log(area / (4 * np.sqrt(own) + least) + least) * 0.5
     apart = np.clip(place + form, least, 100.0)
-    return 1 - np.sqrt(1.0 - np.exp(-apart) + least)
+    found: npt.NDArray[Any] = 1 - np.sqrt(1.0 - np.exp(-apart) + least)
+    return found
 
 
 def _variances(boxes: npt.NDArray[Any]) -> tuple[Any, Any, Any]:
@@ -130,7 +131,7 @@ def _turned_reach(iou: float) -> float:
     return float(2 * np.sqrt(apart * (1 + ratio**2)))
 
 
-def common_area(corners: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> Any:
+def common_area(corners: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The intersection area ``[n]`` of pairs of rectangles, given by their corners ``[n, 4, 2]`` in clockwise order.
 
     Uses the shoelace formula over the parts of each one's edges that lie in the other. Coinciding edges count once where both
@@ -150,7 +151,7 @@ def _swept(
     within: npt.NDArray[np.float64],
     along_side: npt.NDArray[np.float64],
     against: npt.NDArray[np.float64],
-) -> Any:
+) -> npt.NDArray[np.float64]:
     """Twice the area that the edges of boxes cover as seen from the origin, for the parts of them that lie in other boxes.
 
     A part lies inside from this distance on: ``along_side`` where an edge runs in the direction of a side, else ``against``.
@@ -169,7 +170,10 @@ def _swept(
     enters = np.where(change > 0, crossing, np.where((change == 0) & (at < 0), np.inf, -np.inf)).max(axis=2)
     leaves = np.where(change < 0, crossing, np.inf).min(axis=2)
     part = np.clip(np.minimum(leaves, 1) - np.maximum(enters, 0), 0, None)
-    return ((start[..., 0] * along[..., 1] - start[..., 1] * along[..., 0]) * part).sum(axis=1)
+    found: npt.NDArray[np.float64] = ((start[..., 0] * along[..., 1] - start[..., 1] * along[..., 0]) * part).sum(
+        axis=1
+    )
+    return found
 
 
 def across_tiles(boxes: Any, scores: Any, tiles: Any, is_cut: Any, share: float, corners: Any = None) -> list[int]:

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 from pelagos_pipelines.annotations.shapes import Kind, Shape
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from pelagos_contract.run_lengths import Part
 
 MAX_PIXELS = 2**28
@@ -52,7 +55,7 @@ def of_array(label: str, inside: Any, corner: tuple[int, int] = (0, 0), **rest: 
     return Shape(label, Kind.MASK, tuple(map(float, (*place, *runs))), **rest)
 
 
-def array_of(shape: Shape) -> Any:
+def array_of(shape: Shape) -> npt.NDArray[np.bool_]:
     """The pixels of the part of the image that the mask covers: bool, [height, width]."""
     import numpy as np
 
@@ -61,26 +64,26 @@ def array_of(shape: Shape) -> Any:
     return np.repeat(values, runs).reshape(height, width)
 
 
-def on_image(shape: Shape, width: int, height: int) -> Any:
+def on_image(shape: Shape, width: int, height: int) -> npt.NDArray[np.bool_]:
     """The pixels of a mask on the whole image: bool, [height, width]; parts outside of the image are cut off."""
     import numpy as np
 
     left, top, wide, high = map(int, shape.coordinates[:4])
-    whole: Any = np.zeros((height, width), bool)
+    whole: npt.NDArray[np.bool_] = np.zeros((height, width), bool)
     x, y, right, bottom = max(left, 0), max(top, 0), min(left + wide, width), min(top + high, height)
     if right > x and bottom > y:
         whole[y:bottom, x:right] = array_of(shape)[y - top : bottom - top, x - left : right - left]
     return whole
 
 
-def drawn(shape: Shape, width: int, height: int) -> Any:
+def drawn(shape: Shape, width: int, height: int) -> npt.NDArray[np.bool_]:
     """The pixels whose centre is in a polygon or mask, on an image of that size: bool, [height, width].
 
     Holes are subtracted by the even-odd rule, whatever their orientation; overlapping rings that are not holes form a union.
     """
     import numpy as np
 
-    whole: Any = np.zeros((height, width), bool)
+    whole: npt.NDArray[np.bool_] = np.zeros((height, width), bool)
     left, top, inside = _part(shape, width, height)
     whole[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
     return whole
@@ -165,7 +168,7 @@ def of_outline(shape: Shape, size: tuple[int, int]) -> Shape | None:
     return of_array(shape.label, pixels, origin=shape.origin, **extras) if pixels.any() else None
 
 
-def _inside(ring: Sequence[float], left: int, top: int, shape: tuple[int, int]) -> Any:
+def _inside(ring: Sequence[float], left: int, top: int, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """The pixels of a part of an image whose centre is in a ring: between the first and second crossing of their row, and so on.
 
     ``shape`` is the height and width of the part, whose first pixel is at ``left``, ``top``.
@@ -189,7 +192,8 @@ def _inside(ring: Sequence[float], left: int, top: int, shape: tuple[int, int]) 
         np.add.at(crossings, (row - top, np.clip(columns, left, left + width).astype(int) - left), 1)
     # The sums may overflow uint8, but their parity stays right.
     odd = crossings.cumsum(axis=1, dtype=np.uint8) & 1
-    return odd[:, :-1].astype(bool)
+    found: npt.NDArray[np.bool_] = odd[:, :-1].astype(bool)
+    return found
 
 
 def rings_of(shape: Shape) -> list[tuple[float, ...]]:
@@ -284,7 +288,7 @@ def of_columns(label: str, counts: Sequence[int], size: tuple[int, int], **rest:
     return of_array(label, np.repeat(values, counts).reshape(width, height).T, **rest)
 
 
-def columns_of(inside: Any) -> list[int]:
+def columns_of(inside: npt.NDArray[Any]) -> list[int]:
     """COCO's runs down the columns of a bool array [height, width], outside first."""
     import numpy as np
 

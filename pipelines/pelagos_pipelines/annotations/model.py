@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeAlias, overload
+from typing import TYPE_CHECKING, TypeAlias, overload
 
 from typing_extensions import override
 
@@ -30,6 +30,10 @@ from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.shapes import Kind, Shape, rectangle
 from pelagos_pipelines.annotations.untrusted_input import closed, invalid, printable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 SPLIT_NAMES: Mapping[str, Split] = {
     "train": "train",
@@ -103,7 +107,7 @@ class Boxes(Sequence[Box]):
         return cls(names, classes, sides)
 
     @classmethod
-    def packed(cls, names: Sequence[str], classes: Any, sides: Any) -> Boxes:
+    def packed(cls, names: Sequence[str], classes: npt.NDArray[np.int32], sides: npt.NDArray[np.float64]) -> Boxes:
         """From numpy arrays, ``classes`` int32 and ``sides`` float64."""
         return cls(names, array("i", classes.tobytes()), array("d", sides.tobytes()))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -22,6 +22,10 @@ from pelagos_pipelines.annotations.shapes import Shape, rectangle
 from pelagos_pipelines.annotations.untrusted_input import invalid, printable, too_large
 from pelagos_pipelines.sandbox import MEBIBYTE, Answer, LimitError, Limits, Pool, SandboxError, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 PARSERS = "pelagos_pipelines.annotations.parsers"
 """The module with the tasks of the common formats."""
@@ -61,9 +65,9 @@ class Coco:
     names: Sequence[str]
     recomposed: Sequence[str]
     images: Sequence[tuple[str | None, int | None, int | None, str | None, str | None]]
-    whose: Any
-    classes: Any
-    sides: Any
+    whose: npt.NDArray[np.int32]
+    classes: npt.NDArray[np.int32]
+    sides: npt.NDArray[np.float64]
     passed: frozenset[int]
     counts: Mapping[str, int]
     unknown: tuple[int, Sequence[str]]
@@ -95,8 +99,8 @@ class Labels:
     ``alike`` are polygons that may be key points, ``columns`` those that all polygons have, if any.
     """
 
-    classes: Any
-    sides: Any
+    classes: npt.NDArray[np.int32]
+    sides: npt.NDArray[np.float64]
     polygons: int
     boxes: int
     repeated: int
@@ -119,8 +123,8 @@ class Voc:
     height: int | None
     is_of_the_challenge: bool
     names: tuple[str, ...]
-    classes: Any
-    sides: Any
+    classes: npt.NDArray[np.int32]
+    sides: npt.NDArray[np.float64]
     counted: Mapping[str, int]
     repeated: int
     doubted: int
@@ -477,7 +481,7 @@ def _cut(raw: memoryview, *lengths: int) -> list[memoryview]:
     return parts
 
 
-def _require_below(indices: Any, count: int) -> None:
+def _require_below(indices: npt.NDArray[np.int32], count: int) -> None:
     if len(indices) and not (int(indices.min()) >= 0 and int(indices.max()) < count):
         raise ValueError("indices")
 

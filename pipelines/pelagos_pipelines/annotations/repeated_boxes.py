@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _GRIDS = 5
 """One more than the sides of a box, so that two near boxes share a cell in at least one of the grids."""
@@ -15,7 +19,9 @@ _MIXING = 0x9E3779B97F4A7C1
 """Multiplier of a hash over image, class and cell. Collisions are harmless, as it only selects boxes to compare."""
 
 
-def first_of_equal(whose: Any, classes: Any, sides: Any, rounded: float) -> Any:
+def first_of_equal(
+    whose: npt.NDArray[np.int32], classes: npt.NDArray[np.int32], sides: npt.NDArray[np.float64], rounded: float
+) -> npt.NDArray[np.int64]:
     """Ascending indices of the boxes that do not repeat an earlier one of the same image and class, up to rounding."""
     import numpy as np
 
@@ -29,13 +35,13 @@ def first_of_equal(whose: Any, classes: Any, sides: Any, rounded: float) -> Any:
     return np.sort(np.concatenate((alone, crowded[kept])))
 
 
-def _have_neighbours(kinds: Any, sides: Any, reach: float) -> Any:
+def _have_neighbours(kinds: npt.NDArray[Any], sides: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.int64]:
     """Ascending indices of boxes that include all with a neighbour: one of the same kind whose left and top differ by at most
     ``reach``.
     """
     import numpy as np
 
-    found: Any = _may_have_neighbours(kinds, sides[:, 0], reach)
+    found: npt.NDArray[np.int64] = _may_have_neighbours(kinds, sides[:, 0], reach)
     for side in sides.T[:2]:
         those, where = kinds[found], side[found]
         order = np.lexsort((where, those))
@@ -47,7 +53,9 @@ def _have_neighbours(kinds: Any, sides: Any, reach: float) -> Any:
     return found
 
 
-def _may_have_neighbours(kinds: Any, where: Any, reach: float) -> Any:
+def _may_have_neighbours(
+    kinds: npt.NDArray[Any], where: npt.NDArray[np.float64], reach: float
+) -> npt.NDArray[np.int64]:
     """Ascending indices of places that include all with another of the same kind within ``reach``.
 
     Kind and cell are combined into one number, since sorting that takes a tenth of the time of sorting by both.
@@ -69,10 +77,12 @@ def _may_have_neighbours(kinds: Any, where: Any, reach: float) -> Any:
     return np.flatnonzero(beside)
 
 
-def _first_of_crowded(whose: Any, classes: Any, sides: Any, rounded: float) -> Any:
+def _first_of_crowded(
+    whose: npt.NDArray[np.int32], classes: npt.NDArray[np.int32], sides: npt.NDArray[np.float64], rounded: float
+) -> npt.NDArray[np.int64]:
     import numpy as np
 
-    kept: Any = np.arange(len(whose))
+    kept: npt.NDArray[np.int64] = np.arange(len(whose))
     order = np.lexsort((*sides.T, classes, whose))  # stable: keeps the first of equal boxes first
     rows = (whose[order], classes[order], *sides[order].T)
     kept = np.delete(kept, order[1:][np.logical_and.reduce([column[1:] == column[:-1] for column in rows])])
@@ -90,11 +100,11 @@ def _first_of_crowded(whose: Any, classes: Any, sides: Any, rounded: float) -> A
     return kept
 
 
-def are_doubted(whose: Any, sides: Any) -> Any:
+def are_doubted(whose: npt.NDArray[np.int32], sides: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Which boxes of those without repetitions equal another one of their image, which then has another class."""
     import numpy as np
 
-    found: Any = np.zeros(len(whose), bool)
+    found: npt.NDArray[np.bool_] = np.zeros(len(whose), bool)
     near = _have_neighbours(whose, sides, 0.0)
     whose, sides = whose[near], sides[near]
     order = np.lexsort((*sides.T, whose))
@@ -103,7 +113,15 @@ def are_doubted(whose: Any, sides: Any) -> Any:
     return found
 
 
-def _are_near(some: Any, others: Any, whose: Any, classes: Any, sides: Any, rounded: float) -> Any:
+def _are_near(
+    some: npt.NDArray[np.int64],
+    others: npt.NDArray[np.int64],
+    whose: npt.NDArray[np.int32],
+    classes: npt.NDArray[np.int32],
+    sides: npt.NDArray[np.float64],
+    rounded: float,
+) -> npt.NDArray[np.bool_]:
     """Which pairs of boxes, given by their indices, are the same up to rounding."""
     near = (abs(sides[some] - sides[others]) <= rounded).all(axis=1)
-    return near & (whose[some] == whose[others]) & (classes[some] == classes[others])
+    found: npt.NDArray[np.bool_] = near & (whose[some] == whose[others]) & (classes[some] == classes[others])
+    return found

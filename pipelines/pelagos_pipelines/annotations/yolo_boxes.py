@@ -7,7 +7,11 @@ hundred-millionths, whose digits are looked up four at a time.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _DIGITS = 8
 _SCALE = 10.0**_DIGITS
@@ -22,7 +26,7 @@ _CELL = 11
 """Characters of a number: a space, a digit, the point, and eight digits."""
 
 
-def rows(classes: Any, numbers: Any) -> tuple[bytes, list[int]]:
+def rows(classes: npt.NDArray[np.int32], numbers: npt.NDArray[np.float64]) -> tuple[bytes, list[int]]:
     """The rows of boxes, and the end of each. ``classes`` are indices, int [n]; ``numbers`` fractions, float64 [n, 4]."""
     import numpy as np
 
@@ -57,12 +61,12 @@ def written(numbers: Any) -> Any:
     return np.array([[float(f"{number:.8f}") for number in box] for box in numbers.tolist()])
 
 
-def _are_usual(numbers: Any) -> bool:
+def _are_usual(numbers: npt.NDArray[np.float64]) -> bool:
     """Whether all numbers are in the range of the fast path; boxes of an image without a size are not."""
     return float(numbers.min()) >= 0 and float(numbers.max()) <= _MOST
 
 
-def _rounded(numbers: Any) -> Any:
+def _rounded(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.uint32]:
     """The numbers as integers of the last digit, rounded like printf by the exact value of the float."""
     import numpy as np
 
@@ -81,7 +85,7 @@ def _rounded(numbers: Any) -> Any:
 
 
 @cache
-def _fours(text: str, many: int) -> Any:
+def _fours(text: str, many: int) -> npt.NDArray[np.uint32]:
     """A table of texts of four characters for each number from 0, each packed into an integer."""
     import numpy as np
 

@@ -8,10 +8,14 @@ Source: docs.ultralytics.com, datasets/segment and datasets/obb.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pelagos_pipelines.annotations import masks, shapes
 from pelagos_pipelines.annotations.shapes import Kind, Shape
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _BOX = 4
 _FEW, _FEW_POINTS = 32, 4096
@@ -66,7 +70,7 @@ def joined(rings: Sequence[Sequence[float]]) -> tuple[float, ...]:
     return tuple(whole.ravel().tolist())
 
 
-def _nearest(some: Any, others: Any) -> tuple[float, int, int]:
+def _nearest(some: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> tuple[float, int, int]:
     import numpy as np
 
     far = ((some[:, None] - others[None]) ** 2).sum(axis=2)

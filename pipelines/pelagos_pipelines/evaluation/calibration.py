@@ -73,11 +73,12 @@ class Claims:
             logits[:, 1] += scaling.offset
         return logits
 
-    def confidence(self, scaling: Scaling | None = None) -> Any:
+    def confidence(self, scaling: Scaling | None = None) -> npt.NDArray[np.float64]:
         """The confidence of each claim, ``[n]``."""
         logits = self.scaled(scaling)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
-        return odds[np.arange(len(odds)), self.claimed] / odds.sum(axis=1)
+        found: npt.NDArray[np.float64] = odds[np.arange(len(odds)), self.claimed] / odds.sum(axis=1)
+        return found
 
     def unlikelihood(self, scaling: Scaling | None = None) -> float:
         """The mean negative log-likelihood of the truth, in nats; NaN without claims."""

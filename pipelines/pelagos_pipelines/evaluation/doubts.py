@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -116,14 +115,16 @@ class _Compared:
     """[predictions]: whether each is in a crowd of its class."""
 
     @property
-    def same_class(self) -> Any:
-        return self.class_ids[:, None] == self.sample.class_ids[None]
+    def same_class(self) -> npt.NDArray[np.bool_]:
+        found: npt.NDArray[np.bool_] = self.class_ids[:, None] == self.sample.class_ids[None]
+        return found
 
     @property
-    def agreeing(self) -> Any:
+    def agreeing(self) -> npt.NDArray[np.float64]:
         """[annotations]: the best score of a prediction with the same class and place; 0 without one."""
         agree = (self.overlaps >= SAME_PLACE) & self.same_class
-        return np.where(agree, self.scores[:, None], 0.0).max(axis=0, initial=0.0)
+        found: npt.NDArray[np.float64] = np.where(agree, self.scores[:, None], 0.0).max(axis=0, initial=0.0)
+        return found
 
 
 def of_objects(

@@ -38,18 +38,19 @@ def places_of(samples: Sequence[Sample], found: Sequence[Instances]) -> Places:
     sizes = {sample.name: predicted.size for sample, predicted in zip(samples, found, strict=True)}
     known: dict[str, Any] = {}
 
-    def true(sample: Sample) -> Any:
+    def true(sample: Sample) -> npt.NDArray[np.object_]:
         if sample.name not in known:
             size = sizes[sample.name]
             known[sample.name] = _entries(true_masks(sample, size), size)
-        return known[sample.name]
+        found: npt.NDArray[np.object_] = known[sample.name]
+        return found
 
-    def found_in(predicted: Any) -> Any:
-        texts: Any = np.empty(len(predicted.masks), object)
+    def found_in(predicted: Any) -> npt.NDArray[np.object_]:
+        texts: npt.NDArray[np.object_] = np.empty(len(predicted.masks), object)
         texts[:] = predicted.masks
         return texts
 
-    def crowds(sample: Sample) -> Any:
+    def crowds(sample: Sample) -> npt.NDArray[np.object_]:
         size = sizes[sample.name]
         return _entries(masks_of(sample.crowds, size), size)
 
@@ -68,12 +69,15 @@ def mask_iou(found: Sequence[Any], truth: Sequence[Any]) -> Iterator[Any]:
             yield mask.iou([{"size": size, "counts": text} for text in texts], entries.tolist(), [0] * len(entries))
 
 
-def mask_shares(texts: Sequence[str], crowds: npt.NDArray[np.object_]) -> Any:
+def mask_shares(texts: Sequence[str], crowds: npt.NDArray[np.object_]) -> npt.NDArray[np.float64]:
     """COCO's overlap ``[n, m]`` of n masks as compressed runs with m crowds: the intersection divided by the mask's area."""
     from pycocotools import mask
 
     size = crowds[0]["size"]
-    return mask.iou([{"size": size, "counts": text} for text in texts], crowds.tolist(), [1] * len(crowds))
+    found: npt.NDArray[np.float64] = mask.iou(
+        [{"size": size, "counts": text} for text in texts], crowds.tolist(), [1] * len(crowds)
+    )
+    return found
 
 
 def outline(entry: Any) -> npt.NDArray[Any]:
@@ -90,7 +94,7 @@ def outlines(part: Part) -> list[Any]:
     return [np.concatenate((ring, ring[:1]))[:, 0] for ring in found]
 
 
-def _entries(texts: Sequence[str], size: tuple[int, int]) -> Any:
-    entries: Any = np.empty(len(texts), object)
+def _entries(texts: Sequence[str], size: tuple[int, int]) -> npt.NDArray[np.object_]:
+    entries: npt.NDArray[np.object_] = np.empty(len(texts), object)
     entries[:] = [{"size": list(size), "counts": text.encode()} for text in texts]
     return entries

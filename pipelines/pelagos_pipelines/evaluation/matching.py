@@ -64,11 +64,12 @@ def box_iou(found: Sequence[Any], truth: Sequence[Any]) -> Iterator[Any]:
             yield mask.iou(ones[start:end], others[first:last], [0] * (last - first))
 
 
-def box_shares(found: npt.NDArray[np.float32], crowds: npt.NDArray[np.float64]) -> Any:
+def box_shares(found: npt.NDArray[np.float32], crowds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """COCO's overlap of boxes ``[n, 4]`` with crowds ``[m, 4]``: the intersection divided by the box's area."""
     from pycocotools import mask
 
-    return mask.iou(_sides([found])[0], _sides([crowds])[0], [1] * len(crowds))
+    result: npt.NDArray[np.float64] = mask.iou(_sides([found])[0], _sides([crowds])[0], [1] * len(crowds))
+    return result
 
 
 def _crowd_boxes(sample: Sample) -> npt.NDArray[np.float64]:
@@ -164,11 +165,12 @@ class Objects:
     inside: npt.NDArray[np.float64]
     """``[found]``: the largest share of each that is in a crowd of its class; 0 without one."""
 
-    def ignored(self, given: npt.NDArray[np.int64], number: int = 0) -> Any:
+    def ignored(self, given: npt.NDArray[np.int64], number: int = 0) -> npt.NDArray[np.bool_]:
         """``[found]``: which are neither right nor wrong at a threshold, as in COCO's evaluator: without a true object, and in a
         crowd. ``given`` is `assigned` at that threshold, ``number`` its index in IOUS.
         """
-        return (given < 0) & (self.inside >= IOUS[number])
+        found: npt.NDArray[np.bool_] = (given < 0) & (self.inside >= IOUS[number])
+        return found
 
 
 def objects(samples: Sequence[Sample], found: Sequence[Any], places: Places = BOXES) -> Objects:
@@ -190,12 +192,15 @@ def objects(samples: Sequence[Sample], found: Sequence[Any], places: Places = BO
     )
 
 
-def inside(places: Places, sample: Sample, predicted: Any) -> Any:
+def inside(places: Places, sample: Sample, predicted: Any) -> npt.NDArray[np.float64]:
     """See Objects.inside."""
     if not len(sample.crowds) or not len(predicted.scores):
         return np.zeros(len(predicted.scores))
     same = np.asarray(predicted.class_ids)[:, None] == np.asarray(sample.crowd_ids)[None]
-    return np.where(same, places.shares(places.found(predicted), places.crowds(sample)), 0.0).max(axis=1)
+    found: npt.NDArray[np.float64] = np.where(
+        same, places.shares(places.found(predicted), places.crowds(sample)), 0.0
+    ).max(axis=1)
+    return found
 
 
 def _pairs(founds: Sequence[Any], truths: Sequence[Any], places: Places) -> Pairs:
@@ -251,7 +256,9 @@ def nearest(of: Objects, chosen: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.
     return of.true[pairs], of.found[pairs]
 
 
-def _stable(found: npt.NDArray[np.int64], true: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64]) -> Any:
+def _stable(
+    found: npt.NDArray[np.int64], true: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
     """Indices of the pairs of a stable matching: no two objects prefer each other to their matches.
 
     All ``found`` objects propose at once to their most preferred object. Each true object accepts the proposal with the lowest
@@ -277,4 +284,5 @@ def _stable(found: npt.NDArray[np.int64], true: npt.NDArray[np.int64], ranks: np
         without = np.unique(np.concatenate((asking[after != offered], left)))
         asked[without] += 1
         asking = without[asked[without] < ends[without]]
-    return place_of[best[best < len(found)]]
+    result: npt.NDArray[np.int64] = place_of[best[best < len(found)]]
+    return result

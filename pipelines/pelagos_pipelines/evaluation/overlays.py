@@ -67,8 +67,8 @@ def colour(index: int) -> str:
     return palette[index % len(palette)]
 
 
-def _edges(numbers: npt.NDArray[Any]) -> Any:
-    found: Any = np.zeros(numbers.shape, bool)
+def _edges(numbers: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = np.zeros(numbers.shape, bool)
     found[1:] |= numbers[1:] != numbers[:-1]
     found[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
     return found

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pelagos_contract.augmentation import Augmentation
 from pelagos_contract.failures import Reason, RefusedError
@@ -19,6 +19,10 @@ from pelagos_pipelines.preparation.balancing import Plan
 from pelagos_pipelines.serving import color, images
 from pelagos_pipelines.serving.geometry import Pixels
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -26,8 +30,8 @@ class Sample:
 
     name: str
     file: Path
-    class_ids: Any
-    boxes: Any
+    class_ids: npt.NDArray[np.int64]
+    boxes: npt.NDArray[Any]
     sha256: str | None = None
     """SHA-256 of the file's content, from the version; None if it is not a file of a version."""
     color: str | None = None

@@ -30,9 +30,10 @@ class Share:
     true: npt.NDArray[Any]
 
     @property
-    def by_class(self) -> Any:
+    def by_class(self) -> npt.NDArray[np.float64]:
         """``[..., classes]``; NaN where the class has no true samples, or the denominator is 0."""
-        return _share(self.parts, self.wholes, (self.true > 0) & (self.wholes > 0))
+        found: npt.NDArray[np.float64] = _share(self.parts, self.wholes, (self.true > 0) & (self.wholes > 0))
+        return found
 
     @property
     def macro(self) -> Any:

@@ -69,13 +69,14 @@ def pairs(looks: Sequence[bytes], distance: int) -> dict[int, list[int]]:
     return found.first()
 
 
-def distances(looks: Sequence[bytes], others: Sequence[bytes]) -> Any:
+def distances(looks: Sequence[bytes], others: Sequence[bytes]) -> npt.NDArray[np.float32]:
     """[looks]: the distance of each look from the other at its place, in the closest orientation and the unit of `pairs`."""
     waves, fixed = (
         np.frombuffer(b"".join(some), np.int8).reshape(-1, KEPT, KEPT).astype(np.float32) for some in (looks, others)
     )
     squares = [np.square(_laid(waves, way) - fixed).sum(axis=(1, 2)) for way in _WAYS]
-    return np.sqrt(np.min(squares, axis=0)) / STEP
+    found: npt.NDArray[np.float32] = np.sqrt(np.min(squares, axis=0)) / STEP
+    return found
 
 
 class _Found:
@@ -199,16 +200,16 @@ def _laid(waves: npt.NDArray[Any], way: tuple[bool, int, int]) -> npt.NDArray[np
     return laid
 
 
-def _signs(odd: int) -> Any:
+def _signs(odd: int) -> npt.NDArray[np.float32]:
     """The factors of a look's rows or columns."""
-    signs: Any = np.ones(KEPT, np.float32)
+    signs: npt.NDArray[np.float32] = np.ones(KEPT, np.float32)
     signs[1::2] = odd
     return signs
 
 
-def _product(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> Any:
+def _product(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """The matrix product, a few rows at a time: with more, threads would wait for each other longer than they compute."""
-    found: Any = np.empty((len(one), other.shape[1]), np.float32)
+    found: npt.NDArray[np.float32] = np.empty((len(one), other.shape[1]), np.float32)
     for start in range(0, len(one), _ALONE):
         np.matmul(one[start : start + _ALONE], other, out=found[start : start + _ALONE])
     return found
@@ -226,7 +227,7 @@ def _planes(name: str, bits: int) -> npt.NDArray[np.float32]:
     return np.unpackbits(drawn)[:count].reshape(bits, KEPT, KEPT).astype(np.float32) * 2 - 1
 
 
-def _number(along: Sequence[Any], way: tuple[bool, int, int], bits: int) -> Any:
+def _number(along: Sequence[Any], way: tuple[bool, int, int], bits: int) -> npt.NDArray[np.uint64]:
     transposed, rows, columns = way
     signs = (1, rows, columns, rows * columns) if transposed else (1, columns, rows, rows * columns)
     half = slice(bits, None) if transposed else slice(bits)
@@ -234,4 +235,5 @@ def _number(along: Sequence[Any], way: tuple[bool, int, int], bits: int) -> Any:
     packed: Any = np.zeros((len(along[0]), 8), np.uint8)
     filled = np.packbits(total > 0, axis=1, bitorder="little")
     packed[:, : filled.shape[1]] = filled
-    return packed.view("<u8").ravel()
+    found: npt.NDArray[np.uint64] = packed.view("<u8").ravel()
+    return found

@@ -119,7 +119,7 @@ def _moments(weights: npt.NDArray[Any]) -> tuple[int, tuple[int, int], tuple[int
     return total, (across, across2), (down, down2)
 
 
-def _cells(windows: Sequence[_Window]) -> Any:
+def _cells(windows: Sequence[_Window]) -> npt.NDArray[np.float64]:
     """How much brighter each cell is than the background, in 16ths, [windows, 32, 32]. Outside of the image is background."""
     limits = np.array([window.grey.shape for window in windows])[..., None]
     starts = np.array([(window.top, window.left) for window in windows])[..., None]
@@ -143,7 +143,10 @@ def _cells(windows: Sequence[_Window]) -> Any:
     edges = bands[..., :many] * rest[:, 1, None] + bands[..., many:] * share[:, 1, None]
     brightness = edges[..., 1:] - edges[..., :-1]
     high, wide = (places[:, side, 1:] - places[:, side, :-1] for side in (0, 1))
-    return np.floor((brightness - backgrounds * high[..., None] * wide[:, None]) * 16 / (sides * sides))
+    found: npt.NDArray[np.float64] = np.floor(
+        (brightness - backgrounds * high[..., None] * wide[:, None]) * 16 / (sides * sides)
+    )
+    return found
 
 
 @cache

@@ -71,13 +71,14 @@ def compose(
         yield Frame(np.clip(np.rint(canvas), 0, 255).astype(np.uint8), tuple(placed))
 
 
-def empty(background: Background, generator: np.random.Generator) -> Any:
+def empty(background: Background, generator: np.random.Generator) -> npt.NDArray[np.float32]:
     """A frame without organisms as float32: the level, uneven illumination, and noise with the measured correlation."""
     # White noise smoothed by a Gaussian of width s has the correlation exp(-1 / 4s^2) between neighbours.
     width = 1 / (2 * np.sqrt(-np.log(background.correlation)))
     noise = cv2.GaussianBlur(generator.normal(size=(SIDE, SIDE)).astype(np.float32), (0, 0), float(width))
     uneven = cv2.resize(generator.normal(size=(3, 3)).astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-    return background.level * (1 + 0.01 * uneven) + noise / noise.std() * background.noise
+    found: npt.NDArray[np.float32] = background.level * (1 + 0.01 * uneven) + noise / noise.std() * background.noise
+    return found
 
 
 def _turns(organisms: Sequence[Organism], generator: np.random.Generator) -> Iterator[Organism]:
@@ -167,7 +168,7 @@ def _multiply(
     canvas[rows, columns] *= 1 + opacity[inside] * (transmission[inside] - 1)
 
 
-def _opacity(mask: npt.NDArray[np.uint8]) -> Any:
+def _opacity(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """1 on the organism, fading to 0 around it and at the edges of the crop, where the camera's software cut the image."""
     wide = cv2.dilate(mask, np.ones((5, 5), np.uint8)).astype(np.float32)
     wide[[0, -1], :] = 0
@@ -175,4 +176,5 @@ def _opacity(mask: npt.NDArray[np.uint8]) -> Any:
     soft = cv2.GaussianBlur(wide, (0, 0), FEATHER, borderType=cv2.BORDER_CONSTANT)
     framed = cv2.copyMakeBorder(np.ones(mask.shape, np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     from_edge = cv2.distanceTransform(framed, cv2.DIST_C, 3)[1:-1, 1:-1] - 1
-    return soft * np.clip(from_edge / (2 * FEATHER), 0, 1)
+    found: npt.NDArray[np.float32] = soft * np.clip(from_edge / (2 * FEATHER), 0, 1)
+    return found

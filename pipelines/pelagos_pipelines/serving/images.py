@@ -192,7 +192,7 @@ def seen(stored: npt.NDArray[Any]) -> Pixels:
     return found
 
 
-def _stored(content: bytes, *, narrow: bool = False, reduction: int = 1) -> Any:
+def _stored(content: bytes, *, narrow: bool = False, reduction: int = 1) -> npt.NDArray[Any] | None:
     """The colours of a file at full depth, upright, or None. A JPEG without an end marker is given one.
 
     Without an end marker, OpenCV fails. With one, libjpeg returns what there is, and complains if that is incomplete.

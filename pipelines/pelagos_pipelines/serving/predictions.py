@@ -71,10 +71,13 @@ class Thresholds:
         """The confidence that a score must exceed, for each of these classes."""
         return self.confidence if self.by_class is None else np.asarray(self.by_class)[class_ids]
 
-    def passed(self, scores: npt.NDArray[np.float32]) -> Any:
+    def passed(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
         """A mask ``[n]`` of the columns of ``scores`` ``[classes, n]`` whose best class exceeds its threshold."""
         best = scores.max(axis=0)
-        return best > (self.confidence if self.by_class is None else self.least(scores.argmax(axis=0)))
+        found: npt.NDArray[np.bool_] = best > (
+            self.confidence if self.by_class is None else self.least(scores.argmax(axis=0))
+        )
+        return found
 
     def of(self, labels: Sequence[str], confidences: Mapping[str, float] | None) -> Self:
         """The thresholds with confidences by label, if any; other classes keep ``confidence``."""

@@ -21,13 +21,13 @@ def size(width: int, height: int, longest: int | None) -> tuple[int, int]:
     return wide, high
 
 
-def reduced(image: npt.NDArray[np.uint8], longest: int | None) -> Any:
+def reduced(image: npt.NDArray[np.uint8], longest: int | None) -> npt.NDArray[np.uint8]:
     """The image [height, width, channels], 8 bits per sample, reduced to that size; ``image`` itself if it is no larger."""
     height, width = image.shape[:2]
     wide, high = size(width, height, longest)
     if (wide, high) == (width, height):
         return image
-    found: Any = np.empty((high, wide, image.shape[2]), np.uint8)
+    found: npt.NDArray[np.uint8] = np.empty((high, wide, image.shape[2]), np.uint8)
     edges: Any = np.arange(wide + 1, dtype=np.int64) * width
     whole, part = edges // wide, (edges % wide)[:, None]
     area = width * height

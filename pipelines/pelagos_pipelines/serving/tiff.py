@@ -389,10 +389,12 @@ def _layout(content: Content, page: Directory, width: int, height: int, planes: 
     return _Layout(chunks, rows, wide, across, down, tiled)
 
 
-def _plane(content: bytes, page: Directory, layout: _Layout, plane: int, scan: Scan) -> Any:
+def _plane(content: bytes, page: Directory, layout: _Layout, plane: int, scan: Scan) -> npt.NDArray[Any]:
     """The samples of one plane [height, width, samples]."""
     samples = scan.samples if _one(page, _PLANES, 1) == 1 else 1
-    stored: Any = np.empty((scan.height, scan.width, samples), np.uint8 if scan.bits <= _BYTE else np.uint16)
+    stored: npt.NDArray[Any] = np.empty(
+        (scan.height, scan.width, samples), np.uint8 if scan.bits <= _BYTE else np.uint16
+    )
     for down in range(layout.down):
         top = down * layout.rows
         _put(content, page, layout, plane * layout.down + down, stored[top : top + layout.rows], scan.bits)
@@ -418,13 +420,13 @@ def _row(layout: _Layout, samples: int, bits: int) -> int:
     return -(-layout.width * samples * bits // 8)
 
 
-def _samples(plain: bytes, page: Directory, shape: tuple[int, int, int], bits: int) -> Any:
+def _samples(plain: bytes, page: Directory, shape: tuple[int, int, int], bits: int) -> npt.NDArray[Any]:
     """Uncompressed bytes as samples [rows, width, samples]."""
     lines = np.frombuffer(plain, np.uint8).reshape(shape[0], -1)
     if bits == _ONE_BIT:
         lines = np.unpackbits(lines, axis=1)[:, : shape[1] * shape[2]]
     sample = np.dtype(f"{'>' if _one(page, _BIG_END_FIRST) else '<'}u{1 if bits <= _BYTE else 2}")
-    found: Any = np.ascontiguousarray(lines).view(sample).reshape(shape)
+    found: npt.NDArray[Any] = np.ascontiguousarray(lines).view(sample).reshape(shape)
     if _one(page, _PREDICTOR, 1) == 2:
         found = np.add.accumulate(found, axis=1, dtype=sample.newbyteorder("="))
     return found

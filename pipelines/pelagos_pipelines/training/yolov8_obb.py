@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -45,9 +46,10 @@ TorchNMS.fast_nms = staticmethod(_suppressed)
 _around = utils.segments2boxes
 
 
-def _around_what_is_inside(segments: Sequence[Any]) -> Any:
+def _around_what_is_inside(segments: Sequence[Any]) -> npt.NDArray[np.float32]:
     """Upright boxes of outlines, clipped to the image: ultralytics leaves out images with boxes beyond their edges."""
-    return _around([np.clip(segment, 0, 1) for segment in segments])
+    found: npt.NDArray[np.float32] = _around([np.clip(segment, 0, 1) for segment in segments])
+    return found
 
 
 utils.segments2boxes = _around_what_is_inside

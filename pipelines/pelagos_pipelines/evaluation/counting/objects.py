@@ -123,12 +123,13 @@ def _each_up_to(sums: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> npt.ND
     return np.concatenate((np.zeros((len(sums), 1), sums.dtype), sums), axis=1)[np.arange(len(sums)), counts]
 
 
-def _reached(hits: npt.NDArray[Any], objects: npt.NDArray[np.float64]) -> Any:
+def _reached(hits: npt.NDArray[Any], objects: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The number of recall points that are reached, with the evaluator's rounding."""
     hundredths = hits * 100.0 / np.maximum(objects, 1)[:, None]
     whole = np.floor(hundredths)
     exactly = (hundredths == whole) & np.isin(whole, _LATE)
-    return whole + 1 - exactly
+    found: npt.NDArray[np.float64] = whole + 1 - exactly
+    return found
 
 
 def _classes_of(table: Table, classes: int) -> list[_Class]:

@@ -29,13 +29,14 @@ class Sums:
         values = np.ones(len(table["image"])) if column is None else np.asarray(table[column], float)
         self._by_class = sparse.coo_array((values, (table["class"], table["image"])), (classes, images)).tocsr()
 
-    def of(self, weights: npt.NDArray[Any]) -> Any:
+    def of(self, weights: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """The sums ``[multisets, classes]``; integers are exact below 2^53."""
-        return (self._by_class @ weights.T.astype(float)).T
+        found: npt.NDArray[np.float64] = (self._by_class @ weights.T.astype(float)).T
+        return found
 
 
 def share(
-    parts: npt.NDArray[np.float64], whole: npt.NDArray[np.float64], present: npt.NDArray[Any]
+    parts: npt.NDArray[np.float64], whole: npt.NDArray[np.float64], present: npt.NDArray[np.bool_] | np.bool_
 ) -> npt.NDArray[np.float64]:
     """``parts`` divided by ``whole``, 0 where the whole is 0; NaN where not ``present``."""
     return np.where(present, parts / np.maximum(whole, 1), np.nan)

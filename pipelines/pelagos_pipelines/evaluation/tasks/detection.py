@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.patches import Polygon
 from typing_extensions import override
@@ -35,6 +35,9 @@ from pelagos_pipelines.evaluation.shares import mean
 from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class, measured
 from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.detection import Detections
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 PRECISION = {"mAP50": "map50", "mAP75": "map75", "mAP50-95": "map50_95"}
 """Names of average precision at the IoU thresholds, and the attributes of `detection.Scores`."""
@@ -139,7 +142,7 @@ def precise(scores: detection.Scores, labels: Sequence[str], prefix: str = "") -
     return {of_test(name): mean(each) for name, each in values.items()} | by_class(values, labels)
 
 
-def _outline(axes: Any, points: Any, colour: str, **look: Any) -> None:
+def _outline(axes: Any, points: npt.NDArray[Any], colour: str, **look: Any) -> None:
     axes.add_patch(Polygon(points, fill=False, edgecolor=colour, **look))
 
 

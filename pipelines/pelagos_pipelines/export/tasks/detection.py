@@ -41,7 +41,7 @@ class Detection(Strategy):
         boxes, scores, _ = paired(theirs, ours, confidence, number, self.apart)
         return boxes, scores
 
-    def apart(self, boxes: npt.NDArray[Any], others: npt.NDArray[Any]) -> Any:
+    def apart(self, boxes: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The largest difference of coordinates for each pair of boxes, ``[n, m]``."""
         return furthest(boxes, others)
 
@@ -57,9 +57,10 @@ class Detection(Strategy):
         return bool(clear), float(known.scores.max(initial=0.0))
 
 
-def furthest(boxes: npt.NDArray[Any], others: npt.NDArray[Any]) -> Any:
+def furthest(boxes: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The largest difference of coordinates for each pair of boxes, ``[n, m]``."""
-    return np.abs(boxes[:, None] - others[None]).max(axis=2)
+    found: npt.NDArray[Any] = np.abs(boxes[:, None] - others[None]).max(axis=2)
+    return found
 
 
 def paired(

@@ -125,13 +125,14 @@ def _laid(boxes: npt.NDArray[np.float64], way: tuple[bool, int, int]) -> npt.NDA
     return np.stack((left, top, width, height), axis=1)
 
 
-def _overlaps(boxes: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> Any:
+def _overlaps(boxes: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Intersection over union [boxes, others]."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, :2] + boxes[:, None, 2:], others[None, :, :2] + others[None, :, 2:])
     shared = np.maximum(high - low, 0).prod(axis=2)
     both = boxes[:, None, 2:].prod(axis=2) + others[None, :, 2:].prod(axis=2) - shared
-    return shared / np.maximum(both, 1e-12)
+    found: npt.NDArray[np.float64] = shared / np.maximum(both, 1e-12)
+    return found
 
 
 def _part(box: npt.NDArray[np.float64]) -> _Part:

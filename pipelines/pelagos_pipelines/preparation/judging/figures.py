@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pelagos_contract.judgement import SliceFigures, ValueCount
 from pelagos_pipelines.preparation.judging import slices
 from pelagos_pipelines.preparation.judging.slices import Independence, Slice
 from pelagos_pipelines.preparation.judging.tables import Tables
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 MOST_SMALLEST = 10
 LONGEST = 100
@@ -21,7 +25,7 @@ class Figures:
     """The figures of a slice. ``table`` [classes, values] counts images; ``missing`` is the number of its empty cells."""
 
     slice: Slice
-    table: Any
+    table: npt.NDArray[np.int64]
     missing: int
     test: Independence | None
 
@@ -57,7 +61,7 @@ class Figures:
         )
 
 
-def of(tables: Tables, one: Slice, groups: Any) -> Figures:
+def of(tables: Tables, one: Slice, groups: npt.NDArray[np.int32]) -> Figures:
     """The figures of one slice. ``groups`` [images] has the number of each image's group, -1 for none."""
     table = tables.counted(one.codes, len(one.values))
     test = slices.independence(lambda codes: tables.counted(codes, len(one.values)), one.codes, groups)

@@ -171,10 +171,12 @@ def _units(
     return (numbers, True) if pairs == several else (alone, False)
 
 
-def _filled(table: npt.NDArray[Any]) -> Any:
+def _filled(table: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     table = np.asarray(table, float)
-    return table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
+    found: npt.NDArray[np.float64] = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
+    return found
 
 
-def _expected(table: npt.NDArray[np.float64]) -> Any:
-    return np.outer(table.sum(axis=1), table.sum(axis=0)) / max(table.sum(), 1)
+def _expected(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    found: npt.NDArray[np.float64] = np.outer(table.sum(axis=1), table.sum(axis=0)) / max(table.sum(), 1)
+    return found

@@ -40,12 +40,15 @@ class OrientedDetections(Detections):
         }
 
 
-def corners(boxes: npt.NDArray[Any]) -> Any:
+def corners(boxes: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """x and y of the corners of turned boxes ``[n, 5]``, as ``[n, 4, 2]``: clockwise, starting at the top left for 0 degrees."""
     half, turn = boxes[:, None, 2:4] / 2, np.radians(boxes[:, 4])[:, None]
     right, down = np.moveaxis(half * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], boxes.dtype), -1, 0)
     cosine, sine = np.cos(turn), np.sin(turn)
-    return boxes[:, None, :2] + np.stack((right * cosine - down * sine, right * sine + down * cosine), axis=-1)
+    found: npt.NDArray[Any] = boxes[:, None, :2] + np.stack(
+        (right * cosine - down * sine, right * sine + down * cosine), axis=-1
+    )
+    return found
 
 
 def canonical(boxes: npt.NDArray[Any]) -> Floats:

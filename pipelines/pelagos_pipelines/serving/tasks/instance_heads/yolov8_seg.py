@@ -124,11 +124,12 @@ def _spread(count: int, most: int) -> npt.NDArray[np.int64]:
     return np.linspace(0, count - 1, min(most, count)).astype(int)
 
 
-def _inside(coefficients: Floats, prototypes: Floats, down: _Weights, across: _Weights) -> Any:
+def _inside(coefficients: Floats, prototypes: Floats, down: _Weights, across: _Weights) -> npt.NDArray[np.bool_]:
     """The pixels of a mask in a part of an image; rows and columns are weighted means of those of the prototypes."""
     window = prototypes[:, down.reached, across.reached]
     low = (coefficients @ window.reshape(len(window), -1)).reshape(window.shape[1:])
-    return down.values @ low @ across.values.T > 0
+    found: npt.NDArray[np.bool_] = down.values @ low @ across.values.T > 0
+    return found
 
 
 class _Weights(NamedTuple):
