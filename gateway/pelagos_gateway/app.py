@@ -68,7 +68,11 @@ class Gateway:
         self._trials = Trials()
         self._callers = Callers(
             callers.Limits(
-                settings.requests_per_minute, settings.at_once, settings.uploads_at_once, self._limits.uploads
+                settings.requests_per_minute,
+                settings.at_once,
+                settings.uploads_at_once,
+                self._limits.uploads,
+                max(self._limits.request_seconds, self._limits.stream_seconds),
             )
         )
         self._judge = Judge(self._callers, self._trials, clock, identities, is_open=settings.open)

@@ -9,8 +9,6 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-LONGEST_CALL = 600.0
-"""Seconds after which a call no longer counts as in progress, in case its end is never reported."""
 MOST_CALLERS = 20_000
 """Most callers kept in memory; the least recently active are dropped first."""
 _MOST_ENDED = 4_096
@@ -28,6 +26,8 @@ class Limits:
     at_once: int
     uploads: int = 3
     all_uploads: int = 12
+    longest_call: float = 600.0
+    """Seconds after which a call no longer counts as in progress, in case its end is never reported."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Callers:
         self._callers.move_to_end(caller)
         known.tokens = min(limits.per_minute, known.tokens + (now - known.seen) * limits.per_minute / _MINUTE)
         known.seen = now
-        for old in [old for old, began in known.calls.items() if now - began > LONGEST_CALL]:
+        for old in [old for old, began in known.calls.items() if now - began > limits.longest_call]:
             self.end(old)
         if len(known.calls) >= limits.at_once:
             message = f"{len(known.calls)} of your requests are in progress, and {limits.at_once} are allowed at once"
@@ -117,7 +117,8 @@ class Callers:
             why = f"{limits.uploads} are allowed at once"
         elif (
             mine
-            and sum(now - began <= LONGEST_CALL for began in self._uploading.values()) >= limits.all_uploads * _SHARED
+            and sum(now - began <= limits.longest_call for began in self._uploading.values())
+            >= limits.all_uploads * _SHARED
         ):
             why = "others are also waiting"
         else:

@@ -56,6 +56,8 @@ class Upstream:
     reached: list[tuple[str, bytes, dict[str, str]]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     failure: tuple[Any, str] | None = None
+    long: int = 0
+    """Bytes by which its answers are longer."""
     certificate: tuple[Path, Path] | None = None
     """A certificate with its key, where it speaks TLS."""
     _runner: web.ServerRunner | None = None
@@ -68,7 +70,8 @@ class Upstream:
             body = b"".join([chunk async for chunk in request.content.iter_any()])
             self.reached.append((request.raw_path, body, {k.lower(): v for k, v in request.headers.items()}))
             await self.gate.wait()
-            return web.json_response({"model_name": self.name, "outputs": []})
+            more = {"more": "x" * self.long} if self.long else {}
+            return web.json_response({"model_name": self.name, "outputs": [], **more})
 
         class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
             def service(handler, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:  # noqa: N805
@@ -78,7 +81,7 @@ class Upstream:
                     await self.gate.wait()
                     if self.failure is not None:
                         await context.abort(*self.failure)
-                    return b""
+                    return bytes(self.long)
 
                 return grpc.unary_unary_rpc_method_handler(call)
 

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from gateway.sites import BINARY, Site, running, until
-from pelagos_gateway.callers import LONGEST_CALL, MOST_CALLERS, Callers, Exceeded, Limits
+from pelagos_gateway.callers import MOST_CALLERS, Callers, Exceeded, Limits
 
 READY = "/reef/detector/v2/health/ready"
 
@@ -120,17 +120,19 @@ def test_while_places_for_long_bodies_are_few_each_caller_has_one() -> None:
     callers.end("c1")
     assert callers.begin("a", "a3", 0.0, is_upload=True) is None
     for call in ("a4", "a5"):
-        assert callers.begin("a", call, LONGEST_CALL + 1, is_upload=True) is None, "nobody told of the end of others"
+        assert callers.begin("a", call, Limits.longest_call + 1, is_upload=True) is None, (
+            "nobody told of the end of others"
+        )
     callers.end_all()
     for call in ("a6", "a7", "a8"):
-        assert callers.begin("a", call, LONGEST_CALL + 2, is_upload=True) is None
+        assert callers.begin("a", call, Limits.longest_call + 2, is_upload=True) is None
 
 
 def test_a_call_whose_end_nobody_tells_is_forgotten() -> None:
     callers = Callers(Limits(per_minute=100, at_once=1))
     assert callers.begin("ada", "1", 0.0) is None
-    assert isinstance(callers.begin("ada", "2", LONGEST_CALL), Exceeded)
-    assert callers.begin("ada", "2", LONGEST_CALL + 1) is None
+    assert isinstance(callers.begin("ada", "2", Limits.longest_call), Exceeded)
+    assert callers.begin("ada", "2", Limits.longest_call + 1) is None
 
 
 def test_ends_of_other_calls_or_told_twice_free_nothing() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,40 +16,40 @@ from gateway.test_streams import STREAM, Stream, request
 from pelagos.engines.envoy.config import MIB, Limits
 
 MODEL = "/reef/detector/v2/models/detector"
+READY = "/reef/detector/v2/health/ready"
 DETECTOR = (("pelagos-service", "reef/detector"),)
 SOON = 20
 
 
 @contextlib.asynccontextmanager
-async def slow_line(address: str, fast: int = 2000, piece: int = 50, pause: float = 0.05) -> AsyncIterator[str]:
-    """An address behind which ``fast`` bytes of a client come at once, and then ``piece`` bytes each ``pause`` seconds."""
+async def slow_line(
+    address: str, fast: int = 2000, piece: int = 50, pause: float = 0.05, *, reads: bool = False
+) -> AsyncIterator[str]:
+    """An address behind which ``fast`` bytes of a client come at once, and then ``piece`` bytes each ``pause`` seconds.
+
+    With ``reads``, it is the answers that come so.
+    """
     tasks: set[asyncio.Task[None]] = set()
-
-    async def forth(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        sent = 0
-        while data := await reader.read(fast if sent < fast else piece):
-            writer.write(data)
-            await writer.drain()
-            sent += len(data)
-            await asyncio.sleep(pause if sent >= fast else 0)
-
-    async def back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tasks.add(asyncio.current_task())  # type: ignore[arg-type]
         behind, before = await asyncio.open_connection(*address.split(":"))
-        ways = [asyncio.create_task(forth(reader, before)), asyncio.create_task(back(behind, writer))]
+        forth, back = (0.0, pause) if reads else (pause, 0.0)
+        ways = [
+            asyncio.create_task(_passed(reader, before, fast, piece, forth)),
+            asyncio.create_task(_passed(behind, writer, fast, piece, back)),
+        ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for each in (before, writer):
+                each.close()
+        except asyncio.CancelledError:  # at the end of the test
+            for each in (before, writer):
+                each.transport.abort()
         finally:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            for each in (before, writer):
-                each.close()
 
     server = await asyncio.start_server(connect, "127.0.0.1", 0)
     try:
@@ -60,6 +59,17 @@ async def slow_line(address: str, fast: int = 2000, piece: int = 50, pause: floa
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _passed(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fast: int, piece: int, pause: float
+) -> None:
+    sent = 0
+    while data := await reader.read(65536 if not pause else fast if sent < fast else piece):
+        writer.write(data)
+        await writer.drain()
+        sent += len(data)
+        await asyncio.sleep(pause if sent >= fast else 0)
 
 
 @contextlib.asynccontextmanager
@@ -72,7 +82,7 @@ async def one_second(environments: Path, **given: Any) -> AsyncIterator[Site]:
 async def refusal(address: str, body: bytes, token: str) -> tuple[str, str]:
     """How a gRPC call without a deadline ends."""
     metadata = (*DETECTOR, ("authorization", f"Bearer {token}"))
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, [("grpc.max_receive_message_length", -1)]) as channel:
         call = channel.unary_unary(INFER)(body, metadata=metadata)
         async with asyncio.timeout(SOON):
             return (await call.code()).name, await call.details()
@@ -133,15 +143,31 @@ async def test_a_call_in_which_no_message_ever_comes_is_no_way_to_hold_a_place(e
         await until(lambda: not site.gateway._callers.in_progress)
 
 
-async def test_a_model_that_does_not_answer_is_waited_for_so_long(environments: Path) -> None:
-    limits = Limits(answer_seconds=1, idle_seconds=1)
-    async with running(environments, open=True, limits=limits) as site:
+async def test_who_reads_an_answer_slowly_holds_a_place_no_longer_than_a_request_may_take(environments: Path) -> None:
+    limits = Limits(upload_seconds=1, answer_seconds=1)
+    async with running(environments, limits=limits) as site:
         upstream = await site.serve("reef", "detector")
+        upstream.long = 16 * MIB
+        token = await site.trial("reef", "mine", "detector")
+        asked = post(token, "Inference-Header-Content-Length: 0", "Content-Length: 0")
+        async with slow_line(site.http, reads=True) as http, slow_line(site.grpc, reads=True) as rpc:
+            slow = [asyncio.create_task(talk(http, asked)), asyncio.create_task(refusal(rpc, b"", token))]
+            await until(lambda: len(upstream.reached) == len(slow))
+            await until(lambda: not site.gateway._callers.in_progress, SOON / 2)
+            for task in slow:
+                task.cancel()
+            await asyncio.gather(*slow, return_exceptions=True)
+
+
+async def test_a_model_that_does_not_answer_is_waited_for_so_long(environments: Path) -> None:
+    limits = Limits(upload_seconds=1, answer_seconds=1)
+    async with running(environments, limits=limits) as site:
+        upstream = await site.serve("reef", "detector")
+        token = await site.trial("reef", "mine", "detector")
         upstream.gate.clear()
-        ready = await site.ask("GET", "/reef/detector/v2/health/ready")
-        assert (ready.status, ready.error.split(",")[0]) == (504, "The model did not answer in time")
-        code, words = await site.call(pelagos_service="reef/detector")
+        answer, (code, words) = await asyncio.gather(
+            site.ask("GET", READY, token=token), refusal(site.grpc, b"", token)
+        )
+        assert (answer.status, answer.error.split(",")[0]) == (504, "The model did not answer in time")
         assert (code, words.split(",")[0]) == ("DEADLINE_EXCEEDED", "The model did not answer in time")
         upstream.gate.set()
-        assert (await site.ask("GET", "/reef/detector/v2/health/ready")).status == 200
-        assert json.loads((await site.ask("GET", MODEL)).body)["model_name"] == "detector"

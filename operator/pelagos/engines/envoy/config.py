@@ -43,6 +43,11 @@ class Limits:
     idle_seconds: int = 300
     stream_seconds: int = 600
 
+    @property
+    def request_seconds(self) -> int:
+        """Longest time of a request from its first byte to the last of its answer, streams excepted."""
+        return self.upload_seconds + self.answer_seconds
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -263,6 +268,8 @@ def manager(
         "max_request_headers_kb": limits.header_kibibytes,
         "common_http_protocol_options": {
             "idle_timeout": seconds(limits.idle_seconds),
+            # Whoever reads its answer slowly is never idle, and a call without a deadline has no other end.
+            "max_stream_duration": seconds(limits.request_seconds),
             "max_headers_count": 64,
             "headers_with_underscores_action": "REJECT_REQUEST",
         },
