@@ -121,16 +121,17 @@ async def test_a_body_that_trickles_in_is_ended_in_words_and_gives_its_place_bac
 
 
 async def test_a_stream_is_not_cut_although_its_messages_come_slowly(environments: Path) -> None:
-    async with one_second(environments, open=True) as site:
+    async with running(environments, open=True, limits=Limits(upload_seconds=1, answer_seconds=1)) as site:
+        await site.serve("reef", "detector")
         began = asyncio.get_running_loop().time()
         async with slow_line(site.grpc, piece=100) as line, grpc.aio.insecure_channel(line) as channel:
             ours = Stream(channel.stream_stream(STREAM)(metadata=DETECTOR))
-            for number in range(2):
+            for number in range(3):
                 assert (await ours.ask(request(number, bytes(2500)))).HasField("infer_response")
             await ours.call.done_writing()
             assert await ours.status() == ("OK", "")
-        assert asyncio.get_running_loop().time() - began > 1
-        assert len(site.upstreams["reef/detector"].reached) == 2
+        assert asyncio.get_running_loop().time() - began > 2
+        assert len(site.upstreams["reef/detector"].reached) == 3
 
 
 async def test_a_call_in_which_no_message_ever_comes_is_no_way_to_hold_a_place(environments: Path) -> None:
