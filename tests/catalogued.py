@@ -249,7 +249,7 @@ def fill(cluster: MemoryCluster, models: int, *, pictures: bool = True) -> None:
         service = served(name, namespace, card=card, created=f"2026-05-{number % 28 + 1:02}T09:00:00Z")
         if number % 7 == 5:
             service["status"]["conditions"][0] = condition(
-                "Ready", "False", "ServerCrashed", "the server's process is gone"
+                "Ready", "False", "ServerCrashed", "the server's process has ended"
             )
             service["status"]["conditions"][3] = condition(
                 "Probed", "Unknown", "Pending", "what comes before it is not done"

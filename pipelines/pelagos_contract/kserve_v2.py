@@ -50,7 +50,7 @@ def prediction(content: bytes, length: str) -> bytes:
             at += size or 0
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"the answer cannot be read: {type(error).__name__}") from error
-    raise ValueError("the answer holds no prediction")
+    raise ValueError("the answer has no prediction")
 
 
 def _element(tensor: bytes) -> bytes:

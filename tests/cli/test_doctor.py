@@ -259,11 +259,15 @@ SEARCH = "/api/2.0/mlflow/experiments/search"
         (
             {"/version": (200, "3.17.2"), SEARCH: (200, "{}")},
             State.WARNING,
-            "everybody who reaches it may read and write",
+            "everybody who can reach it may read and write",
         ),
-        ({"/version": (200, "3.9.0"), SEARCH: (401, "")}, State.WARNING, "versions before 3.16.1 have known holes"),
+        (
+            {"/version": (200, "3.9.0"), SEARCH: (401, "")},
+            State.WARNING,
+            "versions before 3.16.1 have known vulnerabilities",
+        ),
         ({"/version": (403, "Invalid Host header")}, State.FAILURE, "answers 403: Invalid Host header"),
-        ({"/version": (200, "<html>")}, State.FAILURE, "says that it is '<html>'"),
+        ({"/version": (200, "<html>")}, State.FAILURE, "says that its version is '<html>'"),
     ],
 )
 async def test_the_tracking_server(
@@ -290,7 +294,7 @@ async def test_an_embedded_tracking_server_without_a_login_is_a_warning(
 
     findings = await look(engines.SECTION, "tracking", context)
 
-    assert State.WARNING in {one.state for one in findings if "everybody who reaches it may read" in one.message}
+    assert State.WARNING in {one.state for one in findings if "everybody who can reach it may read" in one.message}
 
 
 @pytest.mark.parametrize(("mode", "state"), [(0o700, State.OK), (0o755, State.FAILURE), (0o710, State.FAILURE)])
@@ -317,7 +321,7 @@ async def test_the_envoy_before_local_model_servers_is_looked_at(api: Kubernetes
     server = Server(1, "detector", "digest", 0, datetime.now(UTC), None)
     (tmp_path / "services" / "uid").mkdir(parents=True)
     records.write(tmp_path / "services" / "uid", records.State(server))
-    assert await told(ENVIRONMENTS) == (State.FAILURE, "no Envoy runs before 1 model server")
+    assert await told(ENVIRONMENTS) == (State.FAILURE, "no Envoy runs in front of 1 model server")
 
 
 async def test_without_kserve_the_other_engine_is_named(api: KubernetesRest, tmp_path: Path) -> None:
@@ -382,7 +386,7 @@ async def test_a_policy_that_cuts_the_operator_off_is_reported(
     [
         ("", "", State.FAILURE, "where that of AWS is cannot be determined"),
         ("https://s3.example.org", "", State.FAILURE, "where https://s3.example.org is cannot be determined"),
-        ("http://minio.minio:9000", "", State.OK, "may reach the object storage (minio) and DNS alone"),
+        ("http://minio.minio:9000", "", State.OK, "may reach only the object storage (minio) and DNS"),
         ("", '{"peers": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}', State.OK, "(203.0.113.0/24)"),
     ],
 )

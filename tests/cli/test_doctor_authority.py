@@ -67,7 +67,7 @@ async def test_a_key_that_is_none_is_a_failure(tmp_path: Path, content: bytes) -
     finding = await found(home=tmp_path)
 
     assert finding.state is State.FAILURE
-    assert f"current has {len(content)} bytes; allowed are 32 to 4096" in finding.message
+    assert f"current has {len(content)} bytes; 32 to 4096 are allowed" in finding.message
 
 
 async def test_keys_on_a_cluster_are_looked_at_where_they_are_mounted(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ async def test_keys_on_a_cluster_are_looked_at_where_they_are_mounted(tmp_path: 
 
     missing = await found(home=tmp_path, authority_folder=tmp_path / "keys", **CLUSTER)
     assert missing.state is State.FAILURE
-    assert "nothing outside of Kubernetes can be believed" in missing.message
+    assert "nothing outside of Kubernetes can be trusted" in missing.message
 
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "current").write_bytes(b"1" * 32)

@@ -176,7 +176,7 @@ def test_an_image_that_is_missing_is_named_and_the_old_version_serves_on(site: S
 
     serve_from(LATE)
     site.kubectl("patch", "modelservice/colours", "--type=merge", "-p", '{"spec":{"thresholds":{"iou":"0.5"}}}')
-    ready = told(site, "colours", LATE, "the old version stays served")
+    ready = told(site, "colours", LATE, "the old version is still served")
     assert ready["reason"] == "WaitingForCluster"
 
     serve_from(serving_image)

@@ -144,5 +144,5 @@ def test_a_container_that_is_to_hold_another_package_ends_with_the_reason(cluste
     )
 
     line, code = said.splitlines()
-    assert "package.json has been altered, or is of another package" in line
+    assert "package.json has been altered, or belongs to another package" in line
     assert code == "65"

@@ -199,7 +199,7 @@ async def test_a_node_that_is_drained_interrupts_the_run_and_the_next_attempt_go
     pipelines.cluster.drain(pods="app.kubernetes.io/part-of=pelagos")
     try:
         run = await pipelines.reach(RunState.INTERRUPTED)
-        assert "gone without an outcome" in run.message
+        assert "ended without an outcome" in run.message
         again = replace(_sized(pipelines.controllable(), memory="512Mi"), attempt=2)
         assert (await pipelines.engine.submit(again)).attempt == 2
         await pipelines.reach(RunState.PENDING, words="nodes are available")

@@ -107,7 +107,7 @@ def test_a_cluster_that_has_no_room_is_told_in_its_own_words_and_nothing_is_star
 
 
 def test_a_server_that_was_ended_in_order_is_started_at_once_and_that_is_no_failure() -> None:
-    decision = decide(ServiceState.ENDED, restarts=7, message="it was ended with the installation")
+    decision = decide(ServiceState.ENDED, restarts=7, message="it was stopped with the installation")
 
     assert (summary(decision).state, summary(decision).reason) == (ConditionState.PROGRESSING, "Starting")
     assert kinds(decision) == [ApplyService]

@@ -126,7 +126,7 @@ def test_a_state_in_which_no_run_ends_is_not_recalled(state: str) -> None:
 
 
 def test_why_a_run_failed_stays_known_when_the_pods_that_told_it_are_gone() -> None:
-    told = make_run(RunState.INTERRUPTED, message="the pod of step train is gone without an outcome: Evicted")
+    told = make_run(RunState.INTERRUPTED, message="the pod of step train ended without an outcome: Evicted")
     status = {"pipelineRun": attempts.status_of(told).written()}
     later = replace(make_run(RunState.FAILED, message="the server does not say why"), is_explained=False)
 

@@ -201,7 +201,10 @@ NO = {"status": "False", "reason": "Starting", "message": "the server loads its 
         ({"status": {"servedGeneration": 2}}, "is about to change"),
         ({"model": {"manifestSha256": None}}, "does not say which package it serves"),
         ({"model": {"uri": "/nowhere/package"}}, "/nowhere/package is not visible from this machine"),
-        ({"model": {"manifestSha256": "0" * 64}}, "package.json has been altered, or is of another package: sha256"),
+        (
+            {"model": {"manifestSha256": "0" * 64}},
+            "package.json has been altered, or belongs to another package: sha256",
+        ),
         ({"spec": {"unknown": {}}}, "does not understand its spec"),
     ],
     ids=["unknown", "not ready", "no status", "changing", "no digest", "no package", "another package", "another spec"],

@@ -47,7 +47,7 @@ def _linked(package: Path) -> None:
     ("spoil", "words"),
     [
         (_bytes_changed, "model.onnx has been altered: sha256"),
-        (_description_changed, "package.json has been altered, or is of another package: sha256"),
+        (_description_changed, "package.json has been altered, or belongs to another package: sha256"),
         (_gone, "there is no model package. Was it deleted, or is the volume empty?"),
         (_linked, "probe.json cannot be read as a file of a package"),
     ],

@@ -63,7 +63,7 @@ def test_an_operator_whose_engine_nobody_registered_ends_at_once_and_says_why(tm
 
 
 def test_no_engine_is_registered_under_a_name_that_is_taken() -> None:
-    with pytest.raises(ValueError, match="there is an engine 'blackboard' for PELAGOS_PIPELINES_ENGINE already"):
+    with pytest.raises(ValueError, match="there is already an engine 'blackboard' for PELAGOS_PIPELINES_ENGINE"):
         engine_registry.PIPELINES.including([engine.DESCRIPTOR]).including([engine.DESCRIPTOR])
 
 

@@ -78,7 +78,7 @@ async def test_a_gateway_that_starts_while_the_api_server_is_away_lets_nobody_in
     site.gateway._judge.is_known = False
     answer = await site.ask("GET", READY)
     assert answer.status == 503
-    assert answer.error == "Who may call cannot be determined now: try again in some seconds"
+    assert answer.error == "Who may call cannot be determined now: try again in a few seconds"
     assert await site.call() == ("UNAVAILABLE", answer.error)
 
 

@@ -94,7 +94,7 @@ async def test_trials_go_on_while_the_provider_is_away(login_site: Site, provide
         answer = await login_site.ask("GET", READY, token="not-known-yet")
         assert (answer.status, answer.error) == (
             503,
-            "Who may call cannot be determined now: try again in some seconds",
+            "Who may call cannot be determined now: try again in a few seconds",
         )
     finally:
         provider.start()

@@ -94,7 +94,7 @@ def test_a_kind_of_an_older_schema_is_named_and_left_alone_until_it_is_updated(
 
     want = "its schema lacks spec.suspend, status.versions. Update it: kubectl apply"
     until(lambda: want in starting.ask("/readyz")[1], lambda: starting.ask("/readyz"))
-    rest = "Meanwhile these are reconciled: ModelService, TrainingRun"
+    rest = "Kinds that are still reconciled: ModelService, TrainingRun"
     until(lambda: rest in starting.ask("/readyz")[1], lambda: starting.ask("/readyz"))
     assert starting.submitted() == 0
     versions = definition()["spec"]["versions"]
@@ -113,7 +113,7 @@ def test_one_missing_kind_stops_no_other_and_is_taken_up_when_it_comes(bare: Con
     status, text = starting.ask("/readyz")
     assert status == 503
     assert "does not serve trainingruns.pelagos.dev, modelservices.pelagos.dev" in text
-    rest = "Meanwhile these are reconciled: Dataset"
+    rest = "Kinds that are still reconciled: Dataset"
     until(lambda: rest in starting.ask("/readyz")[1], lambda: starting.ask("/readyz"))
     assert starting.ask("/healthz") == (200, "ok\n")
     assert 'pelagos_kind_served{kind="TrainingRun"} 0.0' in starting.ask("/metrics")[1]

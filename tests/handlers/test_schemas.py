@@ -48,7 +48,7 @@ async def test_schemas_that_do_not_fit_are_looked_at_every_time() -> None:
 
     first = await served.outdated()
     assert first is not None
-    assert "datasets.pelagos.dev is of another version of Pelagos: its schema lacks apiVersion, kind" in first
+    assert "datasets.pelagos.dev belongs to another version of Pelagos: its schema lacks apiVersion, kind" in first
     api.bodies["datasets.pelagos.dev"] = whole
     assert await served.outdated() is None
 

@@ -406,7 +406,7 @@ async def test_more_than_64_mib_is_refused_before_it_is_read(
 @pytest.mark.parametrize(
     ("status", "answer", "words"),
     [
-        (401, None, "does not let us in: HTTP 401 the token is none of an open trial"),
+        (401, None, "does not admit us: HTTP 401 the token is none of an open trial"),
         (503, None, "no server behind"),
         (200, "no JSON", "not JSON"),
         (200, {"error": "the image is blank"}, "the image was refused: the image is blank"),

@@ -55,7 +55,7 @@ async def test_a_run_whose_processes_are_killed_is_interrupted(world: World) -> 
 
     run = await reach(world, NAME, RunState.INTERRUPTED)
 
-    assert "gone" in run.message
+    assert "ended without an outcome" in run.message
     assert run.finished_at is not None
 
 

@@ -81,7 +81,7 @@ class OnThisMachine:
 
 class FakeWorld(OnThisMachine):
     host = "127.0.0.1"
-    death = "the server's process is gone"
+    death = "the server's process has ended"
 
     def __init__(self) -> None:
         self.fake = ServingFake()
@@ -104,7 +104,7 @@ class FakeWorld(OnThisMachine):
 
 class TritonWorld(OnThisMachine):
     host = "127.0.0.1"
-    death = "the server's process is gone"
+    death = "the server's process has ended"
 
     def __init__(self, triton: TritonLocal, home: Path) -> None:
         self.serving: Serving = triton

@@ -196,7 +196,7 @@ def test_a_description_that_was_altered_is_refused_by_name(world: Simulation, vo
     found = serve(world, PINNED if vouched == "spec" else {"uri": URI})
 
     assert (found["status"], found["reason"]) == ("False", "ModelPackageAltered")
-    assert f"{URI}/package.json has been altered, or is of another package: sha256 " in found["message"]
+    assert f"{URI}/package.json has been altered, or belongs to another package: sha256 " in found["message"]
     assert f"instead of {MANIFEST}; train or export the model again" in found["message"]
     assert world.serving.started == 0
 

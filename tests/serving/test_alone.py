@@ -139,4 +139,4 @@ def test_another_package_than_the_one_that_is_asked_for_is_not_served(container:
     assert first.startswith("pelagos: brings the model package /")
     assert line.startswith("pelagos: ")
     assert lone_servers.read(last) == (lone_servers.NOT_FETCHED, os.EX_DATAERR)
-    assert "has been altered, or is of another package" in line
+    assert "has been altered, or belongs to another package" in line

@@ -359,13 +359,13 @@ def test_a_package_that_attests_itself_is_another_than_the_wanted_one(
     altered(package, tmp_path / "package", {"probe.json": b"{}"})
     pod = start(tmp_path / "package", PELAGOS_MANIFEST_SHA256=package.name)
     assert pod.process.wait(60) == os.EX_DATAERR
-    assert "package.json has been altered, or is of another package: sha256 " in pod.words()
+    assert "package.json has been altered, or belongs to another package: sha256 " in pod.words()
     assert f"instead of {package.name}" in pod.words()
 
 
 def test_a_package_of_an_earlier_version_is_refused_with_the_next_step(package: Path, tmp_path: Path) -> None:
     manifest, _ = altered(package, tmp_path / "package", {}, schemaVersion=1)
-    with pytest.raises(RefusedError, match="older packages hold code; train or export the model again"):
+    with pytest.raises(RefusedError, match="older packages contain code; train or export the model again"):
         packages.verify(tmp_path / "package", manifest)
 
 

@@ -209,8 +209,8 @@ async def test_what_a_tenant_writes_in_its_own_namespace_is_neither_obeyed_nor_p
     with pytest.raises(RejectedError) as caught:
         await KubernetesTenants(api, DEFAULTS, PLACE).find(namespace)
 
-    assert f"ConfigMap pelagos-config of namespace {namespace} is not read any more" in str(caught.value)
-    assert f"belongs into the ConfigMap pelagos-tenant-{namespace} of {HOME}" in str(caught.value)
+    assert f"ConfigMap pelagos-config of namespace {namespace} is no longer read" in str(caught.value)
+    assert f"belongs in the ConfigMap pelagos-tenant-{namespace} of {HOME}" in str(caught.value)
     assert f"kubectl delete configmap pelagos-config --namespace {namespace}" in str(caught.value)
 
 

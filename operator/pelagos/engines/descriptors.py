@@ -126,5 +126,5 @@ class Registry(Generic[From]):
         """
         taken = [engine.name for engine in more if engine.name in self.names]
         if taken:
-            raise ValueError(f"there is an engine {taken[0]!r} for {self.setting} already")
+            raise ValueError(f"there is already an engine {taken[0]!r} for {self.setting}")
         return Registry(self.setting, (*self.engines, *more))

@@ -82,7 +82,7 @@ def hidden(subject: str, answer: Answer) -> Finding:
     """A note that something could not be checked, because we lack the right, or the server could not answer."""
     return note(
         subject,
-        f"cannot be looked at: {answer.message}",
+        f"cannot be read: {answer.message}",
         "Run `pelagos doctor` as somebody who may read it, for example an administrator of the cluster.",
     )
 

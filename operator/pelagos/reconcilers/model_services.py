@@ -235,7 +235,7 @@ async def _from_uri(scope: Scope, source: ModelSource) -> ResolvedModel | Unreso
         )
         return Unresolved(reasons.MODEL_PACKAGE_UNPINNED, message)
     if (actual := hashlib.sha256(content).hexdigest()) != pin:
-        message = f"spec.model.uri: {uri}/package.json has been altered, or is of another package: sha256 {actual}"
+        message = f"spec.model.uri: {uri}/package.json has been altered, or belongs to another package: sha256 {actual}"
         return Unresolved(reasons.MODEL_PACKAGE_ALTERED, f"{message} instead of {pin}; train or export the model again")
     try:
         onnx = json.loads(content)["onnxSha256"]

@@ -74,7 +74,7 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
             version if type(version) is int and 0 <= version < SCHEMA_VERSION else "another"
         )  # never what a file says
         served = f"{SCHEMA_VERSION} and {CALIBRATED_VERSION} are served"
-        _refuse(place, f"schemaVersion is {said}, and {served}: older packages hold code; {_AGAIN}")
+        _refuse(place, f"schemaVersion is {said}, but {served}: older packages contain code; {_AGAIN}")
     files, given = found.get("files"), found.get("input")
     if not isinstance(files, dict) or set(files) != set(FILES):
         _refuse(place, f"'files' must list {', '.join(FILES)} and nothing else; {_AGAIN}")
@@ -89,7 +89,7 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
     ):
         named = ", ".join(tasks.MODULES)
         _refuse(
-            place, f"'task' must be one of {named}, 'labels' a list of names, 'stuff' one of some of them; {_AGAIN}"
+            place, f"'task' must be one of {named}, 'labels' a list of names, 'stuff' a list of some of them; {_AGAIN}"
         )
     task, head = found["task"], _head(found, place)
     given = given if isinstance(given, dict) else {}
@@ -206,7 +206,7 @@ def _head(found: Mapping[str, Any], place: object) -> str | None:
     known, head = tasks.heads(found["task"]), found.get("head")
     if head not in known:  # the value may be anything
         told = ", ".join(map(str, known))
-        _refuse(place, f"'head' of a package for {found['task']} must be {told}; serve it by a release that knows it")
+        _refuse(place, f"'head' of a package for {found['task']} must be {told}; serve it with a release that knows it")
     return None if head is None else str(head)
 
 
@@ -244,9 +244,9 @@ def _confidences(found: Mapping[str, Any], labels: Sequence[str], place: object)
 def _require_calibrated(found: Mapping[str, Any], field: str, place: object) -> None:
     """Raise RefusedError for a package whose version or task does not allow the calibration field ``field``."""
     if found["schemaVersion"] != CALIBRATED_VERSION:
-        _refuse(place, f"'{field}' is of packages with schemaVersion {CALIBRATED_VERSION} alone; {_AGAIN}")
+        _refuse(place, f"'{field}' is only for packages with schemaVersion {CALIBRATED_VERSION}; {_AGAIN}")
     if found["task"] not in tasks.CALIBRATED:
-        _refuse(place, f"'{field}' is of packages for {', '.join(tasks.CALIBRATED)} alone; {_AGAIN}")
+        _refuse(place, f"'{field}' is only for packages for {', '.join(tasks.CALIBRATED)}; {_AGAIN}")
 
 
 def _is_number(given: object, low: float, high: float) -> bool:
@@ -272,8 +272,8 @@ def _require_pinned(content: bytes, place: object, manifest_sha256: str) -> None
     actual = hashlib.sha256(content).hexdigest()
     if not is_digest(manifest_sha256) or actual != manifest_sha256:
         raise RefusedError(
-            f"{place} has been altered, or is of another package: sha256 {actual} instead of "
-            f"{manifest_sha256 or '(none)'}; {_AGAIN}"
+            f"{place} has been altered, or belongs to another package: sha256 {actual} instead of {manifest_sha256 or '(none)'}; "
+            f"{_AGAIN}"
         )
 
 

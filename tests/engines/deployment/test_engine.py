@@ -211,7 +211,7 @@ async def test_a_version_that_does_not_start_leaves_the_old_one_served(
     await site.serving.apply(replace(want, confidence="0.6", digest="next"))
     seen = await until(site.serving, UID, ServiceState.WAITING, seconds=60)
     assert (seen.digest, seen.replicas) == ("next", 0)
-    assert seen.message == "no pod can be made: exceeded quota; the old version stays served"
+    assert seen.message == "no pod can be created: exceeded quota; the old version is still served"
     assert seen.grpc_url == before.grpc_url
     assert [pod for pod in await site.pods(UID) if pod_status.is_ready(pod)]
     # Going back needs no new pod.

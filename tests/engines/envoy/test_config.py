@@ -285,7 +285,7 @@ async def test_bodies_that_the_server_would_choke_on_are_refused_by_name(site: S
         (body, {"Inference_Header_Content_Length": "-1"}, 400, b"a number from 0 to 9999"),
         (body, {"Inference_Header_Content_Length": "99999"}, 400, b"a number from 0 to 9999"),
         (body, {"Inference_Header_Content_Length": f"{length}, 5"}, 400, b"a number from 0 to 9999"),
-        (b"[" * 20_000, {}, 413, b"9999 for one in JSON alone"),
+        (b"[" * 20_000, {}, 413, b"9999 for one only in JSON"),
         (body, {"Content_Encoding": "gzip"}, 415, b"compressed body is not accepted"),
         (body, {"Content_Encoding": "identity, deflate"}, 415, b"compressed body is not accepted"),
         (b"", {}, 400, b"The body is empty"),
@@ -418,6 +418,6 @@ def test_a_pod_may_admit_any_host_and_reach_its_server_by_address() -> None:
 def test_a_name_that_is_none_is_refused() -> None:
     upstream = Upstream("/a", "/b", "/c")
     service = Service("a b", "detector", "127.0.0.1", Ports(1, 2, 3), upstream)
-    with pytest.raises(ValueError, match="is no name of a listener"):
+    with pytest.raises(ValueError, match="is not the name of a listener"):
         envoy_config.listeners((service,), LIMITS)
     assert envoy_config.listeners((replace(service, name="a.b-c_d"),), LIMITS)

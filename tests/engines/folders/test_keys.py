@@ -46,14 +46,12 @@ def test_a_secret_is_read_as_kubernetes_mounts_it_and_rotates_it(tmp_path: Path)
 def test_without_a_key_that_is_one_it_is_said_what_to_do(tmp_path: Path, content: dict[str, bytes]) -> None:
     with pytest.raises(NoKeyError, match=r"current .*\. Do this\.$"):
         keys_in(tmp_path / "keys", **content).read()
-    with pytest.raises(
-        NoKeyError, match=r"current is missing\), so that nothing outside of Kubernetes can be believed"
-    ):
+    with pytest.raises(NoKeyError, match=r"current is missing\), so nothing outside of Kubernetes can be trusted"):
         FolderKeys(tmp_path / "nowhere", "Do this.").read()
 
 
 def test_a_key_for_reading_that_is_none_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RejectedError, match=r"key .*/old has 3 bytes; allowed are 32 to 4096"):
+    with pytest.raises(RejectedError, match=r"key .*/old has 3 bytes; 32 to 4096 are allowed"):
         keys_in(tmp_path / "keys", current=NEW, old=b"old").read()
 
 

@@ -49,7 +49,7 @@ async def test_a_link_is_neither_listed_through_nor_written_through(root: Path, 
         await objects.names("records")
     with pytest.raises(RejectedError, match="out of the store"):
         await objects.write_json("records/a.json", {})
-    with pytest.raises(RejectedError, match="stands where a folder should be"):
+    with pytest.raises(RejectedError, match="there is a file where a folder should be"):
         await objects.write_json("file/a.json", {})
 
     assert names(tmp_path / "outside") == []

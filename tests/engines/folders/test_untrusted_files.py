@@ -150,7 +150,7 @@ async def test_pipes_are_noted_and_never_waited_for(tmp_path: Path) -> None:
 
     assert found is not None
     assert found.files == 1
-    with pytest.raises(RejectedError, match="no regular file"):
+    with pytest.raises(RejectedError, match="not a regular file"):
         await FolderObjects(tmp_path).read_json("result.json")
 
 

@@ -281,7 +281,7 @@ async def test_a_run_that_was_ended_with_the_installation_has_not_died(world: Kf
 
     run = await reach(world, NAME, RunState.CANCELED)
     assert not alive(facts["pid"])
-    assert run.message == "it was ended with the installation"
+    assert run.message == "it was stopped with the installation"
     await world.engine.submit(replace(world.request(NAME, "training"), attempt=2))
     await reach(world, NAME, RunState.RUNNING)
     os.kill(world.process(NAME).pid, signal.SIGKILL)

@@ -116,7 +116,7 @@ async def test_trainings_share_the_cores_of_a_machine(machine: KfpLocalWorld) ->
     assert second is not None
     assert third is not None
     assert second.message == f"it asks for 2 cores, and {uses}; 0 before it in the queue"
-    assert third.message == "none overtakes another; 1 before it in the queue"
+    assert third.message == "runs start in order; 1 before it in the queue"
     await machine.succeed(FIRST)
     for name in (SECOND, THIRD):
         await machine.begin(name)

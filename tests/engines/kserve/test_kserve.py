@@ -74,9 +74,9 @@ async def test_what_waits_for_the_finalizer_of_kserve_is_not_called_gone(
     seen = await site.serving.observe(UID)
     assert seen is not None
     assert (seen.digest, seen.replicas) == ("", 0)
-    assert "until then its servers go on" in seen.message
+    assert "until then its servers continue" in seen.message
     # If it is requested again before it is removed, the engine waits for the removal as well.
-    with pytest.raises(OutageError, match=r"waits for inferenceservice\.finalizers.* made again when it is gone"):
+    with pytest.raises(OutageError, match=r"waits for inferenceservice\.finalizers.* created again when that is done"):
         await site.serving.apply(want)
 
     site.kserve.faults.held.clear()
@@ -112,7 +112,9 @@ async def test_a_webhook_that_is_away_is_named_and_what_serves_goes_on(
                     await asyncio.sleep(0.2)
                     continue
                 break
-        with pytest.raises(OutageError, match=rf"the admission webhook {name} does not answer.* what serves goes on"):
+        with pytest.raises(
+            OutageError, match=rf"the admission webhook {name} does not answer.* running servers continue"
+        ):
             await site.serving.apply(changed)
         assert (await site.serving.probe(UID)).correct
     finally:
@@ -154,7 +156,7 @@ async def test_a_status_that_is_late_hides_no_roll_out(site: ServingCluster, mak
         seen = await site.serving.observe(UID)
         assert seen is not None
         assert (seen.digest, seen.state) == ("changed", ServiceState.STARTING)
-        assert "the old version stays served" in seen.message
+        assert "the old version is still served" in seen.message
         assert seen.grpc_url == before.grpc_url
         await asyncio.sleep(0.2)
     site.kserve.faults.ignored.clear()

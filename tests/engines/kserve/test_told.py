@@ -64,7 +64,7 @@ FAILED = {
 @pytest.mark.parametrize(
     ("seen", "done", "state", "words"),
     [
-        (view(WANT, []), False, "Starting", "KServe has not taken it up yet"),
+        (view(WANT, []), False, "Starting", "KServe has not processed it yet"),
         (view(WANT, [POD], READY), True, "Starting", ""),
         (view(KNATIVE, [], READY), True, "Idle", ""),
         (view(KNATIVE, [POD], READY), True, "Starting", ""),
@@ -76,7 +76,7 @@ FAILED = {
             view(WANT, [], READY | {"status": "False"}, NO_QUOTA),
             False,
             "Waiting",
-            "no pod can be made: quota",
+            "no pod can be created: quota",
         ),
         # KServe's storage initializer has no securityContext of its own.
         (

@@ -256,7 +256,7 @@ async def test_a_config_map_that_somebody_else_made_is_left_as_it_is(world: Worl
     name, path = kept_logs.name_of(world.ended.uid), f"/api/v1/namespaces/{NAMESPACE}/configmaps"
     world.plane.request("POST", path, {"metadata": {"name": name}, "data": {"train.log": "theirs"}})
 
-    with pytest.raises(RejectedError, match=rf"ConfigMap {NAMESPACE}/{name} is not ours"):
+    with pytest.raises(RejectedError, match=rf"ConfigMap {NAMESPACE}/{name} does not belong to Pelagos"):
         await world.keeper().keep(world.ended)
 
     assert world.plane.request("GET", f"{path}/{name}")["data"] == {"train.log": "theirs"}
@@ -265,7 +265,7 @@ async def test_a_config_map_that_somebody_else_made_is_left_as_it_is(world: Worl
 @pytest.mark.parametrize(
     ("there", "cause", "words"),
     [
-        ({"metadata": {"labels": {}}}, "not-ours", "is not ours"),
+        ({"metadata": {"labels": {}}}, "not-ours", "does not belong to Pelagos"),
         ({"immutable": True}, "refused", "immutable"),
         ({"data": {"theirs": "x" * (1024**2 - 100)}}, "too-large", "Too long"),
     ],

@@ -44,7 +44,7 @@ async def test_a_workflow_that_somebody_deleted_is_noticed_whether_its_step_ran_
     run = await after(cluster, 2, 4)
 
     assert run.state is RunState.INTERRUPTED
-    assert "Workflow is gone" in run.message
+    assert "Workflow no longer exists" in run.message
 
 
 async def test_a_pod_that_vanished_and_left_its_workflow_running_is_noticed(cluster: Cluster) -> None:
@@ -54,7 +54,7 @@ async def test_a_pod_that_vanished_and_left_its_workflow_running_is_noticed(clus
     run = await after(cluster, 0, 1, 2, 4)
 
     assert run.state is RunState.INTERRUPTED
-    assert "the pod of step prepare is gone without an outcome" in run.message
+    assert "the pod of step prepare ended without an outcome" in run.message
 
 
 async def test_steps_that_have_all_ended_in_a_run_that_goes_on_are_a_fault(cluster: Cluster) -> None:
@@ -86,7 +86,7 @@ async def test_a_workflow_that_has_ended_unnoticed_is_told_as_it_ended(
     run = await after(cluster, 0, 1, 2, 4)
 
     assert run.state is state
-    assert f"Workflow has ended ({phase}), and the server does not notice" in run.message
+    assert f"Workflow has ended ({phase}), and the server has not noticed" in run.message
     assert "workflowtaskresults" not in run.message
 
 
@@ -115,7 +115,7 @@ async def test_what_seems_lost_is_said_before_it_counts_and_not_at_the_first_loo
     run = await after(cluster, 1)
 
     assert run.state is RunState.RUNNING
-    assert "it is not known whether it goes on: the run's Argo Workflow is gone" in run.message
+    assert "it is not known whether it still runs: the run's Argo Workflow no longer exists" in run.message
 
 
 @pytest.mark.parametrize("ended", ["workflow", "steps"])
@@ -137,7 +137,7 @@ async def test_after_a_restart_a_run_that_was_lost_before_is_not_called_running_
     then = await after(cluster, 0.5)
 
     assert (first.state, then.state) == (RunState.RUNNING, RunState.FAILED)
-    assert first.message.startswith("it is not known whether it goes on: ")
+    assert first.message.startswith("it is not known whether it still runs: ")
     assert then.message in first.message
 
 

@@ -353,7 +353,7 @@ async def test_a_quota_that_is_used_up_is_told_and_waited_for(pods: PodCluster) 
         (
             {"reason": "Evicted", "message": "The node was low on resource: memory."},
             RunState.INTERRUPTED,
-            "the pod of step train-evaluate is gone without an outcome: Evicted: The node was low on resource: memory.",
+            "the pod of step train-evaluate ended without an outcome: Evicted: The node was low on resource: memory.",
         ),
         (
             {"containerStatuses": container_status(terminated={"reason": "OOMKilled", "exitCode": 137})},

@@ -87,9 +87,12 @@ async def refusal(there: Namespace, wanted: Needs = NEEDS) -> str:
 @pytest.mark.parametrize(
     ("hard", "words"),
     [
-        ({"requests.cpu": "2"}, "requests.cpu: 2 in all, and one step asks for 2 and its helpers for 100m more"),
+        (
+            {"requests.cpu": "2"},
+            "requests.cpu: 2 in all, and one step asks for 2 and its helper containers for 100m more",
+        ),
         ({"cpu": "2050m"}, "allows cpu: 2050m"),
-        ({"requests.memory": "16Gi"}, "one step asks for 16384Mi and its helpers for 256Mi more"),
+        ({"requests.memory": "16Gi"}, "one step asks for 16384Mi and its helper containers for 256Mi more"),
         ({"requests.nvidia.com/gpu": "0"}, "allows requests.nvidia.com/gpu: 0 in all, and one step asks for 1."),
     ],
 )
@@ -138,7 +141,7 @@ async def test_an_account_and_a_queue_that_are_named_must_be_there() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"providers": "{"}, "providers is no YAML"),
+        ({"providers": "{"}, "providers is not YAML"),
         ({"providers": "- s3"}, "providers is no mapping"),
         ({"providers": "minio: {}"}, "providers.minio.default is missing"),
         ({"providers": yaml.safe_dump({"minio": {"default": {"endpoint": "x"}}})}, "default.credentials is missing"),
@@ -149,7 +152,7 @@ async def test_an_account_and_a_queue_that_are_named_must_be_there() -> None:
             },
             "providers.s3.default.credentials.secretRef lacks accessKeyKey, secretKeyKey",
         ),
-        ({"providers": "[" * 5000}, "providers is no YAML"),
+        ({"providers": "[" * 5000}, "providers is not YAML"),
         ({"providers": "x" * 20_000}, "providers has 20000 characters; no more than 16384 are read"),
         ({"providers": ENDLESS + "minio: {default: {endpoint: *a30, credentials: {}}}"}, "default.endpoint is no text"),
         (
@@ -229,7 +232,7 @@ async def test_no_run_is_made_where_its_steps_would_fail_and_one_is_when_that_is
     cluster.engine = cluster.new_engine()
     request = make_request(tenant=Tenant(pipeline_service_account=""))
 
-    with pytest.raises(RejectedError, match="no run is made in the namespace kubeflow") as refused:
+    with pytest.raises(RejectedError, match="no run is created in the namespace kubeflow") as refused:
         await cluster.engine.submit(request)
     assert refused.value.reason == reasons.NAMESPACE_NOT_READY
     assert cluster.runs() == []
@@ -274,7 +277,7 @@ async def test_a_priority_that_does_not_exist_is_named_with_those_that_do() -> N
 
 
 async def test_a_priority_without_kueue_is_said_to_be_of_no_use() -> None:
-    assert "is high, and the cluster has no Kueue to obey it" in str(await priority_refusal(Namespace()))
+    assert "is high, but the cluster has no Kueue to apply it" in str(await priority_refusal(Namespace()))
 
 
 async def test_of_priorities_that_are_too_many_to_read_nothing_is_said() -> None:

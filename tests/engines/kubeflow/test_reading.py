@@ -128,7 +128,7 @@ def test_a_pod_that_was_ended_from_outside_is_an_interruption(words: str) -> Non
     run = read(make_run("FAILED", executor("FAILED", words)))
 
     assert run.state is RunState.INTERRUPTED
-    assert run.message.startswith(f"the pod of step train is gone without an outcome: {words}")
+    assert run.message.startswith(f"the pod of step train ended without an outcome: {words}")
     assert ("spec.resources.memory" in run.message) == ("137" in words)
 
 
@@ -156,10 +156,10 @@ def test_an_error_of_the_run_is_told_when_no_step_has_one() -> None:
 @pytest.mark.parametrize(
     ("labels", "want"),
     [
-        ({}, "step train waits; the pipeline server does not say for what"),
+        ({}, "step train waits; the pipeline server does not give the cause"),
         (
             {"kueue.x-k8s.io/queue-name": "reef"},
-            "step train waits in the queue reef; the pipeline server does not say for what",
+            "step train waits in the queue reef; the pipeline server does not give the cause",
         ),
     ],
 )

@@ -42,7 +42,7 @@ async def test_no_other_run_is_begun_while_pods_of_one_go_on_whose_record_is_gon
 
     assert await cluster.engine.find(NAME) is None
     with pytest.raises(
-        RejectedError, match=r"no record of run .* and its pod kubeflow/.* goes on.*delete workflow"
+        RejectedError, match=r"no longer has a record of run .* but its pod kubeflow/.* still runs.*delete workflow"
     ) as told:
         await cluster.engine.submit(make_request())
 

@@ -139,5 +139,5 @@ async def test_where_not_all_is_shown_nothing_counts_as_lost_or_unsaid(cluster: 
     assert seen is not None
     waits = obstacles.of_waiting(seen, ["train"])
     assert waits is not None
-    assert waits.message == "step train waits in the queue gpus: what holds it cannot be seen"
+    assert waits.message == "step train waits in the queue gpus: the cause cannot be seen"
     assert sight.lost("run") is None

@@ -66,9 +66,9 @@ async def test_a_rotated_key_is_another_secret_and_the_old_one_stays(rest: Kuber
 
 
 async def test_where_it_may_not_be_made_this_is_said(plane: ControlPlane, rest: KubernetesRest) -> None:
-    with pytest.raises(RejectedError, match=r"Secret nowhere-at-all/pelagos-steps-.* cannot be made: .*not found"):
+    with pytest.raises(RejectedError, match=r"Secret nowhere-at-all/pelagos-steps-.* cannot be created: .*not found"):
         await StepSecrets(rest, Authority(KeysFake())).provide("nowhere-at-all", "nowhere-at-all")
     stranger = KubernetesRest(plane.url, tls=plane.tls(), token="nobody")
-    with pytest.raises(OutageError, match="cannot be made"):
+    with pytest.raises(OutageError, match="cannot be created"):
         await StepSecrets(stranger, Authority(KeysFake())).provide("steps-bay", "steps-bay")
     await stranger.close()

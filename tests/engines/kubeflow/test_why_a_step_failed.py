@@ -109,7 +109,7 @@ async def test_a_pod_that_was_ended_from_outside_is_an_interruption(
     run = await ended(cluster, "Error (exit code 143)", **status)
 
     assert run.state is RunState.INTERRUPTED
-    assert f"the pod of step prepare is gone without an outcome: {words}" in run.message
+    assert f"the pod of step prepare ended without an outcome: {words}" in run.message
 
 
 @pytest.mark.parametrize(
@@ -155,13 +155,13 @@ async def test_a_helper_that_fails_after_the_work_is_named(cluster: Cluster) -> 
 @pytest.mark.parametrize(
     ("said", "want", "words"),
     [
-        ("pod deleted", RunState.INTERRUPTED, "is gone without an outcome: pod deleted"),
+        ("pod deleted", RunState.INTERRUPTED, "ended without an outcome: pod deleted"),
         ("OOMKilled (exit code 137)", RunState.FAILED, "ran out of memory"),
         ("Error (exit code 1)", RunState.FAILED, "step prepare failed: Error (exit code 1)"),
         (
             'Internal error occurred: failed calling webhook "mpod.kb.io": failed to call webhook: no endpoints available',
             RunState.INTERRUPTED,
-            "the cluster took no pod of step prepare, since a webhook does not answer: ",
+            "the cluster accepted no pod of step prepare, because a webhook does not answer: ",
         ),
     ],
 )

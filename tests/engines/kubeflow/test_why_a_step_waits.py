@@ -202,7 +202,7 @@ def in_the_queue(name: str, **changes: int) -> dict[str, Any]:
     ("other", "minutes", "words"),
     [
         ("old", {"finished": 10}, "But the pod old has ended, and Kueue keeps its quota"),
-        ("old", {"deleted": 10}, "But the pod old was to end by "),
+        ("old", {"deleted": 10}, "But the pod old should have ended by "),
         ("new", {"finished": 0}, ""),
         ("new", {"deleted": 0}, ""),
         ("busy", {}, ""),
@@ -275,7 +275,7 @@ async def test_a_queue_label_that_did_not_arrive_at_the_pods_is_told(cluster: Cl
     run = await cluster.find()
 
     assert run.state is RunState.RUNNING
-    assert "do not bear the label of the queue reef" in run.message
+    assert "do not have the label of the queue reef" in run.message
 
 
 async def test_a_run_before_its_workflow_is_told_as_not_known(cluster: Cluster) -> None:
@@ -289,7 +289,7 @@ async def test_a_run_before_its_workflow_is_told_as_not_known(cluster: Cluster) 
     found = await cluster.find()
 
     assert (found.state, found.reason) == (RunState.PENDING, reasons.QUEUED)
-    assert "does not say for what" in found.message
+    assert "does not give the cause" in found.message
 
 
 async def test_what_was_waited_for_is_not_told_for_ever_when_nothing_can_be_seen_any_more(cluster: Cluster) -> None:
@@ -365,4 +365,4 @@ async def test_without_the_right_to_see_priorities_a_step_that_kueue_leaves_alon
     run = await cluster.find()
 
     assert run.reason == reasons.QUEUED
-    assert "keeps no Workload of it, as where there is no WorkloadPriorityClass high" in run.message
+    assert "has no Workload for it, as when there is no WorkloadPriorityClass high" in run.message

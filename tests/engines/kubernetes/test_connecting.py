@@ -31,7 +31,7 @@ def kubeconfig(**user: Any) -> dict[str, Any]:
     [
         ("{", "cannot be used"),
         (yaml.safe_dump(["no", "mapping"]), "cannot be used"),
-        (yaml.safe_dump({**kubeconfig(token="x"), "current-context": "there"}), "none of the name there"),
+        (yaml.safe_dump({**kubeconfig(token="x"), "current-context": "there"}), "none with the name there"),
         (
             yaml.safe_dump(kubeconfig(exec={"command": "aws"})),
             "neither token, tokenFile nor a client certificate for me",

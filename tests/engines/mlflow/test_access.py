@@ -128,7 +128,7 @@ async def test_a_user_without_permission_is_told_so(guarded_uri: str, tmp_path: 
     (tmp_path / "ada").mkdir()
     files = write(tmp_path / "ada", username="ada", password="CANARY-password-of-ada")
     rest = MlflowRest(guarded_uri, access=Access(files["username"], files["password"]))
-    with pytest.raises(RejectedError, match=r"HTTP 403 .*and what that user may do") as caught:
+    with pytest.raises(RejectedError, match=r"HTTP 403 .*and the rights of that user") as caught:
         await rest.get("runs/get", run_id=run.id)
     assert "CANARY" not in str(caught.value)
     await rest.close()

@@ -157,7 +157,7 @@ def initializer(**last: Any) -> dict[str, Any]:
         ),
         (
             {"exitCode": 137, "reason": "OOMKilled"},
-            ["its limit of 1Gi is not that of spec.resources", "memoryLimit of storageInitializer"],
+            ["its limit of 1Gi is not set by spec.resources, but by the cluster", "memoryLimit of storageInitializer"],
         ),
         ({"message": "Failed to fetch model. No model found in s3://b/p."}, ["No model found in s3://b/p."]),
     ],
@@ -198,11 +198,11 @@ def test_a_pod_that_is_being_created_for_long_waits_for_something() -> None:
     found = pod_status.problem([pod(age=45, **status)], lambda _: NOW)
     assert found is not None
     assert found.state is ServiceState.WAITING
-    assert "on node node-1 is being created since 2026-05-01T11:59:15Z" in found.message
+    assert "on node node-1 has been waiting to start since 2026-05-01T11:59:15Z" in found.message
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"), [("containerStatuses", "loads the model"), ("initContainerStatuses", "brings the package")]
+    ("kind", "words"), [("containerStatuses", "loading the model"), ("initContainerStatuses", "fetching the package")]
 )
 def test_a_pod_that_loads_for_long_is_left_to_its_probes(kind: str, words: str) -> None:
     running: dict[str, Any] = {kind: [container(state={"running": {"startedAt": "2026-05-01T11:57:00Z"}})]}

@@ -50,7 +50,7 @@ async def test_what_finds_no_room_says_how_and_then_takes_that_of_the_old_one(
     await site.serving.apply(in_order(stricter, "two", old_first=False))
     seen = await until(site.serving, UID, ServiceState.WAITING, seconds=60)
     assert FULL in seen.message
-    assert "the old version stays served" in seen.message
+    assert "the old version is still served" in seen.message
     assert "spec.rollout.order: OldFirst" in seen.message
     assert before["metadata"]["uid"] in [pod["metadata"]["uid"] for pod in await site.pods(UID)]
 

@@ -46,7 +46,7 @@ async def test_a_model_of_oscar_is_asked_at_once_and_later(
     # Synchronous, with the token of the service.
     refused = await run("predict", "detector", image)
     assert refused.exit_code == 1
-    assert "the endpoint does not let us in: HTTP 401" in refused.stderr
+    assert "the endpoint does not admit us: HTTP 401" in refused.stderr
     login = site.folder / "login"
     login.write_text(f"{name}:{site.manager.services[name].service['token']}")
     found = await run("predict", "detector", image, "--login-file", login, "-o", "json")
@@ -69,7 +69,7 @@ async def test_a_model_of_oscar_is_asked_at_once_and_later(
     api.resources["default"][0]["metadata"]["uid"] = "another"
     foreign = await run("invocation", "start", "detector", image)
     assert foreign.exit_code == 1
-    assert "was not made for this ModelService, and is sent no image" in foreign.stderr
+    assert "was not created for this ModelService, so no image is sent to it" in foreign.stderr
     api.resources["default"][0]["metadata"]["uid"] = want.uid
     started = await run("invocation", "start", "detector", image, "--key", "frame-of-monday")
     assert (started.exit_code, started.stdout) == (0, "frame-of-monday\n"), started.output

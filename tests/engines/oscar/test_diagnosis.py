@@ -46,7 +46,7 @@ async def test_a_wrong_login_an_old_version_and_an_open_door_are_told(tmp_path: 
     assert [each.message for each in found if each.state is State.FAILURE] == [
         f"OSCAR v3.7.1 at {manager.url} cannot stop exposed services"
     ]
-    assert "everybody who reaches OSCAR may see and change services" in [each.message for each in found]
+    assert "everybody who can reach OSCAR may see and change services" in [each.message for each in found]
 
 
 async def test_nobody_there_is_told(tmp_path: Path) -> None:

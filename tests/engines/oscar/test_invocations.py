@@ -89,7 +89,7 @@ async def test_a_job_answers_as_the_server_would_and_leaves_it_where_only_its_ke
     assert (await later.look(service, key)).state is State.SUCCEEDED
     bucket = later._bucket
     site.storage.put(bucket, f"{service}/{key}/result.json", b'{"task": "Detection"}')
-    assert (await later.look(service, key)).message == "its result was altered: the sha256 is another"
+    assert (await later.look(service, key)).message == "its result was altered: its sha256 differs"
     site.storage.remove(bucket, f"{service}/{key}/result.json")
     assert (await later.look(service, key)).state is State.LOST
     site.storage.put(bucket, f"{service}/{key}/status.json", b"[]")
@@ -165,7 +165,7 @@ async def test_what_cannot_be_started_is_refused(site: Site, service: str, uid: 
         await later.start("none", uid, b"")
     with pytest.raises(RejectedError, match="must have 8 to 64 lower-case letters"):
         await later.start(service, uid, b"", key="../../x")
-    with pytest.raises(RejectedError, match="is no key"):
+    with pytest.raises(RejectedError, match="is not the key"):
         await later.look(service, "../../x")
     other = Invocations(site.engine._rest, later._bucket, "https://minio.example/later/")
     with pytest.raises(RejectedError, match="set PELAGOS_OSCAR_STORAGE_URL"):
@@ -219,6 +219,6 @@ async def test_no_image_goes_to_a_service_that_was_not_made_for_the_model(
         asked = "anybodys"
         site.manager.services[asked] = site.manager.services.pop(service)
         found["name"] = asked
-    with pytest.raises(RejectedError, match="was not made for this ModelService, and is sent no image"):
+    with pytest.raises(RejectedError, match="was not created for this ModelService, so no image is sent to it"):
         await later.start(asked, uid, b"image")
     assert not site.manager.jobs.of.get(asked)

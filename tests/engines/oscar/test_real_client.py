@@ -77,5 +77,5 @@ async def test_a_document_of_ours_is_a_service_for_the_client(site: Site, want: 
     # A service that a person created with that client under our name stays that person's.
     name = manifests.name_of(want)
     await told(site, ["create_service", fdl.service(fdl.Service(name, "an/image", "exit 0"))])
-    with pytest.raises(RejectedError, match="has not made"):
+    with pytest.raises(RejectedError, match="did not create"):
         await site.engine.apply(want)

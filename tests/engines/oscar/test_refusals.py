@@ -44,7 +44,7 @@ async def foreign(site: Site, want: DesiredService) -> str:
 
 async def test_a_service_of_somebody_else_is_never_touched(site: Site, want: DesiredService, foreign: str) -> None:
     before = dict(site.manager.services[foreign].service)
-    with pytest.raises(RejectedError, match=f"there is already a service {foreign} .* has not made; rename"):
+    with pytest.raises(RejectedError, match=f"there is already a service {foreign} .* did not create; rename"):
         await site.engine.apply(want)
     assert await site.engine.observe(want.uid) is None
     await site.engine.stop(want.uid)
@@ -160,14 +160,14 @@ async def test_what_a_cluster_has_not_begun_is_waited_for(site: Site, want: Desi
     seen = await site.engine.observe(want.uid)
     assert seen is not None
     assert seen.state is ServiceState.WAITING
-    assert "no container has begun yet: its image is pulled, or there is no room" in seen.message
+    assert "no container has started yet: its image is being pulled, or there is no room" in seen.message
     assert "Deployment does not have minimum availability" in seen.message
     (deployed,) = site.manager.services.values()
     deployed.is_lost = True
     seen = await site.engine.observe(want.uid)
     assert seen is not None
     assert seen.state is ServiceState.WAITING
-    assert "delete it there, and it is made again" in seen.message
+    assert "delete it there, and it is created again" in seen.message
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ async def test_a_server_that_loads_for_long_is_left_to_oscar(
     seen = await site.engine.observe(want.uid)
     assert seen is not None
     assert seen.state is ServiceState.WAITING
-    assert "OSCAR starts it anew when it is not ready after 180 s" in seen.message
+    assert "OSCAR restarts it if it is not ready after 180 s" in seen.message
 
 
 async def test_an_ingress_that_asks_for_another_login_is_told(site: Site, want: DesiredService) -> None:

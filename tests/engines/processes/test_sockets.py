@@ -47,7 +47,7 @@ def test_what_somebody_else_put_there_is_refused(tmp_path: Path) -> None:
     place = sockets._place(deep)
     place.symlink_to(tmp_path)
     try:
-        with pytest.raises(OutageError, match="is no folder of ours; remove it"):
+        with pytest.raises(OutageError, match="is not a folder of this user; remove it"):
             sockets.folder(deep)
     finally:
         place.unlink()

@@ -65,9 +65,9 @@ def test_the_text_says_what_the_json_says(config: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"name": None}, "name: a ModelConfig holds no NoneType"),
-        ({"input": [{"data_type": "TYPE_FP32 } name: 'x'"}]}, "is no name of an enum value"),
-        ({"name: 'x' backend": "y"}, "is no name of a field"),
+        ({"name": None}, "name: a ModelConfig cannot hold a NoneType"),
+        ({"input": [{"data_type": "TYPE_FP32 } name: 'x'"}]}, "is not the name of an enum value"),
+        ({"name: 'x' backend": "y"}, "is not the name of a field"),
         ({"max_batch_size": float("nan")}, "not JSON compliant"),
     ],
 )

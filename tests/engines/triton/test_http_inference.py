@@ -87,13 +87,13 @@ async def answering() -> AsyncIterator[tuple[str, dict[str, web.Response]]]:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ({"status": 401, "text": "login"}, "the endpoint does not let us in: HTTP 401 login"),
+        ({"status": 401, "text": "login"}, "the endpoint does not admit us: HTTP 401 login"),
         ({"status": 502, "text": "<html>Bad Gateway</html>"}, "there is no server behind the endpoint now: HTTP 502"),
         ({"status": 400, "text": '{"error": "no such tensor"}'}, "the inference failed: HTTP 400 no such tensor"),
         ({"status": 302, "headers": {"Location": "http://elsewhere.invalid/"}}, "the inference failed: HTTP 302"),
         ({"text": "no"}, "the answer cannot be read"),
         ({"text": "[" * 100_000}, "the answer cannot be read"),
-        ({"text": '{"outputs": []}'}, "the answer holds no prediction"),
+        ({"text": '{"outputs": []}'}, "the answer has no prediction"),
         ({"text": '{"outputs": [{"name": "prediction", "data": []}]}'}, "the answer cannot be read"),
         ({"body": b"{}", "headers": {"Inference-Header-Content-Length": "9"}}, "the length of its header is wrong"),
         ({"body": b"{}", "headers": {"Inference-Header-Content-Length": "-1"}}, "the length of its header is wrong"),

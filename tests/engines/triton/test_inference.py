@@ -26,7 +26,7 @@ def test_a_box_without_numbers_is_no_answer(number: str) -> None:
     [
         (b"no", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
-        (b"[]", "is no JSON object"),
+        (b"[]", "is not a JSON object"),
         (b'{"error": "too large"}', "the image was refused: too large"),
     ],
 )

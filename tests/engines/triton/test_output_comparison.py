@@ -39,7 +39,7 @@ def test_the_same_numbers_and_those_of_another_processor_are_right(scores: tuple
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (answer(scores=packed(-6.8, -6.9, -7.0, -7.1)), "the scores differ by 0.2, and the package's allow 0.01"),
+        (answer(scores=packed(-6.8, -6.9, -7.0, -7.1)), "the scores differ by 0.2, but the package allows 0.01"),
         (answer(best=packed(-7.0, -6.7)), "the best scores differ by 0.1"),
         (answer(boxes=packed(*range(1, 9))), "the boxes differ by 1,"),
         (answer(labels=LABELS[::-1]), "in another order"),

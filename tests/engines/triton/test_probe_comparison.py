@@ -201,7 +201,7 @@ def test_classes_of_pixels_may_differ_in_a_few_of_them() -> None:
     assert compare(known, mapped(*known["classes"][::-1]), PACKAGE, want(confidence="0.9")) is None
     # One pixel in 50 may differ: 61 of them, less than one row on each side.
     moved = compare(known, mapped(of_class("sand", 6), of_class("kelp", 30, 10)), PACKAGE, want())
-    assert moved == "sand: 128 of 3072 pixels are not where they are expected, and 61 may be"
+    assert moved == "sand: 128 of 3072 pixels are not where they are expected; 61 may differ"
     for wrong in (mapped(of_class("kelp", 30, 10)), mapped(*known["classes"], of_class("rock", 0, 5))):
         assert "pixels are not where they are expected" in (compare(known, wrong, PACKAGE, want()) or "")
     without = {key: value for key, value in of_class("kelp", 30, 10).items() if key != "mask"}
@@ -262,4 +262,4 @@ def test_an_answer_that_is_none_of_the_contract_is_wrong_and_no_fault_of_the_ope
 def test_a_task_that_an_answer_says_nothing_of_is_named() -> None:
     answer = {"task": "InstanceSegmentation", "width": 64, "height": 48}
     told = compare(instances(instance(0.9)), answer, PACKAGE, want())
-    assert told == "the answer is none for InstanceSegmentation: KeyError: 'instances'"
+    assert told == "the answer does not fit InstanceSegmentation: KeyError: 'instances'"

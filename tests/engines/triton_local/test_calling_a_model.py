@@ -174,5 +174,5 @@ def test_clients_of_triton_read_health_and_metadata_and_no_more(served: Observed
     ):
         with pytest.raises(InferenceServerException) as caught:
             refused()
-        assert "only inference, metadata and health of the served model pass" in caught.value.message()
+        assert "only inference, metadata and health of the served model are allowed" in caught.value.message()
     client.close()

@@ -52,8 +52,8 @@ def grow(path: Path) -> None:
     ("damage", "message"),
     [
         (shutil.rmtree, "package.json cannot be read: No such file or directory. Was the package deleted?"),
-        (lambda p: (p / "package.json").write_text("{"), "package.json has been altered, or is of another package: sha256 "),
-        (lambda p: edit_description(p, labels=["a", "b", "c"]), "package.json has been altered, or is of another package"),
+        (lambda p: (p / "package.json").write_text("{"), "package.json has been altered, or belongs to another package: sha256 "),
+        (lambda p: edit_description(p, labels=["a", "b", "c"]), "package.json has been altered, or belongs to another package"),
         (lambda p: (p / "model.onnx").unlink(), "model.onnx cannot be read: No such file or directory"),
         (lambda p: (p / "model.onnx").write_bytes(b"x"), "model.onnx has been altered: sha256 2d711642"),
         (lambda p: (p / "probe.json").write_text("{}"), "probe.json has been altered"),
@@ -77,7 +77,7 @@ def test_a_damaged_package_is_refused(
     ("changes", "message"),
     [
         ({"onnx_sha256": "abc"}, "the service asks for abc"),
-        ({"manifest_sha256": ""}, "nothing says which package at"),
+        ({"manifest_sha256": ""}, "it is not known which package at"),
         ({"manifest_sha256": "0" * 64}, f"instead of {'0' * 64}; train or export the model again"),
         ({"model_name": "../x"}, "the model name '../x' is not allowed"),
         ({"package_uri": "s3://bucket/package"}, "the local server reads folders of this machine only"),
@@ -123,7 +123,7 @@ def test_a_package_that_brings_code_or_configuration_serves_none_of_it(want: Des
 def test_a_package_of_an_earlier_version_is_refused_with_the_next_step(want: DesiredService, tmp_path: Path) -> None:
     folder = tmp_path / "old"
     manifest, _ = altered(Path(want.package_uri), folder, {}, schemaVersion=1)
-    with pytest.raises(RejectedError, match="older ones hold code; train or export the model again"):
+    with pytest.raises(RejectedError, match="older ones contain code; train or export the model again"):
         copies.prepare(replace(want, package_uri=str(folder), manifest_sha256=manifest), tmp_path / "service")
 
 
@@ -187,7 +187,7 @@ def test_a_copy_that_was_altered_is_never_made_again_from_an_altered_store(
     served = install(want, tmp_path)
     for package in (served / "package", Path(want.package_uri)):
         edit_description(package, labels=["a", "b", "c"])
-    with pytest.raises(RejectedError, match="has been altered, or is of another package"):
+    with pytest.raises(RejectedError, match="has been altered, or belongs to another package"):
         copies.prepare(want, tmp_path / "service")
 
 

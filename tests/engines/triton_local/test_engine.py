@@ -152,7 +152,7 @@ async def test_a_server_that_was_ended_with_the_installation_has_not_died(
     await end(pid(tmp_path, uid))
     gone = await triton.observe(uid)
     assert gone is not None
-    assert (gone.state, gone.message) == (ServiceState.ENDED, "it was ended with the installation")
+    assert (gone.state, gone.message) == (ServiceState.ENDED, "it was stopped with the installation")
     await triton.apply(want)
     again = await settled(triton, uid)
     assert (again.state, again.restarts) == (ServiceState.LOADED, 0)
@@ -276,5 +276,5 @@ async def test_without_the_environment_the_server_is_an_outage(tmp_path: Path, u
 @pytest.mark.parametrize("uid", ["", "../x", "a/b", ".hidden"])
 async def test_a_uid_is_no_path(tmp_path: Path, uid: str) -> None:
     triton = TritonLocal(tmp_path, tmp_path)
-    with pytest.raises(RejectedError, match="is no uid"):
+    with pytest.raises(RejectedError, match="is not a uid"):
         await triton.observe(uid)

@@ -60,7 +60,7 @@ async def test_a_port_that_somebody_took_while_no_gateway_ran_is_given_up(
     assert gateway is not None
     assert await triton.gateway.trouble() is None
     await groups.kill_group(gateway, 0)
-    assert await triton.gateway.trouble() == "no Envoy runs before 1 model server"
+    assert await triton.gateway.trouble() == "no Envoy runs in front of 1 model server"
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", before.grpc))
@@ -275,7 +275,7 @@ async def test_a_new_model_that_is_no_good_leaves_the_old_one_serving(
     await triton.apply(altered(make_want(uid=uid), tmp_path / "bad", fault))
     seen = await settled(triton, uid)
     assert seen.state is ServiceState.LOAD_FAILED
-    assert seen.message.endswith("; the model before it goes on being served")
+    assert seen.message.endswith("; the previous model is still served")
     assert ("protobuf parsing failed" if fault == "does not load" else "missing: ceratium") in seen.message.lower()
     assert seen.grpc_url == before.grpc_url
     image = (Path(good.package_uri) / "probe.png").read_bytes()

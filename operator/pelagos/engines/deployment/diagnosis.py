@@ -18,7 +18,9 @@ async def _deployments(context: DoctorContext) -> list[Finding]:
     lacking = {"apps", "autoscaling", "policy", "networking.k8s.io"} - groups
     if lacking:
         return [
-            failure("serving", f"the API server does not serve {', '.join(sorted(lacking))}", "Use a whole Kubernetes.")
+            failure(
+                "serving", f"the API server does not serve {', '.join(sorted(lacking))}", "Use a complete Kubernetes."
+            )
         ]
     findings = [ok("serving", "plain Deployments")]
     if "metrics.k8s.io" not in groups:

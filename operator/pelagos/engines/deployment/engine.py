@@ -91,12 +91,12 @@ class TritonDeployment(ClusterServing):
     async def told(self, view: View) -> RolloutStatus:
         status, metadata = view.main.get("status") or {}, view.main["metadata"]
         if status.get("observedGeneration", 0) < metadata["generation"]:
-            return RolloutStatus(done=False, message="the cluster has not seen the change yet")
+            return RolloutStatus(done=False, message="the cluster has not processed the change yet")
         conditions = {each["type"]: each for each in status.get("conditions") or ()}
         failure = conditions.get("ReplicaFailure", {})
         if failure.get("status") == "True":
             return RolloutStatus(
-                done=False, state=ServiceState.WAITING, message=f"no pod can be made: {failure.get('message', '')}"
+                done=False, state=ServiceState.WAITING, message=f"no pod can be created: {failure.get('message', '')}"
             )
         # Done when no pods from before the change are left; how many there should be is up to the cluster.
         done = status.get("updatedReplicas", 0) == status.get("replicas", 0) > 0

@@ -218,7 +218,7 @@ def _hosts(kind: str, service: Service, limits: Limits) -> list[dict[str, Any]]:
 def listener(name: str, address: dict[str, Any], manager: dict[str, Any], limits: Limits) -> dict[str, Any]:
     """A listener that accepts connections at an address and passes them to ``manager``. Raises ValueError for a bad name."""
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a listener: use letters, digits, '.', '_' and '-'")
+        raise ValueError(f"{name!r} is not the name of a listener: use letters, digits, '.', '_' and '-'")
     # The limit comes first: a connection beyond it is closed before anything is read from it.
     chain = [
         typed(
@@ -290,7 +290,7 @@ def replies(kind: str, limits: Limits, json_bytes: int) -> list[dict[str, Any]]:
     """
     long = (
         f"The body is too long: at most {limits.request_bytes} bytes are accepted for an inference with binary data, "
-        f"{json_bytes} for one in JSON alone, and less for all others"
+        f"{json_bytes} for one only in JSON, and less for all others"
     )
     late = (
         f"The request did not arrive in time: its headers may take {limits.headers_seconds} s, all of it "

@@ -19,8 +19,8 @@ _GRPC = "/inference.GRPCInferenceService/"
 STREAM = f"{_GRPC}ModelStreamInfer"
 _METHODS = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata")
 _CLOSED = (
-    "This is closed: only inference, metadata and health of the served model pass. "
-    "What is served is changed by its ModelService"
+    "This is closed: only inference, metadata and health of the served model are allowed. Change the served model by its "
+    "ModelService"
 )
 _NO_ENCODING = "A compressed body is not accepted: send it as it is, without Content-Encoding or grpc-encoding"
 _BAD_LENGTH = (

@@ -203,7 +203,7 @@ def _unjudged(kind: str) -> dict[str, Any]:
     """The reply when the authority does not answer or cannot decide: Envoy drops the text of its answers of 500 and above."""
     unavailable = {"op": "EQ", "value": {"default_value": 503, "runtime_key": "pelagos.unjudged"}}
     both = [{"status_code_filter": {"comparison": unavailable}}, {"response_flag_filter": {"flags": ["UAEX"]}}]
-    text = "Who may call cannot be determined now: try again in some seconds"
+    text = "Who may call cannot be determined now: try again in a few seconds"
     shape = config.AS_JSON if kind == "http" else {}
     return {"filter": {"and_filter": {"filters": both}}, "body": {"inline_string": text}, **shape}
 

@@ -24,7 +24,7 @@ def _folder(subject: str, path: Path, written: bool) -> Finding:
     where = path if path.exists() else next(parent for parent in path.parents if parent.exists())
     if not os.access(where, os.W_OK if written else os.R_OK):
         return failure(
-            subject, f"the folder {path} may not be {'written' if written else 'read'}", f"Give leave: chown {path}"
+            subject, f"the folder {path} may not be {'written' if written else 'read'}", f"Grant access: chown {path}"
         )
     free = os.statvfs(where)
     gigabytes = free.f_bavail * free.f_frsize / 1e9

@@ -21,4 +21,4 @@ class HubKeyFile:
         try:
             return trial_signature.read_key(self._file)
         except (OSError, ValueError) as error:
-            raise RejectedError(SYSTEM, f"the hub's signatures cannot be looked at: {error}") from error
+            raise RejectedError(SYSTEM, f"the hub's signatures cannot be checked: {error}") from error

@@ -41,8 +41,8 @@ class FolderKeys:
             raise RejectedError(SYSTEM, f"{self._folder} cannot be read: {error.strerror}. {self._hint}") from error
         if CURRENT not in names:
             message = (
-                f"the operator has no key to seal with ({self._folder / CURRENT} is missing), so that nothing outside of "
-                f"Kubernetes can be believed, and nothing new is begun. {self._hint}"
+                f"the operator has no key to seal with ({self._folder / CURRENT} is missing), so nothing outside of Kubernetes "
+                f"can be trusted, and nothing new is started. {self._hint}"
             )
             raise NoKeyError(SYSTEM, message)
         keys = []
@@ -56,7 +56,7 @@ class FolderKeys:
             except OSError as error:
                 raise RejectedError(SYSTEM, f"the key {file} cannot be read: {error.strerror}. {self._hint}") from error
             if not BYTES <= len(key) <= _MOST_BYTES:
-                message = f"the key {file} has {len(key)} bytes; allowed are {BYTES} to {_MOST_BYTES}. {self._hint}"
+                message = f"the key {file} has {len(key)} bytes; {BYTES} to {_MOST_BYTES} are allowed. {self._hint}"
                 raise NoKeyError(SYSTEM, message) if name == CURRENT else RejectedError(SYSTEM, message)
             keys.append(key)
         return tuple(keys)

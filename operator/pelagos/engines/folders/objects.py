@@ -69,7 +69,7 @@ class FolderObjects:
         with _translated(location):
             await asyncio.to_thread(self._write, path, content)
             return
-        raise RejectedError(SYSTEM, f"{location} cannot be written: a file stands where a folder should be")
+        raise RejectedError(SYSTEM, f"{location} cannot be written: there is a file where a folder should be")
 
     async def written_at(self, path: str) -> datetime | None:
         """When anything in the folder was last written; None when it does not exist."""
@@ -129,7 +129,7 @@ def _translated(location: Path) -> Iterator[None]:
     except (FileNotFoundError, beneath.FileInsteadError):
         return
     except beneath.NoFileError as error:
-        raise RejectedError(SYSTEM, f"{location} leads out of the store by a link, or is no regular file") from error
+        raise RejectedError(SYSTEM, f"{location} leads out of the store by a link, or is not a regular file") from error
     except PermissionError as error:
         raise RejectedError(
             SYSTEM, f"{location} may not be read by the operator's account; give it the right"

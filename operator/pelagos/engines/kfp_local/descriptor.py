@@ -50,7 +50,7 @@ async def _diagnose(context: DoctorContext) -> Iterable[Finding]:
     asked = (
         ok(subject, f"the client is in {client.parent.parent}")
         if client.exists()
-        else note(subject, "the client is not installed; only trainings that ask for it miss it", "make wandb")
+        else note(subject, "the client is not installed; only trainings that ask for it need it", "make wandb")
     )
     return [program("pipelines", _interpreter(context.settings)), asked]
 

@@ -58,7 +58,7 @@ _LOCK_SECONDS = 5.0
 """How long to wait for a runner that has the lock but has not begun; it needs milliseconds to begin or to exit."""
 HELD_SECONDS = 60.0
 """How long the place of an interrupted run is kept for its next attempt, which follows within 30 seconds."""
-_INTERRUPTED = "the processes of the run are gone without an outcome: killed, or the machine was restarted"
+_INTERRUPTED = "the processes of the run ended without an outcome: killed, or the machine was restarted"
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ class KfpLocal:
         flow, room = place.flow, self._capacity[place.flow]
         before = sum(each < place for each in self._waiting.values() if each.flow == flow)
         why = room.obstacle(flow, place.share, self._taken(flow)) or (
-            "none overtakes another" if before else "it starts now"
+            "runs start in order" if before else "it starts now"
         )
         return replace(run, message=f"{why}; {before} before it in the queue")
 
@@ -335,7 +335,7 @@ class KfpLocal:
                         look = await self._look(folder.name)
                     except OutageError as error:
                         logger.warning(
-                            "The record of pipeline run %s cannot be read; others go on: %s", folder.name, error
+                            "The record of pipeline run %s cannot be read; others continue: %s", folder.name, error
                         )
                         continue
                     if look is not None:
@@ -371,7 +371,7 @@ class KfpLocal:
             again = await self._look(name)
             if again is not None and again.state is RunState.PENDING and not again.locked:
                 folder = self._folder(name)
-                message = f"the runner process ended before the run began: {await _blocking(folder.tail)}"
+                message = f"the runner process ended before the run started: {await _blocking(folder.tail)}"
                 await _blocking(folder.write_outcome, again.stored.request.attempt, RunState.FAILED, message)
         self._forget(name)
         if look is not None and look.state is RunState.INTERRUPTED:
@@ -440,7 +440,7 @@ class KfpLocal:
             await self._admit()
         except (OutageError, RejectedError) as error:
             logger.warning(
-                "Waiting pipeline runs were not started; the next look at one of them tries again: %s", error
+                "Waiting pipeline runs were not started; the next check of one of them tries again: %s", error
             )
 
     def _forget(self, name: RunName) -> None:

@@ -57,10 +57,10 @@ async def _webhook(context: DoctorContext) -> Finding:
     if answer.status not in (200, 404):
         return hidden("webhooks", answer)
     if any(_FOR_PODS in str(each.get("name")) for each in answer.body.get("webhooks") or ()):
-        return ok("webhooks", f"KServe's webhook brings packages to pods ({WEBHOOKS})")
-    message = f"KServe's webhook for pods is missing: nothing brings packages to model servers ({WEBHOOKS})"
+        return ok("webhooks", f"KServe's webhook adds packages to pods ({WEBHOOKS})")
+    message = f"KServe's webhook for pods is missing: nothing adds packages to model servers ({WEBHOOKS})"
     return failure(
-        "webhooks", message, "Install KServe whole: its MutatingWebhookConfiguration is part of its release."
+        "webhooks", message, "Install all of KServe: its MutatingWebhookConfiguration is part of its release."
     )
 
 
@@ -71,7 +71,7 @@ async def _storage_container(context: DoctorContext) -> Finding:
         return ok("storage", f"ClusterStorageContainer {STORAGE_CONTAINER}")
     if answer.status != 404:
         return hidden("storage", answer)
-    message = f"no ClusterStorageContainer {STORAGE_CONTAINER}: namespaces that admit restricted pods only refuse model servers"
+    message = f"no ClusterStorageContainer {STORAGE_CONTAINER}: namespaces that admit only restricted pods refuse model servers"
     return warning("storage", message, f"{served_kinds.APPLY} manifests/overlays/kserve")
 
 

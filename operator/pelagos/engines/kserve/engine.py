@@ -44,7 +44,7 @@ NO_KSERVE = f"this cluster has no {manifests.API_VERSION}: install KServe, or se
 NO_RUNTIME = f"there is no runtime {RUNTIME}: {served_kinds.APPLY} manifests/overlays/kserve"
 _NO_INITIALIZER = (
     "KServe has put no init container {name} into pod {pod}, so that it has no package: the MutatingWebhookConfiguration "
-    "inferenceservice.serving.kserve.io was not there when the pod was made. Install KServe whole, then delete the pod"
+    "inferenceservice.serving.kserve.io did not exist when the pod was created. Install all of KServe, then delete the pod"
 )
 _REFUSED_INITIALIZER = re.compile(rf'PodSecurity .*container "{storage_initializer.NAME}"', re.S)
 _UNRESTRICTED = (
@@ -92,7 +92,7 @@ class Kserve(ClusterServing):
         status = view.main.get("status") or {}
         conditions = {each["type"]: each for each in status.get("conditions") or ()}
         if not conditions:
-            return RolloutStatus(done=False, message="KServe has not taken it up yet; is its controller running?")
+            return RolloutStatus(done=False, message="KServe has not processed it yet; is its controller running?")
         failure = _failure(status, view)
         if failure is not None:
             return failure
@@ -105,7 +105,7 @@ class Kserve(ClusterServing):
             message = str(unready.get("message") or conditions.get("Ready", {}).get("message") or "")
             if unready.get("reason") == "FailedCreate":
                 advice = f". {_UNRESTRICTED}" if _REFUSED_INITIALIZER.search(message) else ""
-                told = f"no pod can be made: {message}{advice}"
+                told = f"no pod can be created: {message}{advice}"
                 return RolloutStatus(done=False, state=ServiceState.WAITING, message=told)
             return RolloutStatus(done=False, message=f"KServe: {message}" if message else "")
         predictor = (status.get("components") or {}).get("predictor") or {}

@@ -72,9 +72,11 @@ class Cause:
             # For a killed child of the container's first process, some runtimes do not report that memory was the cause.
             killed = "exit code 137" in self.words
             if not self.pod and _UNASKED.search(self.words):
-                return f"the cluster took no pod of step {self.step}, since a webhook does not answer: {self.words}"
+                return (
+                    f"the cluster accepted no pod of step {self.step}, because a webhook does not answer: {self.words}"
+                )
             hint = "; if nobody did that, give it more in spec.resources.memory" if killed else ""
-            return f"the pod of step {self.step} is gone without an outcome: {self.words}{hint}"
+            return f"the pod of step {self.step} ended without an outcome: {self.words}{hint}"
         return f"step {self.step} failed: {self.words}"
 
 
@@ -101,7 +103,7 @@ def of_failure(seen: Facts, steps: Collection[str]) -> Cause | None:
     failed = [(facts.step_in(node.path, steps), node) for node in seen.nodes if node.phase in {"Failed", "Error"}]
     for step, node in failed:
         if step:
-            return by_words(step, node.words or "neither its pod nor its workflow says why")
+            return by_words(step, node.words or "neither its pod nor its workflow gives the cause")
     # A driver pod fails before its step has one: report it as it is, under its own name if no step is known.
     for pod in sorted((pod for pod in seen.pods if not facts.is_of_step(pod)), key=facts.ended_at):
         found = _of_pod(pod, facts.step_of(pod, steps) or facts.name(pod))

@@ -63,9 +63,7 @@ async def _runs_in(given: Settings, namespace: str) -> Finding | None:
         return None
     where = f" in namespace {namespace}" if namespace else ""
     message = f"the operator may not list runs{where}: {reply.status} {first_line(reply.text)}"
-    hint = (
-        f"Bind its account to the ClusterRole kubeflow-edit{where}, and see whether it sends a token (kubeflow.token)."
-    )
+    hint = f"Bind its account to the ClusterRole kubeflow-edit{where}, and check whether it sends a token (kubeflow.token)."
     return failure("pipelines", message, hint)
 
 

@@ -96,7 +96,7 @@ class Endings:
             await self._rest.delete_run(identifier)
         # Verify the deletion: after this the resource is forgotten, and nobody would end a run that remained.
         if await self._get(identifier) is not None:
-            message = f"the server said that run {identifier} is deleted, and still has it; asked again later"
+            message = f"the server said that run {identifier} is deleted, but still has it; it is asked again later"
             raise OutageError(SYSTEM, message)
         self._asked.pop(identifier, None)
         self._accepted.discard(identifier)
@@ -133,7 +133,7 @@ class Endings:
                 self._given_up.add(identifier)
                 return
             if monotonic() > deadline:
-                message = f"run {run.get('display_name')} is being ended; it is looked at again later"
+                message = f"run {run.get('display_name')} is being ended; it is checked again later"
                 raise UnfinishedError(SYSTEM, message)
             await asyncio.sleep(self._timeouts.poll)
 

@@ -246,7 +246,9 @@ class Kubeflow:
             if not isinstance(error, AbsentError):
                 raise _explained(error) from error
             self._places.forget_experiments()
-            raise OutageError(SYSTEM, f"the experiment of run {request.name} was deleted meanwhile: {error}") from error
+            raise OutageError(
+                SYSTEM, f"the experiment of run {request.name} was deleted in the meantime: {error}"
+            ) from error
         # Another operator, or an earlier request of ours whose answer was lost, may have created the same attempt.
         attempts = await self._attempts(request.name, place)
         return await self._note(request.name, attempts[-1] if attempts else created)
@@ -270,14 +272,14 @@ class Kubeflow:
             duplicates = [run for run in runs[1:] if not reading.is_over(run)]
             if duplicates:
                 logger.warning(
-                    "Pipeline run %s, attempt %d, exists %d times; the oldest goes on", name, attempt, len(runs)
+                    "Pipeline run %s, attempt %d, exists %d times; the oldest continues", name, attempt, len(runs)
                 )
                 await self._endings.end_quietly(duplicates)
         found = [by_attempt[attempt][0] for attempt in sorted(by_attempt)]
         self._listed[name] = monotonic()
         revived = [run for run in found[:-1] if not reading.is_over(run) and self._endings.is_due(run)]
         if revived:
-            logger.warning("Of pipeline run %s, an attempt before the latest goes on; it is ended", name)
+            logger.warning("Of pipeline run %s, an attempt before the latest still runs; it is ended", name)
             await self._endings.end_quietly(revived)
         return found
 
@@ -405,7 +407,7 @@ def _explained(error: RejectedError) -> RejectedError:
     if "archived" not in str(error).lower():
         return error
     hint = "Restore it on the page of Kubeflow Pipelines (Experiments, Archived); the run is submitted then"
-    return RejectedError(SYSTEM, f"the experiment of the resource is archived, and takes no run. {hint}: {error}")
+    return RejectedError(SYSTEM, f"the experiment of the resource is archived, and accepts no runs. {hint}: {error}")
 
 
 def _newness(run: Struct) -> tuple[int, Any]:

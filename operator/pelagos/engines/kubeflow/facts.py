@@ -208,10 +208,10 @@ def is_stuck(pod: Body, now: datetime) -> str:
     """A message if Kueue still counts the pod's quota OVERDUE after it ended or was to end; else ""."""
     metadata = mapping(pod.get("metadata"))
     if has_ended(pod) and KUEUES_FINALIZER in _sequence(metadata.get("finalizers")) and now - ended_at(pod) > OVERDUE:
-        return f"the pod {name(pod)} has ended, and Kueue keeps its quota: see whether Kueue's controller runs"
+        return f"the pod {name(pod)} has ended, and Kueue keeps its quota: check whether Kueue's controller runs"
     told = moment(metadata.get("deletionTimestamp"))
     if told is not None and not has_ended(pod) and now - told > OVERDUE:
-        return f"the pod {name(pod)} was to end by {told.isoformat(timespec='seconds')}, has not, and keeps its quota"
+        return f"the pod {name(pod)} should have ended by {told.isoformat(timespec='seconds')}, has not, and keeps its quota"
     return ""
 
 

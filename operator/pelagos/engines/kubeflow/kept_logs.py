@@ -209,7 +209,7 @@ class KeptLogs:
                 await self.keep(ended)
             self._noted[ended.server_id] = None
         except OutageError as error:
-            logger.info("The last lines of pipeline run %s are kept later: %s", ended.run, error)
+            logger.info("The last lines of pipeline run %s will be kept later: %s", ended.run, error)
         except RejectedError as error:
             # Do not retry: it would be refused again in a minute, and the run itself does not suffer.
             self._noted[ended.server_id] = None
@@ -233,7 +233,9 @@ class KeptLogs:
         there = await self._objects.get(CONFIG_MAPS, ended.namespace, name_of(ended.uid))
         if there is not None and not _is_ours(there, ended.uid):
             where = f"{ended.namespace}/{name_of(ended.uid)}"
-            raise NotOursError(SYSTEM, f"the ConfigMap {where} is not ours, and is left as it is; delete it")
+            raise NotOursError(
+                SYSTEM, f"the ConfigMap {where} does not belong to Pelagos, and is left as it is; delete it"
+            )
         attempt, kept = parse(there, ended.run) if there is not None else (0, [])
         if attempt > ended.attempt:
             return

@@ -36,15 +36,15 @@ def of_run(seen: Facts, steps: Sequence[str]) -> Loss | None:
     if seen.workflow is None:
         return Loss(
             RunState.INTERRUPTED,
-            "the run's Argo Workflow is gone (deleted by somebody), and the server does not notice",
+            "the run's Argo Workflow no longer exists (somebody deleted it), and the server has not noticed",
         )
     if seen.phase in _ENDED:
         cause = causes.of_failure(seen, steps)
         why = f" ({cause.sentence})" if cause is not None else ""
         return Loss(
             cause.state if cause is not None else RunState.FAILED,
-            f"the run's Argo Workflow has ended ({seen.phase}), and the server does not notice{why}. "
-            "See whether its persistence agent runs",
+            f"the run's Argo Workflow has ended ({seen.phase}), and the server has not noticed{why}. Check whether its "
+            "persistence agent runs",
             seen.ended_at,
         )
     for node in seen.nodes:
@@ -52,12 +52,12 @@ def of_run(seen: Facts, steps: Sequence[str]) -> Loss | None:
         if step and node.phase == "Running" and seen.pod_of(node) is None:
             return Loss(
                 RunState.INTERRUPTED,
-                f"the pod of step {step} is gone without an outcome, and its Workflow runs on",
+                f"the pod of step {step} ended without an outcome, and its Workflow still runs",
             )
     ended = {facts.step_of(pod, steps) for pod in seen.of_steps() if facts.phase(pod) == "Succeeded"}
     if steps and ended >= set(steps):
         rights = "the service account of steps needs create and patch on workflowtaskresults.argoproj.io"
-        message = f"all steps have ended, and the run goes on: Argo was not told. Mostly {rights}"
+        message = f"all steps have ended, but the run continues: Argo was not notified. Usually {rights}"
         latest = max(map(facts.ended_at, seen.of_steps()))
         return Loss(RunState.FAILED, message, latest if latest < _UNTOLD else None)
     return None

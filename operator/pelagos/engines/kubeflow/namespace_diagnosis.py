@@ -60,7 +60,7 @@ async def _credentials(context: DoctorContext, namespace: str, store: Store, *, 
 async def _reach(namespace: str, store: Store) -> Finding:
     """Whether the artifact store answers. Only checked from a pod, because names of Services do not resolve elsewhere."""
     if "KUBERNETES_SERVICE_HOST" not in os.environ:
-        return note(namespace, f"whether {store.endpoint} answers can be seen from the operator's pod only")
+        return note(namespace, f"whether {store.endpoint} answers can only be seen from the operator's pod")
     scheme, _, rest = store.endpoint.rpartition("://")
     host, _, port = rest.partition("/")[0].partition(":")
     number = int(port) if port.isdecimal() else _PORTS.get(scheme, 443)
@@ -69,7 +69,7 @@ async def _reach(namespace: str, store: Store) -> Finding:
         writer.close()
     except (OSError, TimeoutError, ValueError, OverflowError) as error:  # also for an invalid host name or port number
         message = f"the artifact store {store.endpoint} cannot be reached from here: {error or 'no answer'}"
-        hint = f"See that it runs, and that {preflight.LAUNCHER} names it; every step would fail after its work. {_DOCUMENTED}"
+        hint = f"Check that it runs, and that {preflight.LAUNCHER} names it; every step would fail after its work. {_DOCUMENTED}"
         return warning(namespace, message, hint)
     return ok(namespace, f"the artifact store {store.endpoint} answers")
 

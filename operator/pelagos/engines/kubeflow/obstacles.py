@@ -99,21 +99,19 @@ def gated(pod: Body, step: str, seen: Facts) -> Obstacle | None:
     where = f"in the queue {queue}" if queue else f"at the gate {', '.join(gates)[:200]}"
     if seen.queue_is_missing or _NO_QUEUE.search(judged):
         said = told or f"there is no LocalQueue {queue} in {seen.namespace}"
-        change = (
-            "Have the queue made or started by the cluster's administrator, or name another in spec.resources.queue"
-        )
+        change = "Ask the cluster's administrator to create or start the queue, or name another in spec.resources.queue"
         return Obstacle(reasons.QUEUE_NOT_USABLE, f"{step} can never start {where}: {said}. {change}")
     priority = facts.text(facts.labels(pod).get(PRIORITY_LABEL))
     if priority and not found and seen.priorities is not None and priority not in seen.priorities:
-        change = "Name one of these in spec.priority, or have it made"
+        change = "Name one of these in spec.priority, or have it created"
         absent = absent_priority(priority, seen.priorities)
         return Obstacle(reasons.PRIORITY_NOT_USABLE, f"{step} can never start {where}: {absent}. {change}")
     if never_fits(judged):
         change = f"Ask for less in spec.resources, or have the queue's quota raised. {_EXTRA}"
         return Obstacle(reasons.REQUEST_TOO_LARGE, f"{step} can never start {where}: {told}. {change}")
-    unknown = "Kueue does not say why" if seen.has_queues else "what holds it cannot be seen"
+    unknown = "Kueue does not say why" if seen.has_queues else "the cause cannot be seen"
     if seen.has_queues and priority and not found and seen.priorities is None:
-        unknown += f"; it keeps no Workload of it, as where there is no WorkloadPriorityClass {priority}"
+        unknown += f"; it has no Workload for it, as when there is no WorkloadPriorityClass {priority}"
     why = told or unknown
     return Obstacle(reasons.QUEUED, f"{step} waits {where}: {f'{why}. But {seen.stuck}' if seen.stuck else why}")
 
@@ -150,7 +148,7 @@ def without_image(pod: Body, step: str, seen: Facts) -> Obstacle | None:
         reason, image = facts.text(waiting.get("reason")), facts.text(each.get("image"))[:300]
         if reason == _NO_NAME:
             change = "Correct PELAGOS_TRAINER_IMAGE of the operator"
-            message = f"{step} can never start: {image!r} is no name of an image: {_told(waiting)}. {change}"
+            message = f"{step} can never start: {image!r} is not the name of an image: {_told(waiting)}. {change}"
             return Obstacle(reasons.IMAGE_NAME_INVALID, message)
         if reason in _NO_IMAGE:
             return Obstacle(reasons.IMAGE_NOT_PULLED, f"{step} waits for its image {image}: {_told(waiting)}")

@@ -89,7 +89,7 @@ class Places:
                 self._experiments[uid] = created["experiment_id"]
             experiment = await self._experiment(namespace, uid)
         if experiment is None:
-            raise OutageError(SYSTEM, f"experiment {_experiment_name(uid)} exists and cannot be found")
+            raise OutageError(SYSTEM, f"experiment {_experiment_name(uid)} exists, but cannot be found")
         return Place(namespace, experiment)
 
     async def namespace(self, resources: str) -> str:

@@ -102,7 +102,7 @@ def store(config_map: Body | None) -> Store:
     try:
         providers = yaml.safe_load(told)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"providers is no YAML: {' '.join(str(error).split())[:200]}") from error
+        raise ValueError(f"providers is not YAML: {' '.join(str(error).split())[:200]}") from error
     provider = _mapping(providers, "providers").get(scheme)
     if provider is None:
         is_usual = scheme == "minio"
@@ -150,7 +150,7 @@ def too_small(quota: Body, wanted: Needs) -> str | None:
                     f"the ResourceQuota {name} allows {key}: {hard[key]} in all, and one step asks for "
                     f"{_amount(resource, number)}"
                     + (
-                        f" and its helpers for {_amount(resource, HELPERS[resource])} more"
+                        f" and its helper containers for {_amount(resource, HELPERS[resource])} more"
                         if resource in HELPERS
                         else ""
                     )
@@ -179,9 +179,9 @@ class Preflight:
                 self._known.clear()
             self._known[namespace, wanted] = (self._clock() + (BAD_FOR if problem else GOOD_FOR), problem, reason)
         if problem:
-            message = f"no run is made in the namespace {namespace}, where its steps would fail: {shown(problem)}"
+            message = f"no run is created in the namespace {namespace}, because its steps would fail: {shown(problem)}"
             if reason == reasons.PRIORITY_NOT_USABLE:
-                message = f"no run is made, whose steps would wait for ever: {shown(problem)}"
+                message = f"no run is created, because its steps would wait forever: {shown(problem)}"
             raise RejectedError("pipelines", message, reason=reason)
 
     async def _look(self, namespace: str, wanted: Needs) -> tuple[str, reasons.Reason]:
@@ -200,7 +200,7 @@ class Preflight:
                 for problem in await check(namespace, wanted):
                     yield problem
             except (OutageError, RejectedError) as error:
-                logger.info("The namespace %s cannot be looked at before a run: %s", namespace, error)
+                logger.info("The namespace %s cannot be checked before a run: %s", namespace, error)
 
     async def _launcher(self, namespace: str, _wanted: Needs) -> Iterable[str]:
         found = await self._objects.get(CONFIG_MAPS, namespace, LAUNCHER)
@@ -227,7 +227,7 @@ class Preflight:
         queues = Collection(f"kueue.x-k8s.io/{version}", "LocalQueue", "localqueues")
         if not version or await self._objects.get(queues, namespace, wanted.queue) is not None:
             return []
-        return [f"the LocalQueue {wanted.queue} does not exist, so that Kueue would never admit a pod"]
+        return [f"the LocalQueue {wanted.queue} does not exist, so Kueue would never admit a pod"]
 
     async def _priority(self, _namespace: str, wanted: Needs) -> Iterable[str]:
         if not wanted.priority:
@@ -235,12 +235,12 @@ class Preflight:
         version = await self._objects.preferred_version(KUEUE)
         if not version:
             whose = f"spec.priority, or priority of the tenant, is {wanted.priority}"
-            return [f"{whose}, and the cluster has no Kueue to obey it. Name none, or have Kueue installed"]
+            return [f"{whose}, but the cluster has no Kueue to apply it. Name none, or have Kueue installed"]
         classes = Collection(f"kueue.x-k8s.io/{version}", PRIORITY_CLASSES.kind, PRIORITY_CLASSES.plural)
         names = [str(each["metadata"]["name"]) for each in await self._objects.list(classes, most=MOST_PRIORITIES)]
         if wanted.priority in names or len(names) >= MOST_PRIORITIES:
             return []
-        return [f"{absent_priority(wanted.priority, names)}. Name one of these in spec.priority, or have it made"]
+        return [f"{absent_priority(wanted.priority, names)}. Name one of these in spec.priority, or have it created"]
 
 
 def _mapping(found: Any, field: str) -> Mapping[str, Any]:

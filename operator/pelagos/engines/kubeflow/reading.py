@@ -185,7 +185,7 @@ def _judge(run: Struct, judgement: Judgement, obstacle: Obstacle | None) -> tupl
             return RunState.CANCELED, "the run was canceled"
         return _failure(run, judgement.facts)
     if judgement.canceled:
-        return RunState.CANCELED, "the run was canceled; the server did not confirm that its pods are gone"
+        return RunState.CANCELED, "the run was canceled; the server did not confirm that its pods were deleted"
     if told == "CANCELING":
         return RunState.RUNNING, "the run is being ended"
     loss = judgement.loss or (_silence(run, judgement) if state is RunState.RUNNING and obstacle is None else None)
@@ -193,12 +193,12 @@ def _judge(run: Struct, judgement: Judgement, obstacle: Obstacle | None) -> tupl
         return loss.state, loss.message
     if judgement.suspicion is not None:
         seems = judgement.suspicion.message
-        return state, f"it is not known whether it goes on: {seems}. When that stays so, it counts as lost"
+        return state, f"it is not known whether it still runs: {seems}. If that does not change, it counts as lost"
     if obstacle is not None:
         return RunState.PENDING, obstacle.message
     if judgement.facts is not None and told == "RUNNING":
         return state, _unending(run, judgement.facts, judgement.now) or _unqueued(run, judgement.facts)
-    return state, "" if told == "RUNNING" else f"the server calls its state {told!r}, which is not known here"
+    return state, "" if told == "RUNNING" else f"the server calls its state {told!r}, which is unknown here"
 
 
 def _silence(run: Struct, judgement: Judgement) -> Loss | None:
@@ -211,8 +211,8 @@ def _silence(run: Struct, judgement: Judgement) -> Loss | None:
     since = silent_since(run)
     if since is None or judgement.now - since <= longest:
         return None
-    told_nothing = f"the server has told nothing new of it since {since.isoformat(timespec='seconds')}"
-    return Loss(RunState.INTERRUPTED, f"the run seems to be gone: {told_nothing}. Was its workflow deleted?")
+    told_nothing = f"the server has reported nothing new about it since {since.isoformat(timespec='seconds')}"
+    return Loss(RunState.INTERRUPTED, f"the run seems to be lost: {told_nothing}. Was its workflow deleted?")
 
 
 def _unending(run: Struct, seen: Facts, now: datetime) -> str:
@@ -226,8 +226,8 @@ def _unending(run: Struct, seen: Facts, now: datetime) -> str:
             node = facts.text(facts.mapping(pod.get("spec")).get("nodeName")) or "its node"
             who = f"the pod {facts.name(pod)} of step {facts.step_of(pod, steps(run)) or facts.name(pod)}"
             return (
-                f"{who} was to end by {told.isoformat(timespec='seconds')}, and has not: {node} may be lost. It goes on when the "
-                "node is back, or when the Node is deleted"
+                f"{who} should have ended by {told.isoformat(timespec='seconds')}, but has not: {node} may be lost. It continues "
+                "when the node is back, or when the Node is deleted"
             )
     return ""
 
@@ -240,7 +240,7 @@ def _unqueued(run: Struct, seen: Facts) -> str:
     queue = placement.read_queue(run.get("pipeline_spec") or {})
     if not queue or all(facts.labels(pod).get(placement.QUEUE_LABEL) == queue for pod in seen.of_steps()):
         return ""
-    return f"its pods do not bear the label of the queue {queue}, so that none holds them: use Kubeflow Pipelines 2.4 or later"
+    return f"its pods do not have the label of the queue {queue}, so no queue holds them: use Kubeflow Pipelines 2.4 or later"
 
 
 def _failure(run: Struct, seen: Facts | None) -> tuple[RunState, str]:
@@ -294,7 +294,7 @@ def _queued(run: Struct, what: str) -> Obstacle:
     """The obstacle when the cluster shows nothing: all that is known is that ``what`` waits."""
     queue = placement.read_queue(run.get("pipeline_spec") or {})
     where = f" in the queue {queue}" if queue else ""
-    return Obstacle(reasons.QUEUED, f"{what} waits{where}; the pipeline server does not say for what")
+    return Obstacle(reasons.QUEUED, f"{what} waits{where}; the pipeline server does not give the cause")
 
 
 def _is_pod(run: Struct, task: Struct) -> bool:

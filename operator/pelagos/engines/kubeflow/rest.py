@@ -144,7 +144,7 @@ class KubeflowRest:
     async def _call(self, service: str, operation: str, **arguments: Any) -> Struct:
         waiting = self._held_until - monotonic()
         if waiting > 0:
-            raise OutageError(SYSTEM, f"{self.url} asked to be left alone; {waiting:.0f} seconds are left")
+            raise OutageError(SYSTEM, f"{self.url} asked for a pause; {waiting:.0f} seconds of it remain")
         try:
             return await self._in_thread(service, operation, arguments)
         except DeniedError:
@@ -193,9 +193,7 @@ class KubeflowRest:
             body = None
         if not isinstance(body, dict):
             start = _in_one_line(content[:80].decode(errors="replace"))
-            message = (
-                f"this is no answer of a Kubeflow Pipelines server but {start!r}; is there a login page before it?"
-            )
+            message = f"this is not an answer of a Kubeflow Pipelines server but {start!r}; is there a login page in front of it?"
             raise OutageError(SYSTEM, f"{what}: {message}")
         return body
 
@@ -246,7 +244,9 @@ class KubeflowRest:
         if status in _MAYBE_LATER or status < 400:
             self._hold(error.headers)
             sent_away = (
-                " (an answer from something before the server, such as a login page)" if 300 <= status < 400 else ""
+                " (an answer from something in front of the server, such as a login page)"
+                if 300 <= status < 400
+                else ""
             )
             return OutageError(SYSTEM, text + sent_away)
         return RejectedError(SYSTEM, text)
@@ -265,7 +265,7 @@ def _read(answer: Any, deadline: float) -> bytes:
         parts.append(part)
         if monotonic() > deadline or len(parts) * _PART > LARGEST_ANSWER:
             answer.close()
-            raise TimeoutError("the answer did not come to an end")
+            raise TimeoutError("the answer did not end")
     answer.release_conn()
     return b"".join(parts)
 

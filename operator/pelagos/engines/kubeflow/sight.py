@@ -132,13 +132,15 @@ class Sight:
         mine = [pod for pod in found if facts.notes(pod).get(RUN_ANNOTATION) == run and not facts.has_ended(pod)]
         if mine:
             pod, workflow = facts.name(mine[0]), facts.text(facts.labels(mine[0]).get(WORKFLOW_LABEL))
-            message = f"the pipeline server has no record of run {run} any more, and its pod {namespace}/{pod} goes on"
+            message = (
+                f"the pipeline server no longer has a record of run {run}, but its pod {namespace}/{pod} still runs"
+            )
             change = (
                 f"kubectl delete workflow {workflow} -n {namespace} ends it"
                 if workflow
                 else "delete its Workflow to end it"
             )
-            told = f"{message}. Another is begun when it has ended without a result; {change}"
+            told = f"{message}. Another run is started when it has ended without a result; {change}"
             raise RejectedError("pipelines", shown(told), reason=reasons.RUN_NOT_RECORDED)
 
     async def look(self, identifier: str, namespace: str, state: str, steps: Sequence[str], *, is_over: bool) -> None:

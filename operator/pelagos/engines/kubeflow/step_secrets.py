@@ -56,7 +56,7 @@ class StepSecrets:
             }
             answer = await self._rest.ask("POST", f"/api/v1/namespaces/{where}/secrets", body)
             if answer.status >= 300 and answer.status != _EXISTS:
-                message = f"the Secret {where}/{name} for the steps' key cannot be made: {answer.message}"
+                message = f"the Secret {where}/{name} for the steps' key cannot be created: {answer.message}"
                 raise (OutageError if answer.status in _NOT_NOW else RejectedError)(SYSTEM, message)
             # Remembered only after success: the next run repeats a request that failed.
             self._made.add((where, name))

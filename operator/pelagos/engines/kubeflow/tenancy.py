@@ -36,15 +36,15 @@ def in_common_namespace(request: RunRequest, pod_defaults: PodDefaults, namespac
     if request.secret is not None:
         message = (
             f"secretRef names the Secret {request.secret.name}; pipelines of all namespaces run in {namespace}, where no pod can "
-            f"mount a Secret of {request.namespace}. Fetch from where no login is needed, or use a Kubeflow of several users"
+            f"mount a Secret of {request.namespace}. Fetch from a place that needs no login, or use a multi-user Kubeflow"
         )
         raise RejectedError("pipelines", message)
     queue, queues = request.resources.placement.queue, (request.tenant.queue, *request.tenant.queues)
     if queue and queue not in queues:
         message = (
-            f"spec.resources.queue is {queue!r}; pipelines of all namespaces run in {namespace}, where the queues of others are, "
-            f"and {request.namespace} may use {', '.join(filter(None, queues)) or 'none'}. Name one of these, or have "
-            f"yours allowed (queues in the ConfigMap {tenant_settings.name_of(request.namespace)})"
+            f"spec.resources.queue is {queue!r}; pipelines of all namespaces run in {namespace}, which also has the queues of "
+            f"others,  and {request.namespace} may use {', '.join(filter(None, queues)) or 'none'}. Name one of these, or ask "
+            f"for yours to be allowed (queues in the ConfigMap {tenant_settings.name_of(request.namespace)})"
         )
         raise RejectedError("pipelines", message, reason=reasons.QUEUE_NOT_ALLOWED)
     tenant = replace(request.tenant, service_account="", pipeline_service_account="", image_pull_secrets=())

@@ -32,7 +32,7 @@ def connect(kubeconfig: Path | None) -> KubernetesRest:
         return _by_kubeconfig(kubeconfig)
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host:
-        raise NoClusterError("this is no pod, and no kubeconfig is named. Set PELAGOS_KUBECONFIG to one")
+        raise NoClusterError("this is not a pod, and no kubeconfig is named. Set PELAGOS_KUBECONFIG to one")
     host = f"[{host}]" if ":" in host else host
     tls = ssl.create_default_context(cafile=str(SERVICE_ACCOUNT / "ca.crt"))
     return KubernetesRest(f"https://{host}:{port}", tls=tls, token_file=SERVICE_ACCOUNT / "token")
@@ -64,7 +64,7 @@ def _entry(content: Mapping[str, Any], kind: str, name: str, field: str) -> Mapp
         if entry["name"] == name:
             found: Mapping[str, Any] = entry[field]
             return found
-    raise LookupError(f"{kind}: there is none of the name {name}")
+    raise LookupError(f"{kind}: there is none with the name {name}")
 
 
 def _trusting(cluster: Mapping[str, Any], user: Mapping[str, Any], folder: Path) -> ssl.SSLContext:

@@ -99,7 +99,7 @@ class KubernetesObjects:
         found = await self._call("PATCH", f"{path}?{query}", body, APPLY)
         if found is None:
             raise RejectedError(
-                SYSTEM, f"namespace {metadata['namespace']} or kind {kind.kind} ({kind.api_version}) is gone"
+                SYSTEM, f"namespace {metadata['namespace']} or kind {kind.kind} ({kind.api_version}) no longer exists"
             )
         return found
 
@@ -143,9 +143,9 @@ class KubernetesObjects:
             webhook = _WEBHOOK_AWAY.search(str(error))
             if webhook is None:
                 raise
-            message = f"the admission webhook {webhook[1][:253]} does not answer, and nothing is written without it"
+            message = f"the admission webhook {webhook[1][:253]} does not answer, and nothing can be written without it"
             raise OutageError(
-                SYSTEM, f"{message}; what serves goes on. See whether its server runs. {error}"
+                SYSTEM, f"{message}; running servers continue. Check whether its server runs. {error}"
             ) from error
         if answer.status in _GONE:
             return None
@@ -154,8 +154,8 @@ class KubernetesObjects:
         # "cannot" is RBAC's wording for a missing right. A refusal by an admission plugin would not change with more rights.
         if answer.status == 403 and "cannot" in answer.message:
             hint = (
-                "Apply the roles of this version (`kubectl apply -k` of your overlay and of the tenant's folder, or "
-                "`helm upgrade`), and see that the namespace is still a tenant's (`pelagos doctor`)"
+                "Apply the roles of this version (`kubectl apply -k` of your overlay and of the tenant's folder, or `helm "
+                "upgrade`), and check that the namespace still belongs to a tenant (`pelagos doctor`)"
             )
             raise UnboundError(SYSTEM, f"{answer.message}. {hint}")
         if answer.status >= 400:

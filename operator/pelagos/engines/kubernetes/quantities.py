@@ -30,7 +30,7 @@ def memory(placement: Placement, default: str, system: str) -> tuple[str, str]:
     limit = placement.memory_limit or request
     for field, value in (("memory", request), ("limits.memory", limit)):
         if quantity(value) is None:
-            raise RejectedError(system, f"spec.resources.{field}: {value} is no quantity; write for example 4Gi")
+            raise RejectedError(system, f"spec.resources.{field}: {value} is not a quantity; write for example 4Gi")
     if number_of(limit) < number_of(request):
         message = (
             f"spec.resources.limits.memory is {limit}, below spec.resources.memory ({request}), which is requested"

@@ -80,7 +80,7 @@ class Served:
 def _with_rest(problem: str | None, working: frozenset[str]) -> str | None:
     if problem is None or not working:
         return problem
-    return f"{problem}. Meanwhile these are reconciled: {', '.join(sorted(working))}"
+    return f"{problem}. Kinds that are still reconciled: {', '.join(sorted(working))}"
 
 
 async def missing(api: KubernetesRest) -> str | None:
@@ -100,7 +100,7 @@ async def _look_for(api: KubernetesRest) -> tuple[frozenset[str], str | None]:
         problem = f"the API server serves {meta.GROUP} as {versions} only, and this operator needs {meta.VERSION}"
         return everything, f"{problem}. Install the definitions that belong to it: {HINT}"
     if answer.status != 200:
-        return everything, f"the API server refused to tell what it serves: {answer.message}"
+        return everything, f"the API server refused to say what it serves: {answer.message}"
     served = {resource.get("name") for resource in answer.body.get("resources", ())}
     lacking = [kind for kind in kinds.KINDS if kind.plural not in served]
     if not lacking:
@@ -122,7 +122,7 @@ async def outdated(api: KubernetesRest) -> dict[str, str]:
         if lacking:
             named = ", ".join(lacking[:_SHOWN]) + (" and others" if len(lacking) > _SHOWN else "")
             found[kind.kind] = (
-                f"{kind.crd} is of another version of Pelagos: its schema lacks {named}. Update it: {HINT}"
+                f"{kind.crd} belongs to another version of Pelagos: its schema lacks {named}. Update it: {HINT}"
             )
     return found
 

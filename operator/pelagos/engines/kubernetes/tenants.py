@@ -124,16 +124,16 @@ class KubernetesTenants:
             message = f"the operator has no rights in the namespace {namespace} ({answer.message}). " + (
                 "Apply the manifests of this version again"
                 if self._place.watches
-                else f"Whoever runs the platform makes it a tenant: {admitting(namespace, self._place.home)}"
+                else f"The platform's administrator makes it a tenant: {admitting(namespace, self._place.home)}"
             )
             return until, _Refusal(message, reasons.NAMESPACE_NOT_ADMITTED)
         if answer.status != 200:
-            raise OutageError(SYSTEM, f"the namespace {namespace} cannot be looked at: {answer.message}")
+            raise OutageError(SYSTEM, f"the namespace {namespace} cannot be read: {answer.message}")
         message = (
-            f"the ConfigMap {tenant_settings.RETIRED} of namespace {namespace} is not read any more, since users of it could "
-            f"write it. What it says belongs into the ConfigMap {tenant_settings.name_of(namespace)} of {self._place.home}, "
-            "with the same keys, written by whoever runs the platform; then delete it: "
-            f"kubectl delete configmap {tenant_settings.RETIRED} --namespace {namespace}"
+            f"the ConfigMap {tenant_settings.RETIRED} of namespace {namespace} is no longer read, because its users could write "
+            f"to it. Its content belongs in the ConfigMap {tenant_settings.name_of(namespace)} of {self._place.home}, with the "
+            "same keys, written by the platform's administrator; then delete it: kubectl delete configmap "
+            f"{tenant_settings.RETIRED} --namespace {namespace}"
         )
         return until, _Refusal(message)
 

@@ -27,14 +27,12 @@ async def look(context: DoctorContext) -> Iterable[Finding]:
         hint = "Allow this name: mlflow server --allowed-hosts (MLFLOW_SERVER_ALLOWED_HOSTS)."
         return [failure("tracking", f"{url} answers 403: {first_line(version.text)}", hint)]
     if version.status != 200:
-        return [
-            failure("tracking", f"{url}/version answers {version.status}", "See whether PELAGOS_TRACKING_URI is right.")
-        ]
+        return [failure("tracking", f"{url}/version answers {version.status}", "Check PELAGOS_TRACKING_URI.")]
     findings = [_version(url, version.text.strip())]
     stranger = await fetch(f"{url}/api/2.0/mlflow/experiments/search?max_results=1", ca=ca)
     if stranger.status == 200:
         hint = "Start it with --app-name basic-auth, and give PELAGOS_TRACKING_USERNAME_FILE and _PASSWORD_FILE."
-        findings.append(warning("tracking", "everybody who reaches it may read and write", hint))
+        findings.append(warning("tracking", "everybody who can reach it may read and write", hint))
     else:
         findings.append(ok("tracking", f"closed to strangers ({stranger.status})"))
     return [*findings, await _as_operator(context.settings)]
@@ -49,11 +47,13 @@ def _login(given: Settings) -> dict[str, str]:
 def _version(url: str, told: str) -> Finding:
     found = re.match(r"(\d+)\.(\d+)\.(\d+)", told)
     if found is None:
-        return failure("tracking", f"{url} says that it is {first_line(told)!r}", "Is this MLflow?")
+        return failure("tracking", f"{url} says that its version is {first_line(told)!r}", "Is this MLflow?")
     if tuple(map(int, found.groups())) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         return warning(
-            "tracking", f"MLflow {told} at {url}; versions before {oldest} have known holes", f"Update to {oldest}."
+            "tracking",
+            f"MLflow {told} at {url}; versions before {oldest} have known vulnerabilities",
+            f"Update to {oldest}.",
         )
     return ok("tracking", f"MLflow {told} at {url}")
 

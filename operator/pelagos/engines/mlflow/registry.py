@@ -102,7 +102,7 @@ class MlflowRegistry:
                 for version in versions[1:]:
                     await self._delete_version(want.model, version.version)
             if not versions:
-                raise OutageError(SYSTEM, f"a version of {want.model!r} was altered while it was made")
+                raise OutageError(SYSTEM, f"a version of {want.model!r} was altered while it was created")
             return await self._finished(versions[0])
 
     async def delete_version(self, model: str, version: str) -> None:
@@ -155,7 +155,7 @@ class MlflowRegistry:
             await self._rest.delete("model-versions/delete-tag", tag)
         pointed = await self.find_by_version(version.model, version.version)
         if pointed is None:
-            raise OutageError(SYSTEM, f"a version of {version.model!r} was deleted while it was made")
+            raise OutageError(SYSTEM, f"a version of {version.model!r} was deleted while it was created")
         return pointed
 
     async def _delete_version(self, model: str, version: str) -> None:

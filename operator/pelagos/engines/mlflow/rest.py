@@ -86,7 +86,9 @@ class Access:
         if self.token_file:
             return "check the token in PELAGOS_TRACKING_TOKEN_FILE: it may have expired"
         if self.username_file:
-            return "check PELAGOS_TRACKING_USERNAME_FILE and PELAGOS_TRACKING_PASSWORD_FILE, and what that user may do"
+            return (
+                "check PELAGOS_TRACKING_USERNAME_FILE and PELAGOS_TRACKING_PASSWORD_FILE, and the rights of that user"
+            )
         return "set PELAGOS_TRACKING_TOKEN_FILE, or PELAGOS_TRACKING_USERNAME_FILE and PELAGOS_TRACKING_PASSWORD_FILE"
 
 

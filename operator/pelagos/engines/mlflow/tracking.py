@@ -86,7 +86,7 @@ class MlflowTracking:
             await self.seal_run(made, sealing.seal(made))
             ours = [run for run in await self._runs(want.uid) if sealing.owns(run)]
             if not ours:
-                raise OutageError(SYSTEM, f"run {made} was deleted or altered while it was made")
+                raise OutageError(SYSTEM, f"run {made} was deleted or altered while it was created")
             # Every creator sorts the same way, so all keep the same run. Somebody else's run, without our seal, is never deleted.
             for run in ours[1:]:
                 await self.delete_run(run.id)

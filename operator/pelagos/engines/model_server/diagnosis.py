@@ -20,11 +20,11 @@ def network(settings: Settings) -> Iterator[Finding]:
         place = settings.s3_endpoint or "that of AWS"
         yield failure(
             "network",
-            f"model servers reach the object storage alone, and where {place} is cannot be determined from its name",
+            f"model servers reach only the object storage, but where {place} is cannot be determined from its name",
             "Name its addresses and ports in PELAGOS_STORAGE_PEERS (with Helm: networkPolicies.storage).",
         )
         return
-    yield ok("network", f"model servers may reach the object storage ({_words(rule['to'])}) and DNS alone")
+    yield ok("network", f"model servers may reach only the object storage ({_words(rule['to'])}) and DNS")
 
 
 def _words(peers: Iterable[Mapping[str, Any]]) -> str:

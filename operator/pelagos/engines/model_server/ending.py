@@ -30,8 +30,8 @@ def words(kind: Collection, body: Body) -> str:
     if not held:
         return f"{named} is being deleted{since}"
     return (
-        f"{named} is being deleted{since} and waits for {held}; until then its servers go on. See whether the controller runs "
-        "that takes this finalizer off (KServe's is kserve-controller-manager)"
+        f"{named} is being deleted{since} and waits for {held}; until then its servers continue. Check whether the controller "
+        "that removes this finalizer runs (KServe's is kserve-controller-manager)"
     )
 
 

@@ -44,7 +44,7 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 PODS = Collection("v1", "Pod", "pods")
 _LOOKS, _LOOKED_EVERY = 10, 0.3
 """How often, and after how many seconds each, a deletion is checked for completion."""
-_OLD_SERVED = "; the old version stays served"
+_OLD_SERVED = "; the old version is still served"
 _NO_ROOM = ". Where there is no room for one more server, spec.rollout.order: OldFirst ends an old one first"
 
 Manifest = tuple[Collection, dict[str, Any]]
@@ -457,7 +457,7 @@ class ClusterServing(ABC):
                 # It had loaded the model before, so it is hanging, not loading. Report it as loaded: the probe will find out.
                 return ServiceState.LOADED, "the server does not answer its health check"
             where = addresses.http if addresses else "any address"
-            message = f"the cluster says that the server is ready, and it does not answer the operator at {where}"
+            message = f"the cluster says that the server is ready, but it does not answer the operator at {where}"
             return ServiceState.STARTING, f"{message}: a NetworkPolicy may be in the way"
         if not answer.ready:
             return ServiceState.STARTING, "the server loads the model"
@@ -465,7 +465,7 @@ class ClusterServing(ABC):
         if answer.digest != view.want.pod_template_digest:
             return (
                 ServiceState.STARTING,
-                "the cluster says that the server is ready, and it still serves another version",
+                "the cluster says that the server is ready, but it still serves another version",
             )
         return ServiceState.LOADED, ""
 
@@ -499,10 +499,10 @@ class ClusterServing(ABC):
             if uid_of(found) not in (want.uid, ""):
                 raise OutageError(SYSTEM, f"{_words(kind, body)} of an earlier ModelService is still being deleted")
             if not uid_of(found):
-                message = f"there is already a {_words(kind, body)} that Pelagos has not made"
+                message = f"there is already a {_words(kind, body)} that Pelagos did not create"
                 raise RejectedError(SYSTEM, f"{message}; rename the ModelService, or delete that object")
             if ending.is_going(found):
-                raise OutageError(SYSTEM, f"{ending.words(kind, found)}. It is made again when it is gone")
+                raise OutageError(SYSTEM, f"{ending.words(kind, found)}. It is created again when that is done")
         return live
 
 

@@ -47,7 +47,7 @@ class Predecessors:
             found = await self._of(main, uid, namespace)
         except RejectedError as error:
             # Roles of an earlier release do not allow this read. That is not a reason to doubt what serves now.
-            logger.warning("cannot see whether an engine used before left a %s: %s", main.kind, error)
+            logger.warning("cannot check whether an earlier engine left a %s: %s", main.kind, error)
             found = []
         if not found:
             self._none_at[uid] = monotonic()

@@ -85,8 +85,8 @@ def _egress(given: Options) -> list[Rule]:
     place = storage(given)
     if place is None:
         message = (
-            f"model servers may reach the object storage and nothing else, and where {given.s3_endpoint or 'that of AWS'} is "
-            "cannot be determined from its name. Say it in PELAGOS_STORAGE_PEERS (Helm: networkPolicies.storage), for example "
+            f"model servers may reach the object storage and nothing else, but where {given.s3_endpoint or 'that of AWS'} is "
+            "cannot be determined from its name. Set it in PELAGOS_STORAGE_PEERS (Helm: networkPolicies.storage), for example "
             '{"peers": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"port": 443}]}'
         )
         raise RejectedError(SYSTEM, message)

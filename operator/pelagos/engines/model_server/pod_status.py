@@ -187,9 +187,10 @@ def slow(pod: Pod, now: datetime) -> Problem | None:
     for each in _all_containers(pod):
         if _waiting(each).get("reason") in ("ContainerCreating", "PodInitializing") and not has_run:
             node, since = pod.get("spec", {}).get("nodeName", "?"), pod["metadata"]["creationTimestamp"]
-            message = f"pod {name(pod)} on node {node} is being created since {since}: "
+            message = f"pod {name(pod)} on node {node} has been waiting to start since {since}:  "
             return Problem(
-                ServiceState.WAITING, f"{message}its image is fetched, or a volume is missing (kubectl describe pod)"
+                ServiceState.WAITING,
+                f"{message}its image is being fetched, or a volume is missing (kubectl describe pod)",
             )
     return None
 
@@ -199,8 +200,8 @@ def long_unready(pod: Pod, now: datetime) -> Problem | None:
     for each in _all_containers(pod):
         since = ((each.get("state") or {}).get("running") or {}).get("startedAt")
         if since and not is_ready(pod) and now - datetime.fromisoformat(since) > LOADING_PATIENCE:
-            doing = "brings the package" if each in _init_containers(pod) else "loads the model, or does not answer"
-            message = f"pod {name(pod)} {doing} since {since}; the cluster starts it anew when that lasts"
+            doing = "fetching the package" if each in _init_containers(pod) else "loading the model, or not answering,"
+            message = f"pod {name(pod)} has been {doing} since {since}; the cluster restarts it if that lasts"
             return Problem(ServiceState.WAITING, message)
     return None
 

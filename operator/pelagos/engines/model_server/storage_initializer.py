@@ -20,7 +20,7 @@ _REFUSED = (
 )
 _UNREACHABLE = "Correct the annotations {annotations} of the Secret that the ServiceAccount {account} lists"
 _ABSENT = (
-    "There is no such package, or no such bucket: see whether the annotations {annotations} of the Secret that the "
+    "There is no such package, or no such bucket: check whether the annotations {annotations} of the Secret that the "
     "ServiceAccount {account} lists name the storage that it was written to"
 )
 _ADVICE = (
@@ -46,7 +46,7 @@ def advice(pod: Mapping[str, Any], terminated: Mapping[str, Any]) -> str:
         limit = _memory_limit(pod)
         given = f" of {limit}" if limit else ""
         return (
-            f"out of memory: its limit{given} is not that of spec.resources, it is the cluster's. Raise it in the "
+            f"out of memory: its limit{given} is not set by spec.resources, but by the cluster. Raise it in the "
             "ClusterStorageContainer, or as memoryLimit of storageInitializer in the ConfigMap inferenceservice-config of KServe"
         )
     message = str(terminated.get("message", ""))

@@ -36,19 +36,19 @@ async def look(context: DoctorContext) -> Iterable[Finding]:
     if stranger.status == 200:
         findings.append(
             warning(
-                "serving", "everybody who reaches OSCAR may see and change services", "Give it a password, or OIDC."
+                "serving", "everybody who can reach OSCAR may see and change services", "Give it a password, or OIDC."
             )
         )
     if settings.oscar_storage_access_key_file is None:
         message = "model servers fetch packages without a login (PELAGOS_OSCAR_STORAGE_ACCESS_KEY_FILE is not set)"
-        findings.append(warning("storage of OSCAR", message, "Unless the bucket may be read by everybody, set it."))
+        findings.append(warning("storage of OSCAR", message, "Set it, unless everybody may read the bucket."))
     return findings
 
 
 def _version(url: str, told: str) -> Finding:
     found = re.search(r"(\d+)\.(\d+)\.(\d+)", told)
     if found is None:
-        return warning("serving", f"OSCAR at {url} does not tell its version", "It must be 4.1.0 or later.")
+        return warning("serving", f"OSCAR at {url} does not report its version", "It must be 4.1.0 or later.")
     if tuple(map(int, found.groups())) < OLDEST:
         return failure("serving", f"OSCAR {told} at {url} cannot stop exposed services", "Update it to 4.1.0 or later.")
     return ok("serving", f"OSCAR {told} at {url}")

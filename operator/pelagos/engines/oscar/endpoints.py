@@ -59,12 +59,12 @@ class Endpoints:
             return f"HTTP {status} is answered"
         config = await self._get(f"{where}/config", endpoint)
         if config is None or config[0] != 200:
-            return "the server does not tell which model it has"
+            return "the server does not say which model it has"
         try:
             parameters = json.loads(config[1]).get("parameters") or {}
             return Answer(str(parameters.get(DIGEST_PARAMETER, {}).get("string_value", "")))
         except (ValueError, AttributeError, RecursionError):
-            return "something answers that is no model server"
+            return "something that is not a model server answers"
 
     async def _get(self, url: str, endpoint: Endpoint) -> tuple[int, bytes] | None:
         if self._session is None:

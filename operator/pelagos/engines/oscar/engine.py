@@ -224,7 +224,7 @@ class Oscar:
         known = self._ours(found)
         if known is None or known.uid != want.uid:
             message = (
-                f"there is already a service {name} at {self._rest.access.url} that this installation has not made"
+                f"there is already a service {name} at {self._rest.access.url} that this installation did not create"
             )
             raise RejectedError(SYSTEM, f"{message}; rename the ModelService, or delete that service")
         return found
@@ -273,7 +273,7 @@ class Oscar:
             return state, message
         if view.state == "unavailable":
             message = f"OSCAR has no containers for the service {view.found['name']}: {reason or 'it does not say why'}"
-            return ServiceState.WAITING, f"{message}. When that lasts, delete it there, and it is made again"
+            return ServiceState.WAITING, f"{message}. If that lasts, delete it there, and it is created again"
         return await self._why_not(view, reason)
 
     async def _why_not(self, view: View, reason: str) -> tuple[ServiceState, str]:
@@ -292,7 +292,7 @@ class Oscar:
         if view.state == "failed":
             return ServiceState.WAITING, f"OSCAR says that its deployment failed: {reason or 'it does not say why'}"
         if not lines:
-            waits = "no container has begun yet: its image is pulled, or there is no room for it"
+            waits = "no container has started yet: its image is being pulled, or there is no room for it"
             return ServiceState.WAITING, f"{waits} ({reason})" if reason else waits
         uid, digest, now = view.want.uid, view.want.pod_template_digest, self._clock.now()
         known, since = self._loading.get(uid, ("", now))
@@ -300,8 +300,8 @@ class Oscar:
             since = now
         self._loading[uid] = (digest, since)
         if now - since > LOADING_PATIENCE:
-            message = f"the server fetches the package and loads the model since {since:%Y-%m-%dT%H:%M:%SZ}"
-            return ServiceState.WAITING, f"{message}; OSCAR starts it anew when it is not ready after 180 s"
+            message = f"the server has been fetching the package and loading the model since {since:%Y-%m-%dT%H:%M:%SZ}"
+            return ServiceState.WAITING, f"{message}; OSCAR restarts it if it is not ready after 180 s"
         return ServiceState.STARTING, "the server fetches the package and loads the model"
 
     async def _ask(self, view: View) -> tuple[ServiceState, str]:
@@ -311,21 +311,19 @@ class Oscar:
         was_loaded = known is not None and known[0][0] is ServiceState.LOADED
         self._loading.pop(view.want.uid, None)
         if isinstance(answer, Closed):
-            message = (
-                f"the ingress of OSCAR does not let the operator in with the token of the service: HTTP {answer.status}"
-            )
+            message = f"the ingress of OSCAR does not accept the operator's token for the service: HTTP {answer.status}"
             return (
                 ServiceState.WAITING,
-                f"{message}. See whether PELAGOS_OSCAR_ENDPOINT_LOGIN is what that cluster asks for",
+                f"{message}. Check whether PELAGOS_OSCAR_ENDPOINT_LOGIN is what that cluster asks for",
             )
         if isinstance(answer, str):
             where = f"at {self._endpoint(view).url} {answer}"
             if was_loaded:
                 # It had loaded the model before, so it is hanging, not loading. Report it as loaded: the probe will find out.
                 return ServiceState.LOADED, f"the server does not answer its health check: {where}"
-            return ServiceState.STARTING, f"OSCAR says that the server is ready, and {where}"
+            return ServiceState.STARTING, f"OSCAR says that the server is ready, but {where}"
         if answer.digest != view.want.pod_template_digest:
-            return ServiceState.STARTING, "OSCAR says that the server is ready, and it still serves another version"
+            return ServiceState.STARTING, "OSCAR says that the server is ready, but it still serves another version"
         return ServiceState.LOADED, ""
 
     def _endpoint(self, view: View) -> Endpoint:

@@ -74,8 +74,9 @@ class Invocations:
         if not service.startswith(manifests.prefix(uid)) or manifests.annotations_of(found).get(manifests.UID) != uid:
             raise RejectedError(
                 SYSTEM,
-                f"the service {service} at {self._rest.access.url} was not made for this ModelService, and is sent no image: it "
-                f"does not have its uid {shown(uid)[:64]} in its name and its annotation {manifests.UID}. Look whose it is",
+                f"the service {service} at {self._rest.access.url} was not created for this ModelService, so no image is sent to "
+                f"it: it does not have its uid {shown(uid)[:64]} in its name and its annotation {manifests.UID}. Find out whose "
+                "it is",
             )
         key = key or secrets.token_hex(12)
         if not invocations.KEY.fullmatch(key):
@@ -87,7 +88,7 @@ class Invocations:
             try:
                 await self._rest.make_bucket(self._bucket)
             except ExistsError as error:
-                raise RejectedError(SYSTEM, f"the bucket {self._bucket} is somebody else's: {error}") from error
+                raise RejectedError(SYSTEM, f"the bucket {self._bucket} belongs to somebody else: {error}") from error
         known = await self._get(service, key, invocations.IMAGE, invocations.LARGEST_IMAGE)
         # An invocation that was interrupted before its job was created is started again.
         if known is not None and (await self.look(service, key)).state is not State.LOST:
@@ -107,7 +108,7 @@ class Invocations:
     async def look(self, service: str, key: str) -> Seen:
         """The state of an invocation. Raises OutageError or RejectedError."""
         if not invocations.KEY.fullmatch(key):
-            raise RejectedError(SYSTEM, f"{shown(key)[:64]!r} is no key of an invocation")
+            raise RejectedError(SYSTEM, f"{shown(key)[:64]!r} is not the key of an invocation")
         written = await self._get(service, key, invocations.STATUS, invocations.LARGEST_STATUS)
         if written is not None:
             return await self._told(service, key, written)
@@ -122,14 +123,14 @@ class Invocations:
             return Seen(key, State.WAITING, f"{len(left)} jobs of the service wait or run")
         message = "no job of the service is left that could answer, and none has left a status: it ended before its script could "
         return Seen(
-            key, State.LOST, f"{message}write one, or it was never begun. OSCAR forgets ended jobs; start it again"
+            key, State.LOST, f"{message}write one, or it never started. OSCAR forgets ended jobs; start it again"
         )
 
     async def _told(self, service: str, key: str, written: bytes) -> Seen:
         try:
             status = invocations.read_status(written, key)
         except ValueError as error:
-            return Seen(key, State.FAILED, f"what lies at its status is none of ours: {error}")
+            return Seen(key, State.FAILED, f"the object at its status was not written by Pelagos: {error}")
         if status.state == invocations.FAILED:
             return Seen(key, State.FAILED, shown(status.message), None, shown(status.finished_at))
         result = await self._get(service, key, invocations.RESULT, LARGEST_RESULT)
@@ -137,7 +138,7 @@ class Invocations:
             return Seen(key, State.LOST, "its result was removed from the bucket", None, shown(status.finished_at))
         if hashlib.sha256(result).hexdigest() != status.result_sha256:
             return Seen(
-                key, State.FAILED, "its result was altered: the sha256 is another", None, shown(status.finished_at)
+                key, State.FAILED, "its result was altered: its sha256 differs", None, shown(status.finished_at)
             )
         try:
             content = inference.answered(result)
@@ -149,7 +150,7 @@ class Invocations:
         url = await self._rest.signed(self._bucket, f"{service}/{key}/{name}", operation, seconds)
         if not url.startswith(self._begin):
             place = url.partition("?")[0][:200]
-            message = f"OSCAR signs addresses that begin otherwise: {shown(place)}"
+            message = f"OSCAR signs addresses that begin differently: {shown(place)}"
             raise RejectedError(
                 SYSTEM, f"{message}; set PELAGOS_OSCAR_STORAGE_URL so that it begins with {self._begin}"
             )

@@ -170,7 +170,7 @@ def _require_possible(want: DesiredService) -> None:
     for field, is_asked in impossible.items():
         if is_asked:
             message = (
-                f"{field} cannot be had of OSCAR, which places containers by itself, gives each one GPU or none, and"
+                f"{field} is not supported by OSCAR, which places containers by itself, gives each one GPU or none, and"
             )
             raise RejectedError(SYSTEM, f"{message} scales by the use of processors; leave the field out")
     if not want.package_uri.startswith("s3://"):

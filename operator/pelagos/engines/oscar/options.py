@@ -104,7 +104,7 @@ def contradiction(settings: Settings) -> str | None:
     if not parts.hostname or parts.username or parts.query or parts.fragment:
         return f"{engine}: PELAGOS_OSCAR_URL must be the address of the cluster, for example https://oscar.example"
     if not may_log_in(settings.oscar_url):
-        return f"{engine}: PELAGOS_OSCAR_URL is {settings.oscar_url}, where a login could be read on its way; use https"
+        return f"{engine}: PELAGOS_OSCAR_URL is {settings.oscar_url}, where a login could be read in transit; use https"
     has_token = settings.oscar_token_file is not None or settings.oscar_refresh_token_file is not None
     if not has_token and (settings.oscar_username_file is None or settings.oscar_password_file is None):
         return (
@@ -114,10 +114,7 @@ def contradiction(settings: Settings) -> str | None:
     if settings.oscar_refresh_token_file is not None and not may_log_in(settings.oscar_token_url):
         return f"{engine}: PELAGOS_OSCAR_TOKEN_URL is {settings.oscar_token_url}; use https"
     if not settings.objects_uri.startswith("s3://"):
-        return (
-            f"{engine}: model servers fetch packages from object storage, so that PELAGOS_OBJECTS_URI must be "
-            "s3://bucket/prefix"
-        )
+        return f"{engine}: model servers fetch packages from object storage, so PELAGOS_OBJECTS_URI must be s3://bucket/prefix"
     if settings.oscar_bucket and not may_log_in(settings.oscar_storage_url):
         return (
             f"{engine}: with PELAGOS_OSCAR_BUCKET, PELAGOS_OSCAR_STORAGE_URL must be the https address of the cluster's MinIO, "

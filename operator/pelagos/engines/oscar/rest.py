@@ -75,7 +75,9 @@ class Access:
     def hint(self) -> str:
         """What to check when OSCAR refuses the credentials."""
         if self.provider is not None:
-            return "see whether the cluster trusts the provider PELAGOS_OSCAR_TOKEN_URL, and whether you are in its VO"
+            return (
+                "check whether the cluster trusts the provider PELAGOS_OSCAR_TOKEN_URL, and whether you are in its VO"
+            )
         if self.token_file is not None:
             return "check the token in PELAGOS_OSCAR_TOKEN_FILE: it may have expired"
         return "check PELAGOS_OSCAR_USERNAME_FILE and PELAGOS_OSCAR_PASSWORD_FILE"
@@ -110,7 +112,7 @@ class OscarRest:
         path = f"/system/services/{quote(name)}?include=deployment"
         found = await self._json("GET", path, absent=True)
         if found is not None and not isinstance(found, dict):
-            raise OutageError(SYSTEM, f"{self.access.url}{path}: the answer is no service")
+            raise OutageError(SYSTEM, f"{self.access.url}{path}: the answer is not a service")
         return found
 
     async def logs(self, name: str) -> list[str]:
@@ -153,7 +155,7 @@ class OscarRest:
         try:
             return str(json.loads(content)["url"])
         except (ValueError, LookupError, TypeError, RecursionError):
-            raise OutageError(SYSTEM, f"{self.access.url}{path}: the answer holds no address") from None
+            raise OutageError(SYSTEM, f"{self.access.url}{path}: the answer has no address") from None
 
     async def invoke(self, name: str, token: str, event: str) -> None:
         """Start a job of the service. ``token`` is the service's. OSCAR does not say which job it creates."""
@@ -205,7 +207,7 @@ class OscarRest:
         try:
             return json.loads(content)
         except (ValueError, RecursionError):
-            hint = "is PELAGOS_OSCAR_URL that of OSCAR, and not of a page before it?"
+            hint = "is PELAGOS_OSCAR_URL that of OSCAR, and not of a page in front of it?"
             raise OutageError(SYSTEM, f"{self.access.url}{path}: the answer is not JSON; {hint}") from None
 
     async def _exchange(

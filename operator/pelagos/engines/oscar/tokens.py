@@ -90,7 +90,7 @@ class Tokens:
         why = shown(f"{told.get('error', '')} {told.get('error_description', '')}".strip())[:200]
         what = f"{self._provider.url}: HTTP {status} {why}".rstrip()
         if status in {400, 401, 403} and told.get("error"):
-            hint = "log in again and bring the new refresh token to PELAGOS_OSCAR_REFRESH_TOKEN_FILE"
+            hint = "log in again and put the new refresh token into PELAGOS_OSCAR_REFRESH_TOKEN_FILE"
             raise RejectedError(SYSTEM, f"{what}; {hint}")
         raise OutageError(SYSTEM, f"{what}: no token was given")
 

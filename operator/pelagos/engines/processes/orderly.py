@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 NAME = "ended"
-WORDS = "it was ended with the installation"
+WORDS = "it was stopped with the installation"
 
 
 def mark(home: Path) -> None:

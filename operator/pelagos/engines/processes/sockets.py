@@ -28,7 +28,7 @@ def folder(home: Path) -> Path:
     found.mkdir(mode=0o700, parents=found.parent == home, exist_ok=True)
     seen = found.lstat()
     if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid():
-        raise OutageError("sockets", f"{found} is no folder of ours; remove it, or ask its owner to")
+        raise OutageError("sockets", f"{found} is not a folder of this user; remove it, or ask its owner to")
     if seen.st_mode & 0o077:
         found.chmod(0o700)
     return found

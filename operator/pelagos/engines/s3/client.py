@@ -214,8 +214,8 @@ class Prefix:
             return RejectedError(self._system, f"{self._where}: {message}", reason=reasons.BUCKET_NOT_FOUND)
         if failure.kind is Failing.DENIED:
             message = (
-                f"access is refused ({said}) while {doing}; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the operator,"
-                " and what they allow in this bucket"
+                f"access is refused ({said}) while {doing}; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the operator, "
+                "and their rights in this bucket"
             )
         elif failure.kind is Failing.MISUNDERSTOOD:
             message = f"the service does not understand ({said}) while {doing}; check PELAGOS_S3_ENDPOINT and PELAGOS_S3_REGION"

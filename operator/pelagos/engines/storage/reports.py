@@ -24,7 +24,7 @@ def parsed(system: str, where: str, content: bytes) -> Mapping[str, Any]:
             number of values. The message never quotes the content.
     """
     if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
-        raise RejectedError(system, f"{where} holds more than {MOST_VALUES} values, which no report of ours does")
+        raise RejectedError(system, f"{where} holds more than {MOST_VALUES} values, more than any report of Pelagos")
     try:
         document = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
         json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8")
@@ -34,9 +34,9 @@ def parsed(system: str, where: str, content: bytes) -> Mapping[str, Any]:
         ) from error
     except (ValueError, RecursionError) as error:
         # Not UTF-8, a lone surrogate, NaN or Infinity, a number of thousands of digits, or thousands of nested lists.
-        raise RejectedError(system, f"{where} is not JSON that can be used ({type(error).__name__})") from error
+        raise RejectedError(system, f"{where} is not usable JSON ({type(error).__name__})") from error
     if not isinstance(document, dict):
-        raise RejectedError(system, f"{where} must hold a JSON object, and holds a {type(document).__name__}")
+        raise RejectedError(system, f"{where} must hold a JSON object, but holds a {type(document).__name__}")
     return document
 
 

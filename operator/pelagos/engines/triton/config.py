@@ -69,7 +69,7 @@ def render(config: Mapping[str, Any]) -> str:
 def _message(fields: Mapping[str, Any], indent: str) -> Iterator[str]:
     for name, value in fields.items():
         if not name.isidentifier():
-            raise ValueError(f"{name!r} is no name of a field")
+            raise ValueError(f"{name!r} is not the name of a field")
         if isinstance(value, Mapping) and name in MAPS:
             for key, item in value.items():
                 yield f"{indent}{name} {{"
@@ -95,11 +95,11 @@ def _scalar(name: str, value: Any) -> str:
         if name not in ENUMS:
             return quote(value)
         if not value.isidentifier():
-            raise ValueError(f"{name}: {value!r} is no name of an enum value")
+            raise ValueError(f"{name}: {value!r} is not the name of an enum value")
         return value
     if isinstance(value, bool | int | float):
         return json.dumps(value, allow_nan=False)
-    raise ValueError(f"{name}: a ModelConfig holds no {type(value).__name__}")
+    raise ValueError(f"{name}: a ModelConfig cannot hold a {type(value).__name__}")
 
 
 def quote(text: str) -> str:

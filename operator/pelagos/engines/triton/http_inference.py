@@ -98,7 +98,7 @@ def _refusal(status: int, content: bytes) -> str:
         said = content[:200].decode(errors="replace")
     words = shown(" ".join(said.split()))[:200]
     if status in {401, 403}:
-        return f"the endpoint does not let us in: HTTP {status} {words}".rstrip()
+        return f"the endpoint does not admit us: HTTP {status} {words}".rstrip()
     if status in _AWAY:
         return f"there is no server behind the endpoint now: HTTP {status} {words}".rstrip()
     return f"the inference failed: HTTP {status} {words}".rstrip()

@@ -54,7 +54,7 @@ async def infer(
         raise InferenceError(f"the inference failed: {error.message() or error.status()}") from error
     values = result.as_numpy("prediction")
     if values is None or values.size != 1:
-        raise InferenceError("the answer holds no prediction")
+        raise InferenceError("the answer has no prediction")
     return answered(values.reshape(-1)[0]), latency
 
 
@@ -64,12 +64,12 @@ def answered(content: bytes) -> dict[str, Any]:
         prediction = json.loads(content, parse_float=_number, parse_constant=_number)
     except NoNumberError as error:
         raise InferenceError(
-            f"the prediction has {error} where a number belongs: the model's weights or its input are broken"
+            f"the prediction has {error} where a number belongs: the model's weights or its input are damaged"
         ) from None
     except (ValueError, RecursionError) as error:
         raise InferenceError(f"the prediction is not JSON: {error}") from error
     if not isinstance(prediction, dict):
-        raise InferenceError("the prediction is no JSON object")
+        raise InferenceError("the prediction is not a JSON object")
     if why := prediction.get("error"):
         raise InferenceError(f"the image was refused: {why}")
     return prediction

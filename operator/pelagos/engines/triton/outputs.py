@@ -36,8 +36,8 @@ def compare(known: Mapping[str, Any], answer: Mapping[str, Any], onnx_sha256: st
     got = answer.get("raw")
     if not isinstance(got, dict):
         return (
-            "the server does not tell what its network gives before thresholds: its code is older than the package. "
-            "Use the serving image of this release"
+            "the server does not report the outputs of its network before thresholds: its code is older than the package. Use "
+            "the serving image of this release"
         )
     if answer.get("onnxSha256") != onnx_sha256:
         return (
@@ -45,7 +45,7 @@ def compare(known: Mapping[str, Any], answer: Mapping[str, Any], onnx_sha256: st
         )
     labels = known["labels"]
     if got.get("labels") != labels:
-        return "the server's classes are others, or in another order, than those of the package"
+        return "the server's classes differ from those of the package, or are in another order"
     for kind in KINDS:
         if known.get(kind) is None:
             continue
@@ -53,8 +53,8 @@ def compare(known: Mapping[str, Any], answer: Mapping[str, Any], onnx_sha256: st
         allowed = known["allowed"][kind] + (GPU[kind] if gpu else 0)
         if not difference <= allowed:
             return (
-                f"another model answers: before thresholds, {_WORDS[kind]} differ by {difference:.3g}, and the package's "
-                f"allow {allowed:.3g}"
+                f"another model answers: before thresholds, {_WORDS[kind]} differ by {difference:.3g}, but the package allows "
+                f"{allowed:.3g}"
             )
     return None
 

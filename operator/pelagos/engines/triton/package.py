@@ -166,26 +166,28 @@ def read(content: bytes, place: object, want: DesiredService) -> Manifest:
     """The description in ``content``, found at ``place``. Raises RejectedError unless it is the one that ``want`` names."""
     require_size(place, len(content), DESCRIPTION)
     if not _DIGEST.fullmatch(want.manifest_sha256):
-        refuse(f"nothing says which package at {place} is meant: its digest is not known to Kubernetes; {AGAIN}")
+        refuse(f"it is not known which package at {place} is meant: its digest is not recorded in Kubernetes; {AGAIN}")
     actual = hashlib.sha256(content).hexdigest()
     if actual != want.manifest_sha256:
-        altered = f"{place} has been altered, or is of another package: sha256 {actual} instead of"
+        altered = f"{place} has been altered, or belongs to another package: sha256 {actual} instead of"
         refuse(f"{altered} {want.manifest_sha256}; {AGAIN}")
     found = _object(content, place)
     version = found.get("schemaVersion")
     if type(version) is not int or version not in {SCHEMA_VERSION, CALIBRATED_VERSION}:
         served = f"{SCHEMA_VERSION} and {CALIBRATED_VERSION} are served"
-        refuse(f"{place}: schemaVersion is {version!r}, and {served}: older ones hold code; {AGAIN}")
+        refuse(f"{place}: schemaVersion is {version!r}, but {served}: older ones contain code; {AGAIN}")
     manifest = _checked(TypeAdapter(Manifest), found, place)
     if manifest.files.graph != manifest.onnx_sha256:
         refuse(f"{place}: onnxSha256 is {manifest.onnx_sha256}, and {GRAPH} has {manifest.files.graph}; {AGAIN}")
     heads = TASKS.named(manifest.task).heads
     if manifest.head not in (heads or (None,)):
         known = ", ".join(heads) or "none"
-        refuse(f"{place}: head is {manifest.head!r}, and of {manifest.task} is served: {known}; upgrade, or {AGAIN}")
+        refuse(
+            f"{place}: head is {manifest.head!r}, but for {manifest.task} this is served: {known}; upgrade, or {AGAIN}"
+        )
     _require_calibrated(manifest, place)
     if want.onnx_sha256 != manifest.onnx_sha256:
-        refuse(f"{place}: the graph has sha256 {manifest.onnx_sha256}, the service asks for {want.onnx_sha256}")
+        refuse(f"{place}: the graph has sha256 {manifest.onnx_sha256}, but the service asks for {want.onnx_sha256}")
     return manifest
 
 
@@ -221,9 +223,9 @@ def _require_calibrated(manifest: Manifest, place: object) -> None:
     if field is None:
         return
     if manifest.schema_version != CALIBRATED_VERSION:
-        refuse(f"{place}: {field} is of packages with schemaVersion {CALIBRATED_VERSION} alone; {AGAIN}")
+        refuse(f"{place}: {field} is only for packages with schemaVersion {CALIBRATED_VERSION}; {AGAIN}")
     if not tasks.TASKS[TASKS.named(manifest.task).task].calibrated:
-        refuse(f"{place}: {field} means nothing for {manifest.task}; {AGAIN}")
+        refuse(f"{place}: {field} does not apply to {manifest.task}; {AGAIN}")
     if classes is not None and not classes.keys() <= set(manifest.labels):
         refuse(f"{place}: thresholds.classes names classes that are not among its labels; {AGAIN}")
 
@@ -239,7 +241,7 @@ def _object(content: bytes, place: object) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _checked(kind: TypeAdapter[Found], content: Mapping[str, Any], place: object) -> Found:

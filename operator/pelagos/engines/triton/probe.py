@@ -64,7 +64,7 @@ def compare(expected: Found, answer: Found, package: Mapping[str, Any], want: De
     try:
         return TASKS.named(expected["task"]).compare(expected, answer, package, want)
     except (LookupError, TypeError, ValueError, AttributeError) as error:  # a server's answer may have any shape
-        return f"the answer is none for {expected['task']}: {type(error).__name__}: {shown(str(error))}"
+        return f"the answer does not fit {expected['task']}: {type(error).__name__}: {shown(str(error))}"
 
 
 def read(package: Path) -> Known:

@@ -22,5 +22,5 @@ async def _gateway(given: Settings) -> Finding:
         return failure("gateway", "Envoy is missing in the environment triton", "make install")
     trouble = await gateway.trouble()
     if trouble:
-        return failure("gateway", trouble, "The operator starts it within seconds; if this stays, see its log.")
-    return ok("gateway", "Envoy runs before the model servers" if gateway.process else "Envoy; no model is served")
+        return failure("gateway", trouble, "The operator starts it within seconds; if this persists, see its log.")
+    return ok("gateway", "Envoy runs in front of the model servers" if gateway.process else "Envoy; no model is served")

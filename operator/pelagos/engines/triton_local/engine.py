@@ -200,7 +200,7 @@ class TritonLocal:
 
     def _service(self, uid: str) -> Path:
         if not _UID.fullmatch(uid):
-            raise RejectedError(SYSTEM, f"{uid!r} is no uid")
+            raise RejectedError(SYSTEM, f"{uid!r} is not a uid")
         return self.services / uid
 
     def folder(self, uid: str, server: Server | int) -> ServerFolder:
@@ -381,15 +381,15 @@ class TritonLocal:
     async def _look(self, uid: str, state: State, server: Server) -> tuple[ServiceState, str]:
         found, message = await self._ask_server(uid, server)
         if server is not state.current:
-            goes_on = "; the model before it goes on being served"
+            goes_on = "; the previous model is still served"
             wrong = self._wrong.get(uid)
             if found is ServiceState.LOADED and wrong is not None and _is_same(wrong[0], server):
-                return ServiceState.LOAD_FAILED, f"its answer is not right: {wrong[1]}{goes_on}"
+                return ServiceState.LOAD_FAILED, f"its answer is not correct: {wrong[1]}{goes_on}"
             if found is ServiceState.LOADED:
-                return ServiceState.STARTING, f"the new server is proven{goes_on}"
+                return ServiceState.STARTING, f"the new server is verified{goes_on}"
             return found, f"{message}{goes_on}" if state.current is not None and state.current.is_alive else message
         if found is ServiceState.LOADED and not await self.gateway.has(uid):
-            return ServiceState.STARTING, f"the gateway before the server starts{self._fault}"
+            return ServiceState.STARTING, f"the gateway in front of the server starts{self._fault}"
         return found, message
 
     async def _ask_server(self, uid: str, server: Server) -> tuple[ServiceState, str]:
@@ -397,7 +397,7 @@ class TritonLocal:
         if not server.is_alive and orderly.has_ended(self._home, server.started_at):
             return ServiceState.ENDED, orderly.WORDS
         if not server.is_alive:
-            return ServiceState.DEAD, folder.last_error() or "the server's process is gone"
+            return ServiceState.DEAD, folder.last_error() or "the server's process has ended"
         ready = await _ask(folder, "GET", f"v2/models/{server.model}/ready")
         if ready is None:
             before = self._since.get(uid)

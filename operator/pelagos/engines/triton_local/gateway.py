@@ -160,7 +160,7 @@ class Gateway:
             return None
         process = self.process
         if process is None or not groups.is_alive(process):
-            return f"no Envoy runs before {len(served)} model server{'s' if len(served) > 1 else ''}"
+            return f"no Envoy runs in front of {len(served)} model server{'s' if len(served) > 1 else ''}"
         told = await self._ask("stats?filter=version_text")
         if told is None:
             return f"Envoy (process {process.pid}) does not answer on {self._admin}"
@@ -217,7 +217,7 @@ class Gateway:
         records.write_json(self._folder / "state.json", {"process": asdict(process)})
         self._changed = monotonic()
         self._is_confirmed = False
-        logger.info("started Envoy before %d model servers (process %d)", len(self._known()), process.pid)
+        logger.info("started Envoy in front of %d model servers (process %d)", len(self._known()), process.pid)
 
     async def _stop(self) -> None:
         process = self.process

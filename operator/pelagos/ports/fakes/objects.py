@@ -49,7 +49,7 @@ class ObjectsFake:
         except ValueError as error:
             raise RejectedError("objects", f"{path} is not JSON: {error}") from error
         if not isinstance(document, dict):
-            raise RejectedError("objects", f"{path} must hold a JSON object, and holds a {type(document).__name__}")
+            raise RejectedError("objects", f"{path} must hold a JSON object, but holds a {type(document).__name__}")
         return document
 
     async def read_bytes(self, path: str, *, limit: int) -> bytes | None:

@@ -111,7 +111,7 @@ class PipelinesFake:
     def interrupt(self, name: RunName) -> None:
         """Let the processes of a run end without an outcome."""
         self._begin(name)
-        self._finish(name, RunState.INTERRUPTED, "the processes of the run are gone without an outcome")
+        self._finish(name, RunState.INTERRUPTED, "the processes of the run ended without an outcome")
 
     def queue(self, name: RunName, queueing: Queueing) -> None:
         """Put a run into a queue, or let it have been in one before it began."""

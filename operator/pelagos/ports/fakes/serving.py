@@ -138,7 +138,7 @@ class ServingFake:
 
     def kill(self, uid: str) -> None:
         """Let the server's process die."""
-        self._change(uid, ServiceState.DEAD, "the server's process is gone")
+        self._change(uid, ServiceState.DEAD, "the server's process has ended")
 
     def finish_loading(self, uid: str) -> None:
         """Let the server have loaded the model, or refuse it if ``fail_load`` was called before."""

@@ -75,7 +75,7 @@ class SemanticSegmentation(Strategy):
         for label in [*known, *(label for label in got if label not in known)]:
             apart = differing(known.get(label), got.get(label))
             if apart > SHARE * total:
-                return f"{label}: {apart} of {total} pixels are not where they are expected, and {SHARE * total:.0f} may be"
+                return f"{label}: {apart} of {total} pixels are not where they are expected; {SHARE * total:.0f} may differ"
         return None
 
 
