@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 COLORS = ((200, 80, 60), (60, 190, 90), (70, 90, 210), (190, 190, 60))
 DISCS = 10
@@ -59,5 +60,5 @@ def draw(folder: Path, task: str, number: int, size: int) -> dict[str, Any]:
     return {"format": "Coco"}
 
 
-def _noise(generator: np.random.Generator, size: int) -> Any:
+def _noise(generator: np.random.Generator, size: int) -> npt.NDArray[np.uint8]:
     return generator.integers(90, 130, (size, size, 3), np.uint8)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 CLASSES = 20
 SIDE = 2000
@@ -15,10 +15,10 @@ SIDE = 2000
 class Boxes:
     """``corners`` [n, 4]: x1, y1, x2, y2. The image and class of each; for detections also the scores."""
 
-    images: Any
-    labels: Any
-    corners: Any
-    scores: Any
+    images: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    corners: npt.NDArray[np.float64]
+    scores: npt.NDArray[np.float64]
 
 
 def make(images: int, each: int) -> tuple[Boxes, Boxes]:
@@ -27,7 +27,7 @@ def make(images: int, each: int) -> tuple[Boxes, Boxes]:
     Scores have two digits, so that many tie.
     """
     generator = np.random.default_rng(0)
-    numbers: Any = np.repeat(np.arange(images), each)
+    numbers: npt.NDArray[np.int64] = np.repeat(np.arange(images), each)
     corners = _boxes(generator, len(numbers))
     labels = generator.integers(0, CLASSES, len(numbers))
     kept, other = generator.random(len(numbers)) < 0.9, generator.random(len(numbers)) < 0.1
@@ -44,11 +44,11 @@ def make(images: int, each: int) -> tuple[Boxes, Boxes]:
     )
 
 
-def _boxes(generator: np.random.Generator, count: int) -> Any:
+def _boxes(generator: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
     corners = generator.uniform(0, SIDE, (count, 2))
     return np.concatenate((corners, corners + generator.uniform(20, 160, (count, 2))), axis=1)
 
 
-def sides(corners: Any) -> Any:
+def sides(corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Convert corners to left, top, width and height."""
     return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)

@@ -18,12 +18,12 @@ import sys
 import time
 import zlib
 from pathlib import Path
-from typing import Any
 
 os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(10**9)  # OpenCV reads it when it is imported
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract.preprocessing import Tile
 from pelagos_contract.sources import VolumeSource
@@ -40,7 +40,7 @@ def draw(path: Path, width: int, height: int) -> None:
     """Draw the scan, with the same pixels for every encoding."""
     random = np.random.default_rng(1)
     grain = random.integers(-3, 4, (997, width), np.int16)
-    picture: Any = np.empty((height, width), np.uint8)
+    picture: npt.NDArray[np.uint8] = np.empty((height, width), np.uint8)
     for top in range(0, height, len(grain)):
         rows = min(len(grain), height - top)
         picture[top : top + rows] = 235 + np.roll(grain[:rows], top, axis=1)
@@ -56,7 +56,7 @@ def draw(path: Path, width: int, height: int) -> None:
         cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
 
 
-def _tiff(picture: Any) -> bytes:
+def _tiff(picture: npt.NDArray[np.uint8]) -> bytes:
     """Encode in strips, compressed with deflate."""
     height, width = picture.shape
     strips = [zlib.compress(picture[top : top + _STRIP].tobytes(), 1) for top in range(0, height, _STRIP)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -116,7 +117,7 @@ def with_crowds(samples: list[Sample], seed: int) -> list[Sample]:
     return crowded
 
 
-def reference(samples: list[Sample], found: list[Detections]) -> dict[str, np.ndarray]:
+def reference(samples: list[Sample], found: list[Detections]) -> dict[str, npt.NDArray[Any]]:
     """Metrics of ultralytics, with matches found as by its validator: greedily by IoU within a class, for ten IoU thresholds."""
     right, scores, guessed, truth = [], [], [], []
     for sample, predicted in zip(samples, found, strict=True):

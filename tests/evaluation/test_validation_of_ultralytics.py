@@ -7,9 +7,11 @@ There is one class only, because validation lets a box stand for several classes
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import yaml
 from ultralytics import YOLO
 
@@ -43,7 +45,9 @@ def make_collection(folder: Path, checkpoint: Path) -> list[Sample]:
     return samples
 
 
-def write_sample(folder: Path, name: str, image: np.ndarray, boxes: np.ndarray, ids: np.ndarray) -> Sample:
+def write_sample(
+    folder: Path, name: str, image: npt.NDArray[np.uint8], boxes: npt.NDArray[Any], ids: npt.NDArray[Any]
+) -> Sample:
     for kind in ("images", "labels"):
         (folder / kind / "val").mkdir(parents=True, exist_ok=True)
     file = folder / "images" / "val" / name

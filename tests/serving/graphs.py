@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
@@ -34,7 +36,7 @@ def scores_halved(graph: bytes, rows: int) -> bytes:
     return _at_the_end(graph, "Mul", factors)
 
 
-def _at_the_start(graph: bytes, operation: str, operand: np.ndarray, **attributes: int) -> bytes:
+def _at_the_start(graph: bytes, operation: str, operand: npt.NDArray[Any], **attributes: int) -> bytes:
     """Apply ``operation`` to the image before everything that reads it."""
     model = onnx.load_from_string(graph)
     name = model.graph.input[0].name
@@ -43,7 +45,7 @@ def _at_the_start(graph: bytes, operation: str, operand: np.ndarray, **attribute
     return _with(model, helper.make_node(operation, [name, "operand"], ["changed"], **attributes), operand, first=True)
 
 
-def _at_the_end(graph: bytes, operation: str, operand: np.ndarray, **attributes: int) -> bytes:
+def _at_the_end(graph: bytes, operation: str, operand: npt.NDArray[Any], **attributes: int) -> bytes:
     """Apply ``operation`` to the outputs."""
     model = onnx.load_from_string(graph)
     name = model.graph.output[0].name
@@ -53,7 +55,7 @@ def _at_the_end(graph: bytes, operation: str, operand: np.ndarray, **attributes:
     return _with(model, helper.make_node(operation, ["right", "operand"], [name], **attributes), operand, first=False)
 
 
-def _with(model: onnx.ModelProto, node: onnx.NodeProto, operand: np.ndarray, *, first: bool) -> bytes:
+def _with(model: onnx.ModelProto, node: onnx.NodeProto, operand: npt.NDArray[Any], *, first: bool) -> bytes:
     model.graph.initializer.append(numpy_helper.from_array(operand, "operand"))
     nodes: Sequence[onnx.NodeProto] = [node, *model.graph.node] if first else [*model.graph.node, node]
     del model.graph.node[:]

@@ -7,9 +7,11 @@ import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from ultralytics import YOLO
 
@@ -77,7 +79,7 @@ def expect(reference: YOLO, file: Path, data: bytes) -> Detections:
     return Detections(width, height, boxes.xyxy.numpy(), boxes.conf.numpy(), boxes.cls.numpy().astype(np.int32))
 
 
-def assert_same(answer: dict[str, np.ndarray], row: int, want: Detections) -> None:
+def assert_same(answer: dict[str, npt.NDArray[Any]], row: int, want: Detections) -> None:
     """Equal within 1 pixel and 0.01; boxes with almost equal scores may come in another order."""
     count = int(answer["count"][row, 0])
     got = Detections(

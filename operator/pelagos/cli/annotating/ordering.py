@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from pelagos_contract.looks import SIDE, Seen
 
@@ -57,7 +58,7 @@ def novel_first(images: Sequence[Seen | None], trained: Sequence[Seen]) -> list[
         scale.taken([images[one] for one in places]),
     )
     laid = _laid(mine.waves)
-    closest: Any = np.full(len(places), -np.inf, np.float32)
+    closest: npt.NDArray[np.float32] = np.full(len(places), -np.inf, np.float32)
     for start in range(0, len(known.waves), _AT_ONCE):
         closest = np.maximum(closest, _closeness(laid, mine.figures, known.part(start, start + _AT_ONCE)).max(axis=1))
     for rank in range(len(places)):
@@ -71,8 +72,8 @@ def novel_first(images: Sequence[Seen | None], trained: Sequence[Seen]) -> list[
 class _Taken(NamedTuple):
     """Images as arrays: looks of length 1 [images, waves], and figures in standard deviations [images, figures]."""
 
-    waves: Any
-    figures: Any
+    waves: npt.NDArray[np.float32]
+    figures: npt.NDArray[np.float32]
 
     def part(self, start: int, end: int) -> _Taken:
         return _Taken(self.waves[start:end], self.figures[start:end])
@@ -81,25 +82,28 @@ class _Taken(NamedTuple):
 class _Scale(NamedTuple):
     """The scale on which figures are compared."""
 
-    middle: Any
-    spread: Any
+    middle: npt.NDArray[np.float64]
+    spread: npt.NDArray[np.float64]
 
     @classmethod
     def of(cls, learned: Sequence[Seen]) -> _Scale:
-        figures: Any = np.array([image.figures for image in learned], np.float64)
+        figures: npt.NDArray[np.float64] = np.array([image.figures for image in learned], np.float64)
         return cls(figures.mean(axis=0), np.maximum(figures.std(axis=0), _LEAST))
 
     def taken(self, images: Sequence[Seen | None]) -> _Taken:
         there = [image for image in images if image is not None]
-        figures: Any = np.array([image.figures for image in there], np.float64)
+        figures: npt.NDArray[np.float64] = np.array([image.figures for image in there], np.float64)
         apart = np.clip((figures - self.middle) / self.spread, -_MOST, _MOST).astype(np.float32)
         return _Taken(_units([image.look or bytes(SIDE * SIDE) for image in there]), apart)
 
 
-def _closeness(laid: Any, figures: Any, others: _Taken) -> Any:
+def _closeness(
+    laid: npt.NDArray[np.float32], figures: npt.NDArray[np.float32], others: _Taken
+) -> npt.NDArray[np.float32]:
     """One minus half the squared distance, as an array [images, others]."""
     apart = np.square(figures[:, None] - others.figures[None]).mean(axis=2)
-    return (laid @ others.waves.T).max(axis=0) - apart / 2
+    found: npt.NDArray[np.float32] = (laid @ others.waves.T).max(axis=0) - apart / 2
+    return found
 
 
 def _ranks(values: Sequence[float]) -> list[int]:
@@ -109,12 +113,13 @@ def _ranks(values: Sequence[float]) -> list[int]:
     return [int(rank) for rank in found]
 
 
-def _units(looks: Sequence[bytes]) -> Any:
+def _units(looks: Sequence[bytes]) -> npt.NDArray[np.float32]:
     waves = np.frombuffer(b"".join(looks), np.int8).astype(np.float32).reshape(len(looks), SIDE * SIDE)
-    return waves / np.maximum(np.linalg.norm(waves, axis=1, keepdims=True), 1.0)
+    found: npt.NDArray[np.float32] = waves / np.maximum(np.linalg.norm(waves, axis=1, keepdims=True), 1.0)
+    return found
 
 
-def _laid(waves: Any) -> Any:
+def _laid(waves: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Looks in all eight orientations, [8, images, waves]: transposed or not, and mirrored, which flips the sign of odd waves."""
     square = waves.reshape(-1, SIDE, SIDE)
     odd: Any = np.arange(SIDE) % 2
