@@ -17,7 +17,7 @@ def main() -> None:
     """Import the step and the framework of the request's family."""
     families.family_of(TrainingRequest.model_validate_json(sys.argv[1]))
     assert train.STEP == "train"
-    assert ground_truth.read is not fields.require
+    assert fields.require.__module__ != ground_truth.read.__module__
 
 
 if __name__ == "__main__":
