@@ -116,7 +116,7 @@ def test_a_server_that_is_stopped_ends_and_leaves_no_files(package: Path, tmp_pa
             os.kill(worker, signal.SIGTERM)
 
     assert server.stop() == 0
-    assert "perhaps for want of memory" not in server.said
+    assert "perhaps for lack of memory" not in server.said
     assert [each.name for each in server.folder.iterdir()] == ["log"]
 
 
@@ -147,7 +147,7 @@ def test_a_server_ends_when_what_computes_is_killed(package: Path, tmp_path: Pat
         assert server.ended() == os.EX_SOFTWARE
     finally:
         server.stop()
-    assert "was ended by signal 9, perhaps for want of memory" in server.said
+    assert "was ended by signal 9, perhaps for lack of memory" in server.said
     assert [each.name for each in server.folder.iterdir()] == ["log"]
 
 

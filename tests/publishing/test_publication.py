@@ -356,7 +356,7 @@ def test_a_file_that_arrives_as_another_one_is_sent_again_and_then_refused(
     failure = publisher.refusal().failure
 
     assert failure.reason is Reason.PUBLICATION_REFUSED
-    assert "another checksum than was sent, twice" in failure.message
+    assert "a checksum other than the sent one, twice" in failure.message
     assert not publisher.only().is_published
 
 
@@ -445,7 +445,7 @@ def test_a_draft_that_somebody_works_on_is_left_alone(publisher: Publisher) -> N
     failure = publisher.refusal(1).failure
 
     assert failure.reason is Reason.PUBLICATION_REFUSED
-    assert "/uploads/200 holds files that are not of this Dataset (figures.pdf)" in failure.message
+    assert "/uploads/200 contains files that are not from this Dataset (figures.pdf)" in failure.message
     assert list(theirs.files) == ["figures.pdf"]
 
 

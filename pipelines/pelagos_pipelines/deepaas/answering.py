@@ -60,8 +60,8 @@ class Answering:
         height, width = pixels.shape[:2]
         if width * height > DRAWN_MEGAPIXELS * 1_000_000:
             raise ImageRefusedError(
-                f"the image has {width} x {height} pixels, and pictures are drawn of at most {DRAWN_MEGAPIXELS} megapixels; "
-                "accept application/json, which is answered for larger ones, too"
+                f"the image has {width} x {height} pixels, but pictures are drawn for at most {DRAWN_MEGAPIXELS} megapixels; "
+                "accept application/json, which also works for larger ones"
             )
         drawn = pictures.render(
             Image.fromarray(np.ascontiguousarray(pixels[..., ::-1])), self._found(pixels, confidence)

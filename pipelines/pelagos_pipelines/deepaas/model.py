@@ -93,7 +93,9 @@ def warm() -> None:
 
 def get_predict_args() -> dict[str, Any]:
     """The arguments of a prediction. New ones each time: DEEPaaS changes them."""
-    accept = f"{JSON}: what is found, in the shape that Pelagos' services answer; {PNG}: the image with it drawn."
+    accept = (
+        f"{JSON}: what is found, in the form in which Pelagos' services answer; {PNG}: the image with the result drawn."
+    )
     return {
         "image": fields.Field(
             required=True, location="form", metadata={"type": "file", "description": f"An image: {NAMES}."}
@@ -103,7 +105,8 @@ def get_predict_args() -> dict[str, Any]:
             allow_none=True,
             validate=validate.Range(min=0, max=1),
             metadata={
-                "description": "Report what is surer than this, from 0 to 1. Default: as the service or package says."
+                "description": "Report only what has more than this confidence, from 0 to 1. "
+                "Default: that of the service or package."
             },
         ),
         "accept": fields.Str(

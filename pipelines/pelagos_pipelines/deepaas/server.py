@@ -92,7 +92,7 @@ def _watch(uploads: str) -> None:
         ended = connection.wait([each.sentinel for each in known.values()], timeout=_LOOK_SECONDS) if known else ()
         for sentinel in ended:
             print(  # noqa: T201 - the container's log
-                f"pelagos: a process that computes {_how(known[sentinel])}; the server ends, to be started again",
+                f"pelagos: a process that computes {_how(known[sentinel])}; the server ends, to be restarted",
                 file=sys.stderr,
             )
             _end(os.EX_SOFTWARE, uploads)
@@ -108,7 +108,7 @@ def _how(worker: BaseProcess) -> str:
         time.sleep(0.01)
     code = worker.exitcode
     if code is not None and code < 0:
-        return f"was ended by signal {-code}, perhaps for want of memory"
+        return f"was ended by signal {-code}, perhaps for lack of memory"
     return f"ended with code {code}"
 
 

@@ -158,7 +158,7 @@ class Repository:
         answer = self._again("POST", path, body=[{"key": name}], expect=(200, 201, 400, *_GONE))
         self._there(answer, number)
         if answer.status == 400 and all(each.name != name for each in self.files(number)):
-            raise self._refused(f"takes no file {name}", answer)
+            raise self._refused(f"does not accept a file {name}", answer)
 
     def send_file(self, number: str, body: FileBody, name: str) -> None:
         """Upload an announced file. Raises GoneError."""
@@ -174,7 +174,7 @@ class Repository:
         # Another attempt, or an earlier try of this one, may already have committed it.
         there = next((each for each in self.files(number) if each.name == name and each.is_complete), None)
         if there is None:
-            raise self._refused(f"does not take the file {name}", answer)
+            raise self._refused(f"does not accept the file {name}", answer)
         return there
 
     def publish(self, number: str) -> Record:
@@ -215,7 +215,7 @@ class Repository:
             hits = self._document(answer).get("hits")
             listed = hits.get("hits") if isinstance(hits, dict) else None
             if not isinstance(listed, list):
-                raise self.client.invalid(self._api, "answers a search with no list; is it InvenioRDM?")
+                raise self.client.invalid(self._api, "does not answer a search with a list; is it InvenioRDM?")
             records = [self._parsed(each) for each in listed]
             found |= {each.number: each for each in records if each.is_of(owners)}
             if len(listed) < PAGE:
@@ -257,7 +257,7 @@ class Repository:
     def _document(self, answer: Answer) -> Mapping[str, Any]:
         found = self.client.parsed(answer)
         if not isinstance(found, dict):
-            raise self.client.invalid(answer.url, "answers with something else than InvenioRDM does")
+            raise self.client.invalid(answer.url, "answers differently from InvenioRDM")
         return found
 
     def _record(self, answer: Answer) -> Record:

@@ -90,8 +90,8 @@ class Publication:
                 self._vanished.add(str(error))
         raise RefusedError(
             Reason.PUBLICATION_REFUSED,
-            f"the draft in {self.repository.name} vanished {_TRIES} times while it was filled: somebody else works on it. Ask who"
-            " has the account, then set the annotation pelagos.dev/retry to a new value",
+            f"the draft in {self.repository.name} disappeared {_TRIES} times while it was filled: somebody else is working on "
+            "it. Ask the owner of the account, then set the annotation pelagos.dev/retry to a new value",
             self.repository.client.field,
         )
 
@@ -155,7 +155,7 @@ class Publication:
             self.journal.made(made.number)
             self._require_valid(made)
             return made
-        raise FetchError(f"{self.repository.name} does not say whether it made a draft, {_TRIES} times")
+        raise FetchError(f"{self.repository.name} does not say whether it created a draft, {_TRIES} times")
 
     def _settled(self) -> Record | None:
         """The draft of an earlier attempt, after waiting until a search would find it; None without one."""
@@ -174,8 +174,9 @@ class Publication:
         if strange:
             raise RefusedError(
                 Reason.PUBLICATION_REFUSED,
-                f"the draft {self.repository.page(draft)} holds files that are not of this Dataset ({', '.join(strange[:3])}):"
-                " somebody works on it. Publish it or discard it there, then set the annotation pelagos.dev/retry to a new value",
+                f"the draft {self.repository.page(draft)} contains files that are not from this Dataset "
+                f"({', '.join(strange[:3])}): somebody is working on it. Publish or discard it there, then set the annotation "
+                "pelagos.dev/retry to a new value",
                 self.repository.client.field,
             )
         return draft
@@ -229,8 +230,8 @@ class Publication:
             self.repository.remove_file(draft.number, file.name)
         raise RefusedError(
             Reason.PUBLICATION_REFUSED,
-            f"{self.repository.name} has the file {file.name} with another checksum than was sent, twice; nothing is published."
-            " Set the annotation pelagos.dev/retry to a new value, and tell whoever runs it",
+            f"{self.repository.name} has the file {file.name} with a checksum other than the sent one, twice; nothing is "
+            "published. Set the annotation pelagos.dev/retry to a new value, and tell the people who run the repository",
             self.repository.client.field,
         )
 
@@ -287,8 +288,8 @@ class Publication:
         told = "; ".join(draft.errors)
         return RefusedError(
             Reason.PUBLICATION_REFUSED,
-            f"{self.repository.name} does not take what spec.metadata says: {told}. Correct it; the draft"
-            f" {self.repository.page(draft)} is gone on with",
+            f"{self.repository.name} rejects what spec.metadata says: {told}. Correct it; the draft "
+            f"{self.repository.page(draft)} is continued",
             self.repository.client.field,
         )
 

@@ -93,7 +93,7 @@ def _repository(asked: Repository) -> Iterator[inveniordm.Repository]:
         raise inveniordm.refusal(error, name) from error
     except FetchError as error:
         raise RefusedError(
-            Reason.REPOSITORY_AWAY, f"{name}: {error}. It is tried again; what was done there is gone on with", FIELD
+            Reason.REPOSITORY_AWAY, f"{name}: {error}. It is tried again; what was done there is continued", FIELD
         ) from error
     except RefusedError as error:
         failure = error.failure
