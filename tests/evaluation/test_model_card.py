@@ -80,7 +80,7 @@ def test_a_card_says_what_the_model_is_for_of_what_it_is_and_how_good() -> None:
 def test_what_nobody_has_said_is_named_as_missing_and_not_made_up() -> None:
     text = card.written(described_models.unsaid())
 
-    assert "Not stated by those who made it." in text
+    assert "Not stated by its creators." in text
     assert "| mAP50 | undefined |" in text
     assert "## Energy" not in text
     assert "how much is chance is unknown" in text, "that there are no intervals"

@@ -69,7 +69,7 @@ def test_a_report_says_all_that_is_known(tmp_path: Path) -> None:
     assert "CC-BY-4.0" in said
     sections = [
         "What it was trained on", "Metrics on the test split", "What servers apply to scores", "Slices",
-        "Leave one group out", "Pictures", "Parameters", "Environment of its export", "Cost until this report",
+        "Leave one group out", "Pictures", "Parameters", "Environment of its export", "Cost up to this report",
         "Where it is from", *page.CURVES.values(),
     ]  # fmt: skip
     assert set(sections) <= {*read.words}
@@ -121,7 +121,7 @@ def test_what_is_not_known_has_no_section_and_is_never_a_zero(tmp_path: Path) ->
     assert "undefined" in read.words
     assert "not stated" in read.words, "the licence"
     assert "No intervals were computed: how much is chance is unknown." in " ".join(read.words)
-    assert not {"Slices", "Pictures", "Cost until this report", "Environment of its export", "Seeds"} & {*read.words}
+    assert not {"Slices", "Pictures", "Cost up to this report", "Environment of its export", "Seeds"} & {*read.words}
     assert "0.000" not in read.words
 
 
@@ -142,7 +142,7 @@ def test_an_interval_without_width_is_not_told_as_certainty(tmp_path: Path) -> N
     name = next(each for each in known.state["intervals"] if each.startswith("slice/"))
     alike = {**known.state["intervals"], name: {"low": 1.0, "high": 1.0, "level": 0.95}}
 
-    one = "One without width says that these all gave the same, and not that others will."
+    one = "One without width means that all of these gave the same value, not that others will."
     assert one not in " ".join(Read(page.made(known, tmp_path)).words)
     facts = replace(known, state={**known.state, "intervals": alike})
     assert one in " ".join(Read(page.made(facts, tmp_path)).words)

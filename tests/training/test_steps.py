@@ -108,7 +108,7 @@ def require_documents(client: MlflowClient, run: str, result: TrainingResult) ->
     page = (folder / model_card.REPORT).read_text(encoding="utf-8")
     assert page.count("data:image/webp;base64,") >= len(SHOWN) - 1
     assert "<td>disc</td><td class=n>" in page, "of each class, how often the test split has it"
-    assert "Cost until this report" in page
+    assert "Cost up to this report" in page
 
 
 def require_artifacts(client: MlflowClient, run: str, result: TrainingResult, folder: Path) -> None:

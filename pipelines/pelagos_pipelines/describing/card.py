@@ -89,7 +89,7 @@ def _contact(facts: Facts) -> str:
 
 def _use(facts: Facts) -> Iterator[str]:
     yield "\n## Intended use\n"
-    yield prose(facts.card.intended_use) if facts.card.intended_use else "Not stated by those who made it."
+    yield prose(facts.card.intended_use) if facts.card.intended_use else "Not stated by its creators."
 
 
 def _data(facts: Facts) -> Iterator[str]:
@@ -112,7 +112,7 @@ def _data(facts: Facts) -> Iterator[str]:
 
 def _metrics(facts: Facts) -> Iterator[str]:
     yield "\n## Metrics\n"
-    yield "On the test split, which no training has seen and which chose nothing. Means over classes count every class alike."
+    yield "On the test split, which no training saw and by which nothing was chosen. Means over classes count every class alike."
     how = f"Intervals are {facts.resampling}" if facts.resampling else facts.without_intervals
     yield f"{plain(how)}.\n"
     rows = [(plain(name), *_cells(value), plain(told(name))) for name, value in facts.overall.items()]
@@ -165,9 +165,9 @@ def _of(field: str, found: Sequence[Part], primary: str) -> Iterator[str]:
 
 def _limits(facts: Facts) -> Iterator[str]:
     yield "\n## Limits\n"
-    yield prose(facts.card.limitations) if facts.card.limitations else "Not stated by those who made it."
+    yield prose(facts.card.limitations) if facts.card.limitations else "Not stated by its creators."
     if facts.warnings:
-        yield "\nWhat evaluation and preparation warn of:\n"
+        yield "\nWarnings of evaluation and preparation:\n"
         yield from (f"* {plain(one)}" for one in facts.warnings[:MOST_WARNINGS])
     if facts.missing:
         yield f"\nMissing in this card: {plain(', '.join(facts.missing))}."

@@ -16,17 +16,17 @@ from pelagos_contract.training import LeftOut, SeedResult, SlicedField, Training
 
 _MEAN = "mean of all groups"
 _MEANS = {
-    "micro": "over all that there is, whatever its class",
-    "weighted": "each class by how much there is of it",
+    "micro": "over everything, whatever its class",
+    "weighted": "each class weighted by its amount",
     "things": "of classes with objects",
-    "stuff": "of classes that have an extent alone",
+    "stuff": "of classes that only have an extent",
 }
 TOLD = {
     "mAP50": "mean average precision, IoU ≥ 0.50",
     "mAP75": "mean average precision, IoU ≥ 0.75",
     "mAP50-95": "mean average precision, mean over IoU from 0.50 to 0.95",
     "precision": "share of what was found that is right",
-    "recall": "share of what is there that was found",
+    "recall": "share of what exists that was found",
     "F1": "harmonic mean of precision and recall",
     "IoU": "intersection over union",
     "Dice": "twice the intersection by the sum of both",
@@ -311,7 +311,7 @@ def notes(found: Sequence[Part]) -> list[str]:
     if bounds:
         said.append("Intervals are by bootstrap over what tells the images of each line apart.")
     if any(low == high for low, high in bounds):
-        said.append("One without width says that these all gave the same, and not that others will.")
+        said.append("One without width means that all of these gave the same value, not that others will.")
     return said
 
 

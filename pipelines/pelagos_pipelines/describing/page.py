@@ -28,7 +28,7 @@ SHEETS = {
     WORST: ("The worst", "Test images that the model gets most wrong, the worst first."),
     CONFIDENT_WRONG: (
         "Wrong and sure",
-        "What the model is surest of, and is wrong. Labels that are wrong themselves show here, too.",
+        "What the model is surest of, but is wrong. Wrong labels also show up here.",
     ),
     SPREAD: ("From best to worst", "Evenly spread over the test split: what to expect."),
 }
@@ -37,7 +37,7 @@ CURVES = {
     "confusion-matrix.png": "What is taken for what",
     "precision-recall.png": "Precision against recall",
     "f1-curve.png": "F1 by confidence",
-    "reliability.png": "How far scores can be believed",
+    "reliability.png": "How far scores can be trusted",
     "slices.png": "Slices, with intervals",
 }
 """Figures by their headings; missing ones are skipped."""
@@ -156,7 +156,7 @@ def _metrics(facts: Facts) -> Iterator[str]:
         yield f"<tr><td>{words(label)}</td><td class=n>{'' if count is None else count}</td>{cells}</tr>"
     yield "</table></div>"
     if any(values[names[0]].value is None for _, _, values in rows):
-        yield '<p class="note">Undefined: the test split has nothing of the class, so that nothing can be said of it.</p>'
+        yield '<p class="note">Undefined: the test split has nothing of the class, so nothing can be said about it.</p>'
 
 
 def _cell(value: Value, *, barred: bool = False) -> str:
@@ -253,7 +253,7 @@ def _cost(facts: Facts) -> Iterator[str]:
         "attempts": str(cost.attempts),
         "not in it": "; ".join(cost.missing),
     }
-    yield from _facts("Cost until this report", {name: told for name, told in known.items() if told})
+    yield from _facts("Cost up to this report", {name: told for name, told in known.items() if told})
 
 
 def _origin(facts: Facts) -> Iterator[str]:
@@ -277,13 +277,13 @@ def _facts(title: str, told: Mapping[str, str]) -> Iterator[str]:
 
 def _method(facts: Facts) -> Iterator[str]:
     yield (
-        "<h2>How to read the figures</h2><p>The test split was seen by no training and chose nothing: the best epoch is chosen on"
-        " the validation split. Means over classes count every class alike (macro), and leave those out of which the split has"
-        " nothing.</p>"
+        "<h2>How to read the figures</h2><p>No training saw the test split, and nothing was chosen by it: the best epoch is "
+        "chosen on the validation split. Means over classes count every class alike (macro), and leave out those that the split "
+        "does not show.</p>"
     )
     if facts.resampling:
         yield (
-            "<p>Intervals: whole groups are drawn anew with replacement, and each metric is computed again (percentile bootstrap;"
-            " Efron and Tibshirani, 1993). Images of a group look alike: to draw single images would promise too much."
-            " An interval without width says that all groups gave the same, and not that others will.</p>"
+            "<p>Intervals: whole groups are resampled with replacement, and each metric is computed again (percentile "
+            "bootstrap; Efron and Tibshirani, 1993). Images of a group look alike: drawing single images would make intervals "
+            "too narrow. An interval without width means that all groups gave the same value, not that others will.</p>"
         )
