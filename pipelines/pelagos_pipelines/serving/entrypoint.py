@@ -136,7 +136,9 @@ def launch(settings: Settings, folder: Path, repository: Path) -> tuple[list[str
         }
     found = shutil.which("tritonserver")
     if found is None:
-        raise RefusedError("tritonserver is not in PATH, and PELAGOS_TRITON_HOME is not set: this is no serving image")
+        raise RefusedError(
+            "tritonserver is not in PATH, and PELAGOS_TRITON_HOME is not set: this is not a serving image"
+        )
     return [found, *command], variables
 
 

@@ -71,7 +71,7 @@ def _download(uri: str, manifest_sha256: str, target: Path) -> None:
         listed = {name: bucket.find(name) for name in (packages.DESCRIPTION, *packages.FILES)}
         for name, found in listed.items():
             if found is None:
-                raise RefusedError(f"{uri}/{name} is missing: there is no whole model package. Was it deleted?")
+                raise RefusedError(f"{uri}/{name} is missing: there is no complete model package. Was it deleted?")
             packages.require_size(f"{uri}/{name}", found.size, name)
         storage.require_room(target, filter(None, listed.values()))
         for name, found in listed.items():

@@ -121,7 +121,7 @@ def _program(home: str | None) -> Path:
         folders = spec.submodule_search_locations if spec else None
         found = [Path(folder) / "_bin/envoy" for folder in folders or ()]
     if not found or not found[-1].is_file():
-        raise RefusedError("envoy is not installed: this is no serving image")
+        raise RefusedError("envoy is not installed: this is not a serving image")
     return found[-1]
 
 

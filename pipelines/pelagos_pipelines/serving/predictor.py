@@ -32,7 +32,7 @@ def providers(offered: Sequence[str], gpu: int | None) -> list[str | tuple[str, 
         return [CPU]
     if CUDA not in offered:
         raise NoGpuError(
-            "spec.resources.gpus asks for a GPU, and this serving image computes on the processor only (ONNX Runtime offers "
+            "spec.resources.gpus asks for a GPU, but this serving image computes only on the processor (ONNX Runtime offers "
             f"{', '.join(offered)}): use the serving image for GPUs, or set spec.resources.gpus to 0"
         )
     return [(CUDA, {"device_id": str(gpu)}), CPU]

@@ -215,7 +215,7 @@ def _fetched(named: _Package, target: Path) -> tuple[Path, str]:
         for name in (packages.DESCRIPTION, *packages.FILES):
             found = bucket.find(name)
             if found is None:
-                raise JudgingError(f"{named.uri}/{name} is missing: there is no whole model package")
+                raise JudgingError(f"{named.uri}/{name} is missing: there is no complete model package")
             packages.require_size(f"{named.uri}/{name}", found.size, name)
             bucket.download(name, folder / name, etag=found.etag)
     manifest = named.manifest_sha256 or folder.name
