@@ -119,7 +119,7 @@ async def test_what_a_tenant_wrote_where_it_is_not_read_any_more_is_reported(
     (finding,) = await examine(tenants.SECTION, DoctorContext(on_cluster(tmp_path), api, HOME, ("late",)))
 
     assert finding.state is State.FAILURE
-    assert "the ConfigMap pelagos-config of namespace late is not read any more" in finding.message
+    assert "the ConfigMap pelagos-config of namespace late is no longer read" in finding.message
     assert finding.hint == "kubectl -n late get configmap pelagos-config -o yaml"
 
 

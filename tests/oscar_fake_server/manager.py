@@ -142,12 +142,15 @@ class Manager:
             deployed.containers.append(Container(deployed.service, self.image, deployed.secrets))
         for each in (*deployed.containers, *deployed.leaving):
             await each.keep(session)
-        # A new container is ready before an old one is removed, as with Deployments by default.
-        surplus = deployed.containers[deployed.replicas :]
-        if deployed.replicas == 0 or all(each.is_ready for each in deployed.containers):
+        surplus, deployed.containers = (
+            deployed.containers[deployed.replicas :],
+            deployed.containers[: deployed.replicas],
+        )
+        # A new container is ready before an old one is removed, as with Deployments by default. A service that was changed
+        # during the probes above has no new one yet.
+        if len(deployed.containers) == deployed.replicas and all(each.is_ready for each in deployed.containers):
             surplus += deployed.leaving
             deployed.leaving = []
-        deployed.containers = deployed.containers[: deployed.replicas]
         await asyncio.gather(*(each.end() for each in surplus))
 
     # --- who asks, and faults
