@@ -41,7 +41,7 @@ _began_with = 0
 
 @dataclass(frozen=True)
 class Descriptors:
-    """The descriptors a child is given: its socket, and the files in memory for input and output."""
+    """A child's descriptors: its socket, and the files in memory for input and output."""
 
     socket: int
     input: int
@@ -58,14 +58,14 @@ class _Place:
 def load(module: str) -> ModuleType:
     """Import the module of tasks, whose memory all children share."""
     tasks = importlib.import_module(module)
-    # Collections in a child then leave these objects alone: touching them would copy pages that are shared.
+    # The garbage collector of a child then ignores these objects: touching them would copy pages that all children share.
     gc.collect()
     gc.freeze()
     return tasks
 
 
 def complaints() -> str:
-    """What libraries have written to standard error during this task. Many decoders report damage only there."""
+    """The messages that libraries have written to standard error during this task. Many decoders report damage only there."""
     sys.stderr.flush()
     return os.pread(2, _COMPLAINT_BYTES, 0).decode(errors="replace")
 
@@ -108,6 +108,7 @@ def _give_up(descriptors: Descriptors, limits: dict[str, int]) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
+    # Standard error becomes a file in memory, so that `complaints` can read it back during the task.
     os.dup2(os.memfd_create("said"), 2)
     os.set_inheritable(2, False)
     # Libraries may have opened files when the zygote loaded them. Code that a hostile file has taken over must not reach those.
@@ -123,8 +124,8 @@ def _give_up(descriptors: Descriptors, limits: dict[str, int]) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no further processes or threads
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that the write fails with EFBIG instead
-    # Last, because what is mapped by now, most of it shared with the zygote, does not count against a task's memory.
-    global _began_with  # noqa: PLW0603 - a child is a process of its own
+    # Last, because memory that is mapped by now, most of it shared with the zygote, does not count against a task's limit.
+    global _began_with  # noqa: PLW0603 - each child is a separate process
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     _began_with = pages * resource.getpagesize()
     address_space = _began_with + limits["memory"]

@@ -1,6 +1,6 @@
 """The calling side: keeps a zygote and a bounded number of children, and raises a distinct error for each kind of failure.
 
-Threads may share a pool. A pool that is inherited by a forked process starts a zygote of its own there.
+Threads may share a pool. In a forked process, an inherited pool starts another zygote.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Pool:
             TaskError: the task raised something else.
             UnavailableError: no process could be started; that says nothing about the content.
         """
-        # After a fork, the inherited sockets still belong to the parent. Two processes that ask on one socket would read each
+        # After a fork, the inherited sockets still belong to the parent. Two processes that use one socket would read each
         # other's answers.
         if self._owner != os.getpid():
             self._begin()
@@ -140,7 +140,7 @@ class Pool:
         with self._turns:
             try:
                 return self._run(request, content, descriptors)
-            except _ZygoteGoneError:  # our task may have had nothing to do with that, so it gets a second try
+            except _ZygoteGoneError:  # another task may have caused that, so this one gets a second try
                 try:
                     return self._run(request, content, descriptors)
                 except _ZygoteGoneError:
@@ -148,7 +148,7 @@ class Pool:
 
     def _run(self, request: bytes, content: bytes | memoryview, passed: Sequence[int]) -> Answer:
         child = self._take()
-        # False until the child has given a sound answer. After a reached limit or a malformed reply its state is unknown.
+        # False until the child has given a valid answer. After a reached limit or a malformed reply its state is unknown.
         usable = False
         try:
             answer = _judge(self._ask(child, request, content, passed), child, self.limits)
@@ -229,7 +229,8 @@ class Pool:
             return _ZygoteGoneError()
         if code == -signal.SIGXCPU:
             return LimitError("cpu", self.limits)
-        # Nothing here has killed it. The kernel does so when the machine or the container runs out of memory.
+        # Code 0 stands for a MemoryError outside of a task (`child.become`). SIGKILL did not come from here: the kernel sends it
+        # when the machine or the container runs out of memory.
         if code in (0, -signal.SIGKILL):
             return LimitError("memory", self.limits)
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"

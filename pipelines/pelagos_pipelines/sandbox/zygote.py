@@ -34,7 +34,8 @@ def main(descriptor: int, parent: int) -> None:
     first = json.loads(control.recv(MESSAGE_BYTES))
     sys.path[:] = first["path"]
     sys.dont_write_bytecode = True
-    # Imported only now that the path is the parent's. `-I` keeps PYTHONPATH and the current folder out of our own.
+    # Imported only now that the path is the parent's: because of `-I`, this process's own has neither PYTHONPATH nor the current
+    # folder.
     from pelagos_pipelines.sandbox import child
 
     tasks = child.load(first["module"])
@@ -69,7 +70,7 @@ def _serve(control: socket.socket, watched: int, children: set[int], tasks: Modu
             control.close()
             os.close(watched)
             child.become(child.Descriptors(*descriptors), message["limits"], tasks)
-        # These are copies of what the child has. While this process held one, the parent would not see the child end.
+        # The child has its own copies of these. While this process held one, the parent would not see the child end.
         for one in descriptors:
             os.close(one)
         children.add(pid)

@@ -76,6 +76,7 @@ class Lease:
         """Free the lease for the next process at once. If that fails, the lease expires by itself."""
         with self._lock:
             try:
+                # Conditional on our last write, so that the claim of a process that has taken over stays.
                 self._bucket.write_if(self._path, b'{"holder": ""}\n', self._etag)
             except StorageError as error:
                 log.warning("a lease was not released and will expire: %s", error)
