@@ -35,6 +35,7 @@ def from_folder(store: Path, remove: Sequence[str]) -> CollectionResult:
     gone = [digest.removeprefix("sha256:") for digest in remove]
     with locks.unread(store):
         folders = {path.name: path for path in (store / "versions").iterdir() if _NAME.fullmatch(path.name)}
+        # Read before anything is removed, because an unreadable manifest may name any of the images.
         kept = _images(
             (name, folder / _MANIFEST, str(folder)) for name, folder in sorted(folders.items()) if name not in gone
         )
@@ -46,6 +47,7 @@ def from_folder(store: Path, remove: Sequence[str]) -> CollectionResult:
                 kept_images, kept_bytes = kept_images + 1, kept_bytes + seen.st_size
                 continue
             blob.unlink()
+            # Views of versions may still link to the file. Its space is not free until they are removed.
             images, freed = images + 1, freed + (seen.st_size if seen.st_nlink == 1 else 0)
         return CollectionResult(
             removed=list(remove),
@@ -81,6 +83,7 @@ def from_bucket(store: Bucket, remove: Sequence[str], scratch: Path, confirm: Ca
     unused_bytes = sum(blobs[path] for path in unused)
     for name in sorted(gone & files.keys()):
         confirm()
+        # In a request of its own before the others: without the manifest, readers no longer see the version.
         store.remove([f"versions/{name}/{_MANIFEST}"])
         store.remove(f"versions/{name}/{file}" for file in files[name] if file != _MANIFEST)
     for start in range(0, len(unused), AT_ONCE):
