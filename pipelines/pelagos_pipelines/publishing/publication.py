@@ -34,7 +34,7 @@ _PAUSE = 3.0
 
 
 class Journal:
-    """The record of what this Dataset has started in a repository, beside the report of its run, which all versions share."""
+    """The record of the draft that this Dataset has begun in a repository. Beside its run's report; all versions share it."""
 
     def __init__(self, place: Place, server: str) -> None:
         """Read what an earlier attempt wrote; entries for another repository are ignored."""
@@ -136,6 +136,7 @@ class Publication:
     def _unpublished(self, published: list[Record]) -> Record | None:
         drafts = self.repository.drafts(self.asked.owners)
         parents = {each.parent for each in published}
+        # The search may still list drafts that no longer exist, so those found missing in this attempt are skipped.
         fit = (each for each in drafts if not parents or each.parent in parents)
         return next((each for each in fit if each.number not in self._vanished), None)
 
@@ -146,6 +147,7 @@ class Publication:
             found = self._settled() if doubt else None
             if found is not None:
                 return found
+            # Written before the call: if this process dies in between, the next attempt knows that a draft may exist.
             self.journal.intend()
             try:
                 made = self.repository.create(self._document(None))
@@ -212,6 +214,7 @@ class Publication:
         total, done = sum(file.size for file in files), 0
         for file in files:
             known = there.get(file.name)
+            # An upload is not continued within a file: an incomplete one is removed and sent from the beginning.
             if known is None or not inveniordm.is_whole(known, file):
                 if known is not None:
                     self.repository.remove_file(draft.number, file.name)
@@ -240,6 +243,7 @@ class Publication:
             try:
                 return self.repository.publish(draft.number)
             except (UncertainError, GoneError) as error:
+                # The draft may be published although the answer was lost; a published draft no longer exists either.
                 found = self._looked_for(draft.number)
                 if found is not None:
                     return found
