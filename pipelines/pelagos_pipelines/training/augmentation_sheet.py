@@ -1,8 +1,8 @@
 """Draws a sheet of examples of a declared augmentation, for people to look at before they train.
 
-Called by the step prepare. The family that trains the task draws the sheet, with the code of its trainings, in a process of its
-own: a training framework takes seconds and hundreds of megabytes to load, and a preparation without an augmentation should not
-pay for it. That process decodes images itself, as trainings do. The preparation has decoded the same images in a child with
+Called by the step prepare. The family that trains the task draws the sheet, with the code of its trainings, in a separate
+process: a training framework takes seconds and hundreds of megabytes to load, which a preparation without an augmentation should
+not pay for. That process decodes images itself, as trainings do. The preparation has decoded the same images in a child with
 ceilings before, and digests are compared.
 """
 

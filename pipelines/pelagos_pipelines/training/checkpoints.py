@@ -121,7 +121,7 @@ def weights_of(path: Path) -> Found:
     """The tensors of a user's checkpoint, by name, with floats in single precision. A sandboxed child reads it (extraction.py).
 
     Raises:
-        RefusedError: UNTRUSTED_CHECKPOINT for a file that refers to code; CHECKPOINT_INVALID for one that is no checkpoint or
+        RefusedError: UNTRUSTED_CHECKPOINT for a file that refers to code; CHECKPOINT_INVALID for one that is not a checkpoint or
             exceeds a ceiling.
     """
     ceilings = Ceilings.read()
@@ -163,7 +163,7 @@ def _tensor(found: tensor_files.Tensor) -> Any:
         "I16": torch.int16,
         "I8": torch.int8,
         "U8": torch.uint8,
-        "BOOL": torch.uint8,  # a byte that is neither 0 nor 1 is no bool
+        "BOOL": torch.uint8,  # a byte other than 0 and 1 is not a valid bool
     }
     if not len(found.content):
         return torch.zeros(found.shape, dtype=kinds[found.kind])
@@ -178,7 +178,7 @@ def matching(
 ) -> dict[str, Any]:
     """The tensors of ``found`` to start from. Those with a ``head`` in their name may differ, as they depend on the classes.
 
-    What was taken and what was left out is logged, and noted beside the copy for the step, which reads it with `taken`.
+    The result, a `Taken`, is logged, and noted beside the copy for the step, which reads it with `taken`.
 
     Raises:
         RefusedError: CHECKPOINT_INVALID when any other tensor of the architecture is missing or has another shape, or when a
@@ -221,7 +221,7 @@ def matching(
 
 
 def taken(start: Path) -> Taken | None:
-    """What `matching` took from the copy ``start`` of a checkpoint; None before it has run."""
+    """The note that `matching` left beside ``start``, the copy of a checkpoint; None before it has run."""
     try:
         return Taken(**json.loads(_note(start).read_text(encoding="utf-8")))
     except FileNotFoundError:

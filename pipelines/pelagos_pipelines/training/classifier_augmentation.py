@@ -1,6 +1,6 @@
 """Augments training images on square canvases as a dataset declares.
 
-Called by classifiers.py, which has a default of its own for datasets that declare nothing, and by families that learn from maps
+Called by classifiers.py, which has its own default for datasets that declare nothing, and by families that learn from maps
 of pixels, which are moved with their images.
 
 OpenCV does the work, on bytes and before values are normalised: one resampling rotates, scales, translates and mirrors.

@@ -1,4 +1,4 @@
-"""Makes torch use algorithms that give the same bits for the same input, for families whose framework does not ask for them."""
+"""Makes torch use algorithms that give the same bits for the same input, for families whose framework does not request them."""
 
 from __future__ import annotations
 

@@ -28,7 +28,10 @@ _PATIENCE = timedelta(days=1)
 
 @dataclass(frozen=True)
 class World:
-    """The processes that share a training, and which one this is. ``group`` is their gloo group, for everything but gradients."""
+    """The processes that share a training, and which one this is.
+
+    ``group`` is their gloo group, for objects and figures on the CPU, which NCCL cannot exchange.
+    """
 
     rank: int = 0
     count: int = 1
@@ -69,6 +72,7 @@ class World:
     @contextmanager
     def leader_first(self) -> Iterator[None]:
         """Let the leading process finish the block before the others enter it."""
+        # The broadcast serves as a barrier: the others wait in it until the leading process sends its value.
         if not self.leads:
             self.agreed(None)
         yield
@@ -102,6 +106,7 @@ class World:
         """The module to compute losses with. It copies the first process's weights to all, and averages gradients."""
         if self.count == 1:
             return model
+        # Buffers need no exchange: batch normalisation computes them from the whole batch, so they are equal in all processes.
         return DistributedDataParallel(model, forward_sync_buffers=False, find_unused_parameters=skips_weights)
 
     def apart(self, model: nn.Module) -> AbstractContextManager[None]:
@@ -132,7 +137,7 @@ def member(rank: int, count: int, store: Path) -> Iterator[World]:
 
 
 def members() -> int:
-    """How many processes share this training, and with it the memory of the machine; 1 outside of a group."""
+    """How many processes share this training and the machine's memory; 1 outside of a group."""
     return int(dist.get_world_size()) if dist.is_initialized() else 1
 
 
@@ -153,7 +158,10 @@ def shares(counts: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """Sums a tensor over all processes. Its gradient is summed over all processes, too."""
+    """Sums a tensor over all processes.
+
+    The losses of all processes depend on the sum, so its gradient is summed over all processes, too.
+    """
 
     @staticmethod
     @override
@@ -193,6 +201,7 @@ class _WholeBatchNorm(_BatchNorm):
         mean = _Sum.apply(values.sum(axes)) / count
         centred = values - mean.view(shape)
         variance = _Sum.apply(centred.square().sum(axes)) / count
+        # As in torch, running statistics have the unbiased variance, and the batch itself is normalised with the biased one.
         self._remember(mean.detach(), variance.detach() * count / (count - 1))
         scaled = centred * (variance + self.eps).rsqrt().view(shape)
         whole: Tensor = scaled * self.weight.view(shape) + self.bias.view(shape) if self.affine else scaled

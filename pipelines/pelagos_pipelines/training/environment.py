@@ -23,7 +23,7 @@ def record(listing: Path, of_family: Iterable[str]) -> dict[str, str]:
     """
     import torch
 
-    # Each look at it parses the file anew.
+    # Each access to the metadata parses the file again.
     described = [found.metadata for found in metadata.distributions()]
     packages = sorted({f"{each['Name']}=={each['Version']}" for each in described}, key=str.lower)
     text = "\n".join(packages) + "\n"

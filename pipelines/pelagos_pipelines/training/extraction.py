@@ -139,7 +139,7 @@ class Reader(pickle.Unpickler):
 
     @override
     def find_class(self, module: str, name: str) -> Any:
-        """What the name becomes here: a known constructor, a type of numbers, or `Inert`. Nothing is imported."""
+        """The substitute for the name: a known constructor, a type of numbers, or `Inert`. Nothing is imported."""
         self.names.add(f"{module}.{name}")
         # A dotted name can reach another module that this one has imported, so the rest is judged by itself, too.
         if "." in name and module.partition(".")[0] in _PYTHON:
@@ -246,7 +246,7 @@ def _refuse_code(names: set[str], harmless: tuple[str, ...]) -> None:
         and name.removeprefix("__builtin__.").removeprefix("builtins.") not in _HARMLESS_BUILTINS
     )
     if strange:
-        # A file that is no pickle can parse as one whose names are parts of its text, so only proper names are quoted.
+        # A file that is not a pickle can parse as one whose names are parts of its text, so only proper names are quoted.
         shown = ", ".join(name[:80] if _NAME.fullmatch(name) else "something without a name" for name in strange[:5])
         raise TaskRefusedError(
             f"the checkpoint holds more than tensors: it would run or build {shown}; nothing was executed."

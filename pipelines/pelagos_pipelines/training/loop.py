@@ -80,7 +80,7 @@ class Learner(ABC):
         """
 
     def weight(self, chosen: Sequence[int]) -> float:
-        """How many things the loss of these images is a mean over, where several processes share a batch: by default images."""
+        """The number of things over which these images' loss is a mean: by default images. Used if processes share batches."""
         return float(len(chosen))
 
     @abstractmethod
@@ -223,7 +223,7 @@ class Training:
         torch.manual_seed(int(generator.integers(2**31)))
         order = self._shown[generator.permutation(len(self._shown))]
         batches = _batches(order, self._parameters.batch_size, self._world.count)
-        # The order above is the same in all processes. From here on each augments its own images, with numbers of its own.
+        # The order above is the same in all processes. From here on each augments its own images, with other random numbers.
         if self._world.count > 1:
             generator = np.random.default_rng([self._seed, epoch, self._world.rank])
             torch.manual_seed(int(generator.integers(2**31)))

@@ -68,7 +68,7 @@ _IMAGENET = Scale(tuple((1 / DEVIATION).tolist()), tuple((-MEAN / DEVIATION).tol
 class _Example:
     """An image of original ``size`` (width, height) on its canvas, with a map of segment numbers, uint16 [side, side].
 
-    Number 0 is no segment; number n has the class ``class_ids[n - 1]``.
+    Number 0 stands for no segment; number n has the class ``class_ids[n - 1]``.
     """
 
     canvas: Pixels

@@ -71,7 +71,7 @@ class Network(Mask2FormerForUniversalSegmentation):  # type: ignore[misc] # tran
     def __init__(self, config: Mask2FormerConfig, weights: Sequence[float] | None) -> None:
         super().__init__(config)
         self.criterion = _Loss(config, self.weight_dict)
-        # The class weights come from the dataset and are not learned, so they are no part of the state dict.
+        # The class weights come from the dataset and are not learned, so they are not part of the state dict.
         found = self.criterion.empty_weight.clone()
         if weights is not None:
             found[:-1] = torch.tensor(weights)

@@ -27,7 +27,7 @@ def is_exhausted(error: BaseException) -> bool:
     """Whether the error means that memory has run out."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    # OpenCV's errors have a class of their own, which is no RuntimeError.
+    # OpenCV raises cv2.error, which is not a RuntimeError.
     if not isinstance(error, RuntimeError) and type(error).__module__ != "cv2":
         return False
     return any(sign in str(error).lower() for sign in SIGNS)

@@ -1,6 +1,6 @@
 """Runs a training in several processes, one for each accelerator of the machine. Called by families and by the loop.
 
-The step also uses this module to run each of several concurrent trainings in a process of its own.
+The step also uses this module to run each of several concurrent trainings in a separate process.
 
 The calling process computes nothing. It starts the others, keeps the history that the first of them reports, and kills all of
 them when one has failed or died. So no process waits for one that has died, and the step reports the cause of death.
@@ -44,7 +44,7 @@ _LOCAL = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 
 
 class ProcessFailedError(Exception):
-    """One of the processes failed with an error that is no refusal, or was killed."""
+    """One of the processes failed with an error that is not a refusal, or was killed."""
 
 
 def wanted(request: TrainingRequest) -> int:
@@ -118,7 +118,7 @@ def _train(share: Share, job: Job, history: TrainingHistory, count: int, way: Wa
                 _tell(process, (share, job, process.rank, count, Path(folder) / "store"))
             return _follow(started, history, way)
         finally:
-            # After a failure the others may wait for the process that failed, and would never end by themselves.
+            # After a failure the others may be waiting for the process that failed, and would never end by themselves.
             for process in started:
                 process.popen.kill()
                 process.popen.wait()
@@ -182,7 +182,7 @@ def _listen(process: _Process, history: TrainingHistory) -> None:
 def _cause(failed: Sequence[_Process], count: int) -> Exception:
     """The error to raise when processes failed: a refusal before a full disk, before a death, before any other failure.
 
-    Other failures come last, because processes that lose one of their number fail in turn.
+    Other failures come last, because the death of one process makes the others fail in turn.
     """
     order = ("refused", "full", "died", "failed")
     process = min(failed, key=lambda one: order.index(one.fate[0]) if one.fate else len(order))

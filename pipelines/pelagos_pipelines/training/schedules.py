@@ -1,6 +1,6 @@
 """The learning rate in the course of a training. It is a function of progress alone, so no checkpoint needs to keep it.
 
-The loop calls `rate` for each step. ultralytics has schedules of its own, by epochs; `ultralytics_arguments` chooses among them.
+The loop calls `rate` for each step. ultralytics has its own schedules, by epochs; `ultralytics_arguments` chooses among them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The history of a training: one row per finished epoch, on disk before the checkpoint of that epoch.
 
 Families record into it, and figures read it. An epoch is sent to MLflow only once its checkpoint is safe, so that an epoch that
-is trained again was never sent before, and no step is there twice. A training that is started again drops the rows that its
+is trained again was never sent before, and no step is logged twice. A training that is started again drops the rows that its
 checkpoint does not have, and sends the others again, because the process may have died between the checkpoint and sending.
 """
 

@@ -1,11 +1,11 @@
 """Proposes the hyperparameters of a search's trials, and decides which trials are pruned. Called by steps/search.
 
 A trial's hyperparameters depend only on the seed of the search, the trial's number and the trials before it. No generator state
-is kept, and a search that was interrupted and continued tries the same as one that was not. Concurrent trials are kept apart from
-the earlier ones of their round by a constant liar: optuna's TPESampler counts running trials among the bad ones (Ginsbourger et
-al. 2010, doi:10.1007/978-3-642-10701-6_6). Sampling and pruning are optuna's: random; tree-structured Parzen estimators
-(Bergstra et al. 2011, "Algorithms for hyper-parameter optimization", NeurIPS); the median stopping rule (Golovin et al. 2017,
-"Google Vizier", KDD, doi:10.1145/3097983.3098043).
+is kept, and a search that was interrupted and continued tries the same values as one that was not. A constant liar keeps
+concurrent trials apart from the earlier ones of their round: optuna's TPESampler counts running trials among the bad ones
+(Ginsbourger et al. 2010, doi:10.1007/978-3-642-10701-6_6). Sampling and pruning are optuna's: random; tree-structured Parzen
+estimators (Bergstra et al. 2011, "Algorithms for hyper-parameter optimization", NeurIPS); the median stopping rule (Golovin et
+al. 2017, "Google Vizier", KDD, doi:10.1145/3097983.3098043).
 """
 
 from __future__ import annotations

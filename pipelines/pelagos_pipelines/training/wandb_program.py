@@ -1,4 +1,4 @@
-"""Writes a training as a run directory of Weights & Biases, and sends it if asked to. Started by wandb_run.
+"""Writes a training as a run directory of Weights & Biases, and sends it if requested. Started by wandb_run.
 
 A program for the interpreter of the environment `wandb`, which has only the standard library and the client, and none of our
 packages. It reads one JSON document from standard input; the API key comes from the environment. It contacts only the server in

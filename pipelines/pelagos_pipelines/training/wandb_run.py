@@ -1,7 +1,7 @@
 """Reports a training to Weights & Biases if its TrainingRun asks for it. An unavailable server never delays or ends a training.
 
-The client is not in the steps' environment: wandb_program.py runs in one of its own. Each report has the same id and sends only
-what the server does not have. So what one report missed is sent with the next, and nothing is there twice.
+The client is not in the steps' environment: wandb_program.py runs in a separate one. Each report has the same id and sends only
+what the server does not have. So data that one report missed are sent with the next, and nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -241,6 +241,6 @@ class WandbRun:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the client and what it started."""
+    """Kill the client and its child processes."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

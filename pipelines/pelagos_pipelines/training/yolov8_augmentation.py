@@ -45,7 +45,7 @@ _TURNED = 5
 
 
 def arguments(declared: Augmentation | None, parameters: Hyperparameters) -> dict[str, float]:
-    """Arguments for ultralytics. What is not declared keeps its published default, except mosaics, which must be asked for."""
+    """Arguments for ultralytics. What is not declared keeps its published default, except mosaics, which must be requested."""
     listed = {} if declared is None else declared.listed()
     found = {ARGUMENTS[name]: _fraction(name, value) for name, value in listed.items() if name in ARGUMENTS}
     # hyperparameters.mosaic is False by default, so False does not override the dataset's declaration.
