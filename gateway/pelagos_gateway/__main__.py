@@ -31,7 +31,7 @@ async def _run(settings: Settings) -> None:
 
 
 def main() -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit code, 2 when it cannot run for what stderr says."""
+    """Serve until SIGINT or SIGTERM; returns the exit code. 2: it cannot run, and stderr says why."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = Settings()

@@ -44,7 +44,7 @@ _LOOK_SECONDS = 1.0
 _AGAIN_SECONDS = 2.0
 """Wait before another attempt to write Envoy's configuration, for example after a full disk."""
 _CONFIGURATION = "configuration"
-"""Beside kinds, in the metric of what is stale: Envoy's configuration, while it cannot be written."""
+"""Label value in the staleness metric, besides the kinds: Envoy's configuration, while it cannot be written."""
 _DRAIN_SECONDS = 1.0
 _ENVOY_THREADS = 4
 
@@ -116,6 +116,7 @@ class Gateway:
         """Serve until ``until`` completes or a task fails; then drain Envoy for ``_DRAIN_SECONDS`` and release everything."""
         stopped = asyncio.create_task(_awaited(until))
         self._settings.sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Before the authority: the calls that it admits count as in progress until their ends are reported here.
         await self._journal.start()
         for server in self._servers:
             await server.start()
@@ -126,6 +127,7 @@ class Gateway:
         tasks += [asyncio.create_task(self._apply()), asyncio.create_task(self._look())]
         try:
             await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            # Raises the error of a task that failed: otherwise this would end as if it had been asked to stop.
             for task in tasks:
                 if task.done():
                     task.result()

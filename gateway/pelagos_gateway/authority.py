@@ -46,6 +46,7 @@ class Authority:
         try:
             told = await self._judge.judge(asked)
         except Exception:
+            # Fails closed. Refused and not raised, so that it is counted; Envoy replaces the text (shared._unjudged).
             logger.exception("a request could not be judged")
             told = Refused(503, "Try again: the gateway failed to judge this request")
         if isinstance(told, Allowed):

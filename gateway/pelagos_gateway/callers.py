@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 MOST_CALLERS = 20_000
 """Most callers kept in memory; the least recently active are dropped first."""
 _MOST_ENDED = 4_096
-"""Ended calls kept in memory, because the end of a call can be reported before its begin."""
+"""Ended calls kept in memory, because the end of a call can be reported before its beginning."""
 _MINUTE = 60.0
 _SHARED = 2 / 3
 """Share of the upload places open to callers that already hold one; the rest are for callers without any."""
@@ -63,6 +63,7 @@ class Callers:
         self._callers.move_to_end(caller)
         known.tokens = min(limits.per_minute, known.tokens + (now - known.seen) * limits.per_minute / _MINUTE)
         known.seen = now
+        # Their ends were never reported: without this, they would use up the caller's limit for good.
         for old in [old for old, began in known.calls.items() if now - began > limits.longest_call]:
             self.end(old)
         if len(known.calls) >= limits.at_once:
@@ -86,7 +87,7 @@ class Callers:
         return None
 
     def end(self, call: str) -> None:
-        """Count the call as ended, whatever its outcome."""
+        """Count the call as ended, regardless of its outcome."""
         name = self._of_call.pop(call, None)
         if name is not None:
             self._callers[name].calls.pop(call, None)

@@ -122,7 +122,7 @@ class Process:
             return
         await self._files.ask("POST", "drain_listeners?graceful&skip_exit")
         deadline = asyncio.get_running_loop().time() + seconds
-        while asyncio.get_running_loop().time() < deadline and await self._is_busy():  # noqa: ASYNC110 - nobody tells
+        while asyncio.get_running_loop().time() < deadline and await self._is_busy():  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.05)
         with contextlib.suppress(ProcessLookupError):
             process.terminate()

@@ -1,4 +1,4 @@
-"""Whom a token of the issuer belongs to, and their entitlements. Called by ``judging`` for every request with such a token.
+"""Who an issuer's token belongs to, and that person's entitlements. Called by ``judging`` for every request with such a token.
 
 A JWT is checked here: signature, algorithm, issuer, audience, times. UserInfo is asked for entitlements that it lacks, since
 tokens of EGI Check-in do not list groups. The answer is kept for ``KEPT_SECONDS``, but never past the token's expiry.

@@ -83,7 +83,7 @@ class Issuer:
     async def user(self, token: str, *, is_known: bool) -> Mapping[str, Any]:
         """The claims of UserInfo. Raises UnknownCallerError when the issuer rejects the token, and IssuerAwayError.
 
-        ``is_known``: the token has been verified. Such requests have places of their own, so that a flood of unverified tokens
+        ``is_known``: the token has been verified. Places are reserved for such requests, so that a flood of unverified tokens
         cannot delay them.
         """
         if not self._document:

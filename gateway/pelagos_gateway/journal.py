@@ -67,6 +67,8 @@ class Journal:
         """Process a message in forward mode: a tag, and entries of a time and a record each."""
         try:
             for _, record in message[1]:
+                # Both records end the call, since the first one is lost while Envoy still connects. Only the second has the
+                # figures, so only that one is counted.
                 self._callers.end(str(record["call"]))
                 if message[0] == shared.TOLD:
                     _count(record)
@@ -76,7 +78,7 @@ class Journal:
 
 def _count(record: Mapping[str, Any]) -> None:
     service, _, access = str(record["labels"]).partition(" ")
-    # A stream is not counted itself: each of its messages is a call with records of its own.
+    # A stream itself is not counted: each of its messages is a call with separate records.
     if access and record.get("path") != shared.STREAM:
         code = str(record["grpc"]) if str(record["grpc"]).isdecimal() else str(record["status"])
         kind = "grpc" if str(record["grpc"]).isdecimal() else "http"

@@ -10,7 +10,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300
 
 
 class Metrics:
-    """All metrics of the gateway, in a registry of their own."""
+    """All metrics of the gateway, in a separate registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

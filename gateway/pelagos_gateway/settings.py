@@ -89,28 +89,28 @@ class Settings(BaseSettings):
 
     @property
     def audiences(self) -> tuple[str, ...]:
-        """Of `oidc_audience`."""
+        """The audiences in `oidc_audience`."""
         return _listed(self.oidc_audience)
 
     @property
     def entitlement_claims(self) -> tuple[str, ...]:
-        """Of `oidc_entitlements`."""
+        """The names of claims in `oidc_entitlements`."""
         return _listed(self.oidc_entitlements)
 
     @property
     def entitled(self) -> tuple[str, ...]:
-        """Of `entitlements`."""
+        """The entitlements in `entitlements`, one of which is required."""
         return _listed(self.entitlements)
 
     @property
     def own_grpc(self) -> str:
-        """Where this program reaches Envoy as clients do, for gRPC."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address, self.address)  # noqa: S104 - what is said of it
+        """``host:port`` at which this program, like any client, reaches Envoy by gRPC."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address, self.address)  # noqa: S104 - compared, not listened on
         return f"[{host}]:{self.grpc_port}" if ":" in host else f"{host}:{self.grpc_port}"
 
     @property
     def allowed_hosts(self) -> tuple[str, ...]:
-        """What Envoy lets clients ask for; empty: anything."""
+        """Host names that Envoy accepts from clients; empty: any."""
         given = _listed(self.hosts)
         return ("127.0.0.1", "localhost", "[::1]", *given) if given or self.address in LOOPBACK else ()
 

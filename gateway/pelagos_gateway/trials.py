@@ -114,7 +114,7 @@ def _open(body: Mapping[str, Any], now: datetime, monotonic: float) -> Trial | N
         namespace, service, digest = str(metadata["namespace"]), status["service"], str(status["tokenSha256"])
         if status["phase"] != "Open" or metadata.get("deletionTimestamp") or not _DIGEST.fullmatch(digest):
             return None
-        # A Trial opens what is in its own namespace, whatever its status says.
+        # A Trial opens only services of its own namespace, even if its status names another one.
         if str(service.get("namespace") or namespace) != namespace:
             return None
         ends = datetime.fromisoformat(str(status["expiresAt"]))

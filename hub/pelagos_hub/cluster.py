@@ -1,4 +1,4 @@
-"""What the hub reads from the API server, and the little that it writes. Catalogue pages read memory and cost no API calls."""
+"""The hub's reads from the API server, and its few writes. Catalogue pages read memory and cost no API calls."""
 
 from __future__ import annotations
 

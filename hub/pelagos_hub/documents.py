@@ -28,7 +28,7 @@ class AlteredError(ValueError):
 
 
 class Documents:
-    """Reads only below the configured folder or prefix, whatever URI a status names."""
+    """Reads only below the configured folder or prefix, even if a status names another URI."""
 
     def __init__(self, settings: Settings) -> None:
         self._store: FolderObjects | S3Objects | None = None

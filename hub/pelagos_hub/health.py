@@ -1,4 +1,4 @@
-"""Endpoints for Prometheus and the kubelet, on a port of their own that is not public."""
+"""Endpoints for Prometheus and the kubelet, on a separate port that is not public."""
 
 from __future__ import annotations
 

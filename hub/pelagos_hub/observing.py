@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Metrics:
-    """Metrics of one hub, in a registry of its own, so that tests are independent."""
+    """Metrics of one hub, in a separate registry, so that tests are independent."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

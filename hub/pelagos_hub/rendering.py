@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def environment() -> jinja2.Environment:
-    """The package's templates, with autoescaping whatever their file names."""
+    """The package's templates, with autoescaping regardless of their file names."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("pelagos_hub"),
         autoescape=True,

@@ -128,10 +128,10 @@ class Settings(BaseSettings):
 
     @property
     def https(self) -> bool:
-        """Whether people come by https."""
+        """Whether browsers reach the hub by https."""
         return self.url.startswith("https:")
 
     @property
     def attested(self) -> tuple[str, ...]:
-        """See attested_entitlements."""
+        """The entitlements in `attested_entitlements`."""
         return tuple(self.attested_entitlements.split())

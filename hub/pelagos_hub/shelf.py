@@ -36,7 +36,7 @@ class Shelf:
             await asyncio.sleep(_PAUSE)
 
     def all(self) -> list[Entry]:
-        """All entries, whoever may see them."""
+        """All entries, including those that only some people may see."""
         cluster = self._cluster
         services, trainings, datasets = cluster.services(), cluster.trainings(), cluster.datasets()
         return self._index.entries(services.objects, trainings.objects, datasets.objects)
@@ -46,7 +46,7 @@ class Shelf:
         return index.listed(self.all(), lambda namespace: self.admits(person, namespace))
 
     def find(self, namespace: str, name: str) -> Entry | None:
-        """An entry, whoever may see it; None when there is none."""
+        """An entry, even one that only some people may see; None when there is none."""
         return next((each for each in self.all() if (each.namespace, each.name) == (namespace, name)), None)
 
     def admits(self, person: Person | None, namespace: str) -> bool:

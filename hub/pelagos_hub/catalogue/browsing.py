@@ -64,7 +64,7 @@ class Query:
 
     @classmethod
     def parse(cls, pairs: Iterable[tuple[str, str]]) -> Query:
-        """Parse the pairs of a query string; unknown keys and whatever exceeds the limits are ignored."""
+        """Parse the pairs of a query string; unknown keys, and values beyond the limits, are ignored."""
         told: dict[str, list[str]] = {}
         for key, value in pairs:
             told.setdefault(key, []).append(value)

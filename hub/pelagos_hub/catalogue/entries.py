@@ -152,7 +152,7 @@ class Entry:
 
 
 def entry(service: Body, training: Body | None, dataset: Body | None) -> Entry:
-    """The entry of a service; ``training`` produced the served model, ``dataset`` is what that training used."""
+    """The entry of a service; ``training`` produced the served model, from ``dataset``."""
     metadata, spec, status = (reading.at(service, part) for part in ("metadata", "spec", "status"))
     trained = reading.at(training, "status")
     served, conditions = reading.at(status, "model"), tuple(_conditions(status))

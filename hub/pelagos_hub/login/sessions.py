@@ -1,7 +1,7 @@
 """Server-side sessions: the browser only has a random number in a cookie.
 
-A session ends by logout, by age, when idle, and with the process. Their number is bounded. Sessions without a login have a bound
-of their own, so that opening the login page a million times logs nobody out.
+A session ends by logout, by age, when idle, and with the process. Their number is bounded. Sessions without a login have a
+separate bound, so that opening the login page a million times logs nobody out.
 """
 
 from __future__ import annotations

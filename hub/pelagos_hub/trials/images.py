@@ -80,7 +80,7 @@ def measured(content: bytes) -> Upload:
 def _by_pillow(content: bytes) -> tuple[str, tuple[int, int]]:
     try:
         with warnings.catch_warnings():
-            # Pillow warns at a limit of its own; ours is checked by the caller.
+            # Pillow warns at its own limit; ours is checked by the caller.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=[reader.format for reader in _READERS]) as image:
                 return str(image.format), image.size

@@ -31,7 +31,7 @@ class Count:
 
     @property
     def words(self) -> str:
-        """For pages."""
+        """The count as text for pages: ``2 of 3 trials open in <namespace>``."""
         trials = "trial" if (self.most if self.most is not None else self.open) == 1 else "trials"
         if self.most is not None:
             return f"{self.open} of {self.most} {trials} open in {self.namespace}"
@@ -47,7 +47,7 @@ def of(request: Request, session: Session, namespace: str) -> Count:
 
 
 def everywhere(request: Request, session: Session) -> list[Count]:
-    """The same for each namespace in which the person has such trials."""
+    """The counts of all namespaces in which the session's person has such trials."""
     found = {each.namespace for each in owning.own(request, session) if each.is_live}
     return [of(request, session, namespace) for namespace in sorted(found)]
 
