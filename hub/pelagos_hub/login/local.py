@@ -44,7 +44,7 @@ class Link:
     def use(self, token: str) -> Person | None:
         """The user that the hub runs as, when the token is correct, which then becomes invalid; None otherwise."""
         if not self._token:
-            # The current link could not be written, perhaps because the disk was full: the visitor has an old one. Write a new one.
+            # The current link could not be written, perhaps because the disk was full: this visitor has an old one.
             self.renew()
             return None
         if not hmac.compare_digest(token.encode(), self._token.encode()):

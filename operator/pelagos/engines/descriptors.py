@@ -71,7 +71,7 @@ class Descriptor(Generic[From]):
     secrets: tuple[frozenset[str], ...] = ()
     """For trackers and stores: the sets of Secret keys by which pods can log in; one set must be complete. Empty: no login."""
     diagnose: Check | None = None
-    """The check of `pelagos doctor`; None checks only whether it answers. Imports what it needs when called, as ``make`` does."""
+    """The check of `pelagos doctor`; None checks only whether it answers. Imports happen when it is called, as in ``make``."""
 
 
 @dataclass

@@ -37,7 +37,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """``subject`` is what was checked, ``message`` what was found, ``hint`` what to do about it."""
+    """``subject`` is the object that was checked, ``message`` the result, ``hint`` the advice to the user."""
 
     subject: str
     state: State

@@ -1,6 +1,6 @@
 """Serving on a cluster without KServe, by a Deployment and related objects. Called by the reconciler of ModelServices.
 
-See model_server/engine for what it shares with the engine kserve, and manifests for the objects.
+See model_server/engine for the code that it shares with the engine kserve, and manifests for the objects.
 """
 
 from __future__ import annotations

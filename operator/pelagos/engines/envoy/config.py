@@ -72,7 +72,7 @@ class Service:
     """One served model. ``name`` is the prefix of its names in Envoy: letters, digits, '.', '_' and '-'.
 
     ``hosts`` are the host names, without port, that clients may use; empty allows any, where the network decides who connects.
-    ``tells_config``: whether the model's configuration, which names what is served, can be read.
+    ``tells_config``: whether clients can read the model's configuration, which names the served model.
     ``private`` is a Unix socket for Envoy's owner: gRPC as clients have it, but not subject to the limit on all connections.
     """
 
@@ -268,7 +268,7 @@ def manager(
         "max_request_headers_kb": limits.header_kibibytes,
         "common_http_protocol_options": {
             "idle_timeout": seconds(limits.idle_seconds),
-            # Whoever reads its answer slowly is never idle, and a call without a deadline has no other end.
+            # A client that reads its answer slowly never counts as idle, and nothing else ends a call without a deadline.
             "max_stream_duration": seconds(limits.request_seconds),
             "max_headers_count": 64,
             "headers_with_underscores_action": "REJECT_REQUEST",

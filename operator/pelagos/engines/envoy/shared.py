@@ -20,12 +20,12 @@ CHOSEN, LABELS = "pelagos-cluster", "pelagos-labels"
 LENGTH = "pelagos-length"
 """Header by which Envoy passes the announced body length to the authority; ``-`` when there is none."""
 CALL = "x-request-id"
-"""Header that identifies a call for authority and journal; Envoy sets a new one, whatever the client sent."""
+"""Header that identifies a call for authority and journal; Envoy sets a new one, even if the client sent one."""
 AUTHORITY, CONVERTER, JOURNAL, STREAMS = "authority", "converter", "journal", "streams"
 """Names of sockets, and of their clusters after ``pelagos-``: the program that decides on requests, the one that converts JSON to
-binary, the one that is told which calls have ended, and the one that turns streams into calls."""
+binary, the one that receives reports of ended calls, and the one that turns streams into calls."""
 ENDED, TOLD = "ended", "told"
-"""Tags of the journal's records: a call has ended; and within a second, what is known of it."""
+"""Tags of the journal's records: a call has ended; and within a second, its details."""
 STREAM = routes.STREAM
 _JUDGED_SECONDS = 10
 _SECRETS = ("authorization", "proxy-authorization", "cookie")
@@ -165,7 +165,7 @@ def _unsaid() -> dict[str, Any]:
         "http.early_header_mutation.header_mutation.v3.HeaderMutation",
         mutations=[
             *({"remove": name} for name in (CHOSEN, LABELS, "x-envoy-auth-headers-to-remove")),
-            # The request to the authority has no body and a length of its own, so pass the original one in a header.
+            # The request to the authority has no body, and states that length: pass the original one in a header.
             {"append": {"header": {"key": LENGTH, "value": "%REQ(content-length)%"}, "append_action": _REPLACED}},
         ],
     )

@@ -46,7 +46,7 @@ class FolderKeys:
             )
             raise NoKeyError(SYSTEM, message)
         keys = []
-        # The sealing key comes first, which is how callers recognize it. A bad key is never skipped: what it sealed would no
+        # The sealing key comes first, which is how callers recognize it. A bad key is never skipped: data that it sealed would no
         # longer verify, and nobody would know why.
         for name in [CURRENT, *(name for name in names if name != CURRENT)]:
             file = self._folder / name

@@ -29,7 +29,7 @@ REMEMBERED = 50_000
 
 
 class Budget:
-    """What one look may still read. It depends only on names and sizes, so that every look reads the same files."""
+    """The files and bytes that one look may read. It depends only on names and sizes, so that every look reads the same files."""
 
     def __init__(self) -> None:
         self._files, self._bytes = MAX_FILES, MAX_TOTAL

@@ -1,4 +1,4 @@
-"""The Pipelines port on one machine: kfp.local runs the compiled flows, each run in a detached process group of its own.
+"""The Pipelines port on one machine: kfp.local runs the compiled flows, each run in its own detached process group.
 
 Chosen by wiring for the embedded mode. The state of a run is in its folder and in the lock that its runner holds (records); this
 module only keeps a queue in memory, which it can rebuild from the folders at any time. So the operator may end between any two
@@ -102,7 +102,7 @@ class KfpLocal:
     then the oldest, and none overtakes one that needs more. The place of an interrupted run is kept for its next attempt.
     """
 
-    def __init__(  # noqa: PLR0913 - what it is made of, each with a name
+    def __init__(  # noqa: PLR0913 - its dependencies, all named
         self,
         home: Path,
         python: Path,
@@ -199,7 +199,7 @@ class KfpLocal:
         return run
 
     async def cancel(self, name: RunName) -> None:
-        """End a run: SIGTERM to its whole session, and SIGKILL to what is left after GRACE_SECONDS."""
+        """End a run: SIGTERM to its whole session, and SIGKILL to processes that remain after GRACE_SECONDS."""
         look = await self._look(name)
         # Write the mark before sending signals: an attempt that has not begun never will, and for one that has, a later operator
         # also knows that it was ended on purpose.

@@ -30,7 +30,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Room:
-    """What the runs of a flow may use together: ``runs`` of them, ``cores``, and ``memory`` in bytes; 0 means no limit.
+    """Resources that the runs of a flow may use together: ``runs`` of them, ``cores``, and ``memory`` in bytes; 0 means no limit.
 
     A run that asks for more than there is gets the machine for itself; otherwise it would wait for ever. GPUs are used by one run
     at a time, because nothing divides them between processes on one machine. ``has_gpus``: the machine has GPUs, which every run

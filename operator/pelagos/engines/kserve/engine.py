@@ -1,6 +1,6 @@
 """Serving through KServe: one InferenceService for each ModelService. Called by the reconciler of ModelServices.
 
-See model_server/engine for what it shares with deployment. KServe's status is not taken at face value. Some releases report
+See model_server/engine for the code shared with deployment. KServe's status is not taken at face value. Some releases report
 ``Ready`` while pods crash, and ``status.observedGeneration`` is that of the Deployment below, not of the InferenceService
 (PropagateRawStatus), so it says nothing about our change. A change has arrived when ready pods carry its digest, no others are
 left, and the server itself names it.

@@ -31,7 +31,7 @@ _WHY_PREEMPTED = (
     ("due to Fair Sharing", "for a fair share among the queues of its cohort"),
     ("due to reclamation", "for a workload of the queue that its quota belongs to"),
 )
-"""Kueue's reasons, and what they mean."""
+"""Kueue's reasons, with their meanings."""
 _BY_NODE = frozenset(
     {"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting", "Preempted"}
     | {"NodeAffinity", "UnexpectedAdmissionError"}

@@ -1,4 +1,4 @@
-"""The Pipelines port on a cluster: a Kubeflow Pipelines server runs the compiled flows, each attempt as a run of its own.
+"""The Pipelines port on a cluster: a Kubeflow Pipelines server runs the compiled flows, each attempt as a separate run.
 
 Chosen by wiring for the cluster mode. The server has neither unique names nor idempotency keys, so a run is looked up before it
 is created and again afterwards: if several have the same name, the oldest counts and the others are ended. State that the port
@@ -149,7 +149,7 @@ class Kubeflow:
         await self._rest.is_healthy()
 
     async def submit(self, request: RunRequest) -> PipelineRun:
-        """Make the attempt exist exactly once, and return it, or the attempt that stands in its way.
+        """Make the attempt exist exactly once, and return it, or the existing attempt that takes its place.
 
         Raises RejectedError for a name, a flow or parameters that cannot be run.
         """
@@ -161,7 +161,7 @@ class Kubeflow:
         # The order of these steps is what launches a run only once, on a server that accepts any number of runs of one name:
         # 1. One change per run at a time, so that two passes of this operator do not both find nothing.
         # 2. Look on the server, not in memory: an operator that died between request and answer may have launched it too.
-        # 3. Create only an attempt that is newer than all existing ones. A running one is adopted, whatever its attempt.
+        # 3. Create only an attempt that is newer than all existing ones. A running one is adopted, even with another attempt.
         # 4. Look again (_create): the oldest run of this attempt counts, for every operator, and the others are ended.
         async with self._locked(request.name):
             place = await self._places.for_new_run(request)
@@ -245,6 +245,7 @@ class Kubeflow:
         except RejectedError as error:
             if not isinstance(error, AbsentError):
                 raise _explained(error) from error
+            # An outage, so that the next pass tries again, and looks the experiment up or creates it.
             self._places.forget_experiments()
             raise OutageError(
                 SYSTEM, f"the experiment of run {request.name} was deleted in the meantime: {error}"
@@ -277,6 +278,7 @@ class Kubeflow:
                 await self._endings.end_quietly(duplicates)
         found = [by_attempt[attempt][0] for attempt in sorted(by_attempt)]
         self._listed[name] = monotonic()
+        # Somebody can retry an old attempt on the server's page. It would write alongside the latest one.
         revived = [run for run in found[:-1] if not reading.is_over(run) and self._endings.is_due(run)]
         if revived:
             logger.warning("Of pipeline run %s, an attempt before the latest still runs; it is ended", name)

@@ -43,7 +43,7 @@ LINES = 200
 BYTES = 64 * 1024
 """Bounds on the last lines that are kept per step."""
 _READ = 16 * BYTES
-"""Bytes to read at most. Larger than what is kept, because the API server cuts off the end, which matters most."""
+"""Bytes to read at most. More than is kept, because the API server cuts off the end, which matters most."""
 _FEWER = 10
 """Number of lines to read instead when LINES exceeded _READ bytes."""
 _PODS = 100
@@ -172,7 +172,7 @@ class NotOursError(RejectedError):
 
 
 class KeptLogs:
-    """Keeps log lines through ``rest``, in background tasks; see the module."""
+    """Keeps log lines through ``rest``, in background tasks, so that no pass waits for them."""
 
     def __init__(self, rest: KubernetesRest, clock: Clock) -> None:
         self._rest = rest

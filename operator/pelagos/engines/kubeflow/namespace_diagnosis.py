@@ -1,4 +1,4 @@
-"""The checks of ``pelagos doctor`` for namespaces in which steps run: whether their pods would find what they need."""
+"""The checks of ``pelagos doctor`` for namespaces in which steps run: whether everything that their pods need exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step waits for, from its pod, from its queue, and from the Workflow when the cluster accepts no pod. Pure.
+"""The obstacle that a step waits for, from its pod, from its queue, and from the Workflow when the cluster accepts no pod. Pure.
 
 Called by `reading`. The chain of checks reads as the specification; every message quotes the cluster.
 """
@@ -81,7 +81,7 @@ def of_waiting(seen: Facts, steps: Collection[str]) -> Obstacle | None:
 
 
 def _who(step: str) -> str:
-    """The name of what waits: before any step, the server starts a pod that prepares the run as a whole."""
+    """The name of the waiting step or run: before any step, the server starts a pod that prepares the run as a whole."""
     return f"step {step}" if step else "the run"
 
 

@@ -48,7 +48,7 @@ SHARED_MEMORY = "shared-memory"
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _ENVIRONMENT = {
     **STEP_ENVIRONMENT,
-    "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108 - of a pod of its own
+    "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108 - private to the pod
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 
@@ -296,7 +296,7 @@ def _asks_others(request: RunRequest) -> bool:
     try:
         asked = json.loads(request.parameters.get("request", "{}"))
         return bool(asked["model"]["weights"]["uri"])
-    except (ValueError, KeyError, TypeError):  # third-party flows have parameters of their own
+    except (ValueError, KeyError, TypeError):  # third-party flows may have other parameters
         return False
 
 

@@ -1,7 +1,7 @@
 """Where a resource's runs live on a Kubeflow Pipelines server: a namespace, and an experiment in it. Used by the engine.
 
 All runs of a resource are in one experiment, ``pelagos.<uid>``, so that a look-up reads only that resource's runs. The port asks
-by the name of a run, which contains its resource's uid. What is learned about names and experiments is cached, and can be found
+by the name of a run, which contains its resource's uid. Names and experiments are cached once they are known, and can be found
 again by asking the server.
 """
 

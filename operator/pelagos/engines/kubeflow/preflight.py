@@ -1,7 +1,7 @@
 """Checks, before a run is created, that its namespace has what its pods need. Called by the engine and by `pelagos doctor`.
 
 Kubeflow's own programs in a step's pod find out too late: with a wrong artifact store a step fails after its work, on every
-attempt. Only what is certainly wrong stops a run; what cannot be read, or does not answer, passes.
+attempt. Only a certain error stops a run; anything that cannot be read, or does not answer, passes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reads Kueue's view of runs' pods: Workloads, queue, position in the queue, and priorities. Called by `sight`.
 
-It reads whatever our rights and the served kinds allow. Only `sight` calls it, and what is read ends up in its Facts.
+It reads as much as our rights and the served kinds allow. Only `sight` calls it, and the results end up in its Facts.
 """
 
 from __future__ import annotations

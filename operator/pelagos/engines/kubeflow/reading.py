@@ -51,7 +51,7 @@ _LONGEST = 1000
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the engine knows beyond the server's answer.
+    """The engine's knowledge beyond the server's answer.
 
     ``now`` is the time by the server's clock, ``page`` the address of its pages, ``canceled`` whether we ended or gave up the
     run.

@@ -192,7 +192,7 @@ class Sight:
         for more in (_workflow, self._in_queues, _events):
             try:
                 found = await more(objects, identifier, found)
-            except RejectedError as error:  # use whatever our rights allow
+            except RejectedError as error:  # use as much as our rights allow
                 logger.debug("Not all of pipeline run %s in %s can be seen: %s", identifier, namespace, error)
         return found
 

@@ -1,7 +1,7 @@
 """Which names a run may use in a shared namespace. Called by the engine kubeflow before it creates a run; pure.
 
 Names of Secrets, claims, ConfigMaps, accounts and queues are resolved where the pods are. If the runs of all tenants share one
-namespace, a name meant for a tenant's own object would give access to what the installation, or another tenant, keeps there.
+namespace, a name meant for a tenant's own object would give access to those of the installation, or of another tenant.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ MERGE_PATCH = "application/merge-patch+json"
 class KubernetesApi:
     """Implements ports.cluster.Cluster. Writes go through ``rest``, which asks its guard right before each request.
 
-    ``collects``: whether the cluster garbage-collects what a deleted resource owned. If so, the operator needs no right to delete
+    ``collects``: whether the cluster garbage-collects objects of a deleted owner. If so, the operator needs no right to delete
     Secrets, a right that Kubernetes cannot restrict to some of them. On a single machine nobody else would delete them.
     """
 

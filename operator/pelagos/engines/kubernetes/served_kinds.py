@@ -26,7 +26,7 @@ _SHOWN = 6
 
 
 class Served:
-    """Which of our kinds work, kept up to date by two recurring checks that say what is wrong with the others.
+    """Which of our kinds work, kept up to date by two recurring checks that report problems of the others.
 
     The checks raise OutageError while the API server does not answer; the last known result stays valid then.
     """

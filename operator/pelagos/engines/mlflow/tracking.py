@@ -63,8 +63,8 @@ class MlflowTracking:
 
         MLflow has no unique keys. So the run is looked up, created, sealed, and looked up again: if two were created at once,
         every creator keeps the oldest and deletes the others under our seal. A run that was created but not sealed, because its
-        creator died or the reply was lost, is sealed first. If somebody copies our intent into a run of their own at that moment,
-        figures are written to that run, but nothing more: no decision is ever based on what is read there.
+        creator died or the reply was lost, is sealed first. If somebody copies our intent into their own run at that moment,
+        figures are written to that run, but nothing more: no decision is ever based on its content.
         """
         lock = self._creating.setdefault(want.uid, asyncio.Lock())
         async with lock:

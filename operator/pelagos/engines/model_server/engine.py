@@ -38,9 +38,9 @@ from pelagos.ports.serving import DesiredService, ObservedService, ProbeResult, 
 RENDERED_ANNOTATION = "pelagos.dev/rendered"
 """Digest of the object as last applied. It shows that a field which is no longer wanted must be removed."""
 COMPARED_EVERY = 60.0
-"""Seconds between two comparisons of all objects with what was applied."""
+"""Seconds between two comparisons of all live objects with those that were applied."""
 NOBODY = "00000000-0000-0000-0000-000000000000"
-"""A uid that no resource has, to check whether we may list at all."""
+"""A uid that no resource has, to check whether we have the right to list."""
 PODS = Collection("v1", "Pod", "pods")
 _LOOKS, _LOOKED_EVERY = 10, 0.3
 """How often, and after how many seconds each, a deletion is checked for completion."""
@@ -246,7 +246,7 @@ class ClusterServing(ABC):
             # Delete only now: objects of the earlier version serve until the new ones exist.
             for kind, found in await self._left_over(want, pieces):
                 await self._cluster.delete(kind, found)
-            # Changes by others to what we wrote, such as by an admission webhook, are accepted.
+            # Changes by others to our objects, such as by an admission webhook, are accepted.
             self._accepted[want.uid] = (_state_of(main), monotonic())
 
     async def probe(self, uid: str) -> ProbeResult:
@@ -291,7 +291,7 @@ class ClusterServing(ABC):
         async with self._locks[uid]:
             namespace = self._namespace(uid)
             self._places.pop(uid, None)
-            # The namespace is unknown only if the ModelService no longer exists; then the cluster collects what it owned.
+            # The namespace is unknown only if the ModelService no longer exists; then the cluster collects its objects.
             for kind in await self.kinds() if namespace else ():
                 for found in await self._cluster.list(kind, namespace, {meta.UID_LABEL: uid}):
                     if is_owned(found, uid):
@@ -390,7 +390,7 @@ class ClusterServing(ABC):
         try:
             pieces = await self._wanted(view.want)
         except (RejectedError, OutageError):
-            # The package may have been deleted. What was built from it is still served.
+            # The package may have been deleted. Objects that were built from it still serve.
             return view.want.digest
         for kind, body in pieces:
             is_main = kind == self.main
@@ -507,7 +507,7 @@ class ClusterServing(ABC):
 
 
 def _without_own(predecessor: Predecessor, message: str, since: datetime) -> ObservedService:
-    """The state when this engine has nothing except what is being deleted; another engine's endpoint may still serve."""
+    """The state when all objects of this engine are being deleted, or none exist; another engine's endpoint may still serve."""
     return ObservedService(
         digest="",
         state=ServiceState.STARTING,

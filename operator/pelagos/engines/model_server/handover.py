@@ -24,7 +24,7 @@ LOOKED_EVERY = 600.0
 
 @dataclass(frozen=True)
 class Predecessor:
-    """``names`` is empty when there is none, or we may not look; ``held`` says what it waits for once it is being deleted."""
+    """``names`` is empty when there is none, or we may not look; ``held`` says what a requested deletion waits for."""
 
     names: str = ""
     held: str = ""
@@ -61,7 +61,7 @@ class Predecessors:
                 await self._cluster.delete(kind, found)
 
     def forget(self, uid: str) -> None:
-        """Drop what is cached about a resource that no longer exists."""
+        """Drop the cache entry of a resource that no longer exists."""
         self._none_at.pop(uid, None)
 
     async def _of(self, kind: Collection, uid: str, namespace: str) -> list[Body]:

@@ -1,6 +1,6 @@
 """Names, labels and annotations by which the objects of an endpoint are recognized, whichever engine creates its pods. Pure.
 
-The main object of an endpoint carries the desired service as annotations, so that the operator needs no memory of its own.
+The main object of an endpoint carries the desired service as annotations, so that the operator itself keeps no state.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def _rule(peers: Peers) -> Rule:
 
 
 def _pods_of(namespace: str, name: str) -> list[Rule]:
-    """Peers: pods of this name in one namespace. Without the namespace anybody could label a pod of their own like that."""
+    """Peers: pods of this name in one namespace. Without the namespace anybody could give their own pod this label."""
     if not namespace:
         return []
     return [_namespace(namespace) | {"podSelector": {"matchLabels": {"app.kubernetes.io/name": name}}}]

@@ -1,4 +1,4 @@
-"""The kinds of objects that endpoints consist of, for either engine: each removes what the other has left. Pure."""
+"""The kinds of objects that endpoints consist of, for either engine: each removes objects that the other has left. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tells which ModelService an object belongs to. Anybody can write labels, so an owner reference is required as well. Pure."""
+"""Determines which ModelService an object belongs to. Anybody can write labels, so an owner reference is required too. Pure."""
 
 from __future__ import annotations
 

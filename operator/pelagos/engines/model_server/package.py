@@ -19,7 +19,7 @@ from pelagos.ports.objects import Objects
 from pelagos.ports.serving import DesiredService
 
 DIGEST_PARAMETER = "pelagos_digest"
-"""A parameter of the model's configuration: the desired service's digest. The server reports it, which proves what it serves."""
+"""A parameter of the model's configuration: the desired service's digest. The server reports it, as proof of the package."""
 _REMEMBERED = 64
 _REMEMBERED_BYTES = 256 << 20
 

@@ -245,7 +245,7 @@ class Oscar:
         return View(found, want)
 
     def _ours(self, found: Mapping[str, Any]) -> DesiredService | None:
-        """The desired service of one that this installation created; None for any other, whatever its annotations say."""
+        """The desired service of one that this installation created; None for any other, even with copied annotations."""
         want = manifests.recorded(found)
         if want is None or not str(found.get("name", "")).startswith(manifests.prefix(want.uid)):
             return None
@@ -257,7 +257,7 @@ class Oscar:
         try:
             body = await self._wanted(view.want)
         except (RejectedError, OutageError):
-            # The package may have been deleted. What was built from it is still served.
+            # The package may have been deleted. The service that was built from it still serves.
             return view.want.digest
         is_same = _rendered(view.found) == _rendered(body) and not manifests.differs(view.found, body)
         return view.want.digest if is_same else ""

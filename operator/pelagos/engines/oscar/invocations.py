@@ -1,7 +1,7 @@
 """Asynchronous invocations: send an image, have a job run, read its status and result. Called by ``pelagos invocation``.
 
 OSCAR answers 201 without naming the job, reports ``Succeeded`` for a job whose script failed, and forgets ended jobs after some
-time. So each invocation has a key of its own, below which image, result and status are stored in a MinIO bucket that no service
+time. So each invocation has its own key, below which image, result and status are stored in a MinIO bucket that no service
 names. Addresses that OSCAR signs let the job read and write these three objects, and nothing else.
 """
 

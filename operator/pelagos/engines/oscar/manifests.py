@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pelagos.engines.oscar.options import Options
 
 UID, RENDERED, SEAL = "pelagos.dev/uid", "pelagos.dev/rendered", "pelagos.dev/seal"
-"""Annotations besides those of marks: the owner's uid, a digest of what was sent, and the installation's seal on both."""
+"""Annotations besides those of marks: the owner's uid, a digest of the request, and the installation's seal on both."""
 PURPOSE = "oscar-service"
 """The purpose of the seal; see ports.authority."""
 FOLDER = "/tmp/pelagos"  # noqa: S108 - of a container, which OSCAR gives no volume to write to
@@ -102,7 +102,7 @@ def recorded(found: Mapping[str, Any]) -> DesiredService | None:
 
 
 def differs(found: Mapping[str, Any], body: Mapping[str, Any]) -> str:
-    """The first field in which a service differs from what was sent; "" when none does. Fields that OSCAR adds are ignored."""
+    """The first field in which a service differs from the request; "" when none does. Fields that OSCAR adds are ignored."""
     for name in _FROM_VALUES:
         if str(found.get(name, "")) != str(body.get(name, "")):
             return name

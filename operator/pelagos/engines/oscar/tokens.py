@@ -101,7 +101,7 @@ class Tokens:
                 session.post(self._provider.url, data=form, ssl=tls, allow_redirects=False) as answer,
             ):
                 content = b""
-                # A read returns what has arrived, which may be only a part.
+                # A read returns the bytes that have arrived, which may be only a part.
                 while len(content) < _LARGEST and (more := await answer.content.read(_LARGEST - len(content))):
                     content += more
                 return answer.status, content

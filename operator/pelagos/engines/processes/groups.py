@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 INSTALLATION = "PELAGOS_SUPERVISED_HOME"
 """Environment variable with the home folder of the supervisor that the operator runs under. Everything started here inherits it,
-so that `pelagos down` finds it even if no operator is left that knows what it started. Not PELAGOS_HOME: people export that in
+so that `pelagos down` finds it even if no operator is left that knows of it. Not PELAGOS_HOME: people export that in
 their shells, and their editors must survive `pelagos down`."""
 _PROC = Path("/proc")
 _POLL_SECONDS = 0.05

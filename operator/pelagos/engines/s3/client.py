@@ -1,6 +1,6 @@
 """One prefix of a bucket in S3-compatible storage, through obstore. Used by objects and volumes.
 
-Vendors' error messages are long and quote what they were sent, so errors get their own wording here. The client is created at the
+Vendors' error messages are long and quote the request, so errors get their own wording here. The client is created at the
 first call, and again when credentials or the certificate authority have changed: both are rotated while the operator runs.
 """
 

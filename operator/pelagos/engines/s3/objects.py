@@ -19,7 +19,7 @@ SYSTEM = "objects"
 
 
 class S3Objects:
-    """Objects below ``uri``. A folder exists when any key below it does; S3 has no folders of its own."""
+    """Objects below ``uri``. A folder exists when any key below it does; S3 itself has no folders."""
 
     def __init__(self, uri: str, service: Service) -> None:
         """Make no connection yet. Raises RejectedError if ``uri`` is not an s3:// uri."""

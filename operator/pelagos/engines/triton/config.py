@@ -1,7 +1,7 @@
 """Triton's ``config.pbtxt`` for a model package with a service's settings. Pure.
 
 Called by the serving engines. It is derived only from validated fields of the package's description and from the desired service:
-a package cannot name a backend, a library, an environment, or files of its own. The JSON follows the ModelConfig message with the
+a package cannot name a backend, a library, an environment, or further files. The JSON follows the ModelConfig message with the
 names of the .proto file (https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto); the output is
 the protobuf text format.
 """

@@ -32,7 +32,7 @@ GPU = {"scores": 0.02, "best": 0.02, "boxes": 0.1, "masks": 0.2, "angles": 0.02}
 
 
 def compare(known: Mapping[str, Any], answer: Mapping[str, Any], onnx_sha256: str, *, gpu: bool = False) -> str | None:
-    """What is wrong with the outputs in an answer; None when they are right. ``gpu``: whether a GPU computed them."""
+    """The problem with the outputs in an answer; None when they are right. ``gpu``: whether a GPU computed them."""
     got = answer.get("raw")
     if not isinstance(got, dict):
         return (

@@ -29,7 +29,7 @@ TIMEOUT = 10.0
 async def probe(address: str | Endpoint, want: DesiredService, known: Known, timeout: float = TIMEOUT) -> ProbeResult:
     """Send the package's probe image as clients do, by gRPC or HTTP, and compare the answer with the known one.
 
-    Never raises for what the server does: failures are in the result.
+    Never raises because of the server: its failures are in the result.
     """
     begun = monotonic()
     asked = known.outputs is not None
@@ -53,7 +53,7 @@ async def probe(address: str | Endpoint, want: DesiredService, known: Known, tim
 
 
 def compare(expected: Found, answer: Found, package: Mapping[str, Any], want: DesiredService) -> str | None:
-    """What is wrong with an answer; None when it is right.
+    """The problem with an answer; None when it is right.
 
     ``package`` has the thresholds that ``expected`` was made with, ``want`` those of the service. Where they differ, only what
     both must report is compared.

@@ -77,7 +77,7 @@ def record(served: Path, want: DesiredService) -> None:
 
 
 def install(prepared: Path, served: Path) -> None:
-    """Replace ``served`` with what was prepared; after a crash in between there is nothing to serve."""
+    """Replace ``served`` with the prepared files; after a crash in between there is nothing to serve."""
     # Remove first, because a rename cannot replace a folder that is not empty. After a crash the files are built again.
     remove(served)
     prepared.rename(served)

@@ -141,7 +141,7 @@ class TritonLocal:
                         await self._forget(want.uid, state.following)
                 else:
                     await self._start(want, state, same)
-                # Still under the lock, so that the gateway gets exactly what was just written.
+                # Still under the lock, so that the gateway gets exactly the state that was just written.
                 await self._keep()
 
     async def probe(self, uid: str) -> ProbeResult:
@@ -216,7 +216,7 @@ class TritonLocal:
         uid, service = want.uid, self.services / want.uid
         number = same.number if same is not None else await asyncio.to_thread(_number, service, want, state)
         folder = self.folder(uid, number)
-        # Copy and verify the package before ending anything, so that a refused package does not affect what is served.
+        # Copy and verify the package before ending anything, so that a refused package does not affect the running server.
         prepared = None
         if not await asyncio.to_thread(copies.is_usable, folder.served, want):
             others = [self.folder(uid, server).path for server in state.servers]
@@ -238,14 +238,14 @@ class TritonLocal:
             await asyncio.to_thread(copies.install, prepared, folder.served)
         restarts = 0
         if same is not None:
-            # A shutdown of the installation is no death. Deaths are reported, and each lengthens the pause before `_revive`.
+            # A shutdown of the installation is not a death. Deaths are reported, and each lengthens the pause before `_revive`.
             is_death = same.process is not None and not orderly.has_ended(self._home, same.started_at)
             restarts = same.restarts + is_death
         server = Server(number, want.model_name, want.digest, restarts, self._clock.now(), None)
         stays = state.current if state.current not in (*gone, same) else None
         after = replace(state, current=stays or server, following=server if stays else None)
         # Record the intent, start the process, then record its id. If we die in between, there is a record without a process,
-        # and the next look ends whatever may run of it (ServerFolder.stop) before it starts another.
+        # and the next look ends any process of it (ServerFolder.stop) before it starts another.
         records.write(service, after)
         process = await asyncio.to_thread(folder.start)
         records.write(service, after.changed(replace(server, process=process)))

@@ -98,7 +98,7 @@ class Gateway:
         if not self._folder.exists() and not await asyncio.to_thread(read):
             return
         async with locks.held(SYSTEM, self._folder / ".lock"):
-            # Under the lock: what was read before somebody else's turn would bring back an endpoint that is gone by now.
+            # Read under the lock: an earlier read could bring back an endpoint that another task has removed since.
             upstreams = await asyncio.to_thread(read)
             if not upstreams:
                 await self._stop()
@@ -154,7 +154,7 @@ class Gateway:
         return clusters is None or f"{server.upstream.grpc}::" in clusters or f"{server.upstream.http}::" in clusters
 
     async def trouble(self) -> str | None:
-        """What is wrong with Envoy, as a message; None when all is well, or nothing is served."""
+        """The problem with Envoy, as a message; None when all is well, or nothing is served."""
         served = sorted(path.parent.name for path in self._services.glob(f"[!.]*/{records.NAME}"))
         if not served:
             return None

@@ -1,7 +1,7 @@
 """One Triton server process: its command, its sockets, how it ends. Called by triton_local; knows process groups, not models.
 
 The binary is from the nvidia-pytriton wheel in the environment ``triton``; none of that package's Python is used. It is an old
-release that would execute whatever it is asked to load, so it accepts no load requests: what it serves is in its folder when it
+release that would execute anything it is asked to load, so it accepts no load requests: the model is in its folder when it
 starts. It listens on Unix sockets in a private folder, and on no port.
 """
 

@@ -74,7 +74,7 @@ def compare_found(
     results: str,
     same: Callable[[Found, Found], bool],
 ) -> str | None:
-    """What is wrong with an answer whose ``results`` are objects with boxes; ``same`` tells whether two are the same object."""
+    """The problem with an answer whose ``results`` are objects with boxes; ``same`` decides whether two are the same object."""
     known, got, floor = expected[results], answer[results], 0.0
     # Either side may contain only the best ones, and there is no need to compare thousands.
     most = min(len(known) if expected.get("cut") else COMPARED, want.max_detections, COMPARED)

@@ -1,4 +1,4 @@
-"""The serving strategy of a task: what a model's answer contains, and when two answers are from the same model. Pure."""
+"""The serving strategy of a task: the contents of a model's answer, and when two answers are from the same model. Pure."""
 
 from __future__ import annotations
 
@@ -49,4 +49,4 @@ class Strategy(ABC):
 
     @abstractmethod
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
-        """What is wrong with an answer; None when it is right. See ``probe.compare``."""
+        """The problem with an answer; None when it is right. See ``probe.compare``."""
