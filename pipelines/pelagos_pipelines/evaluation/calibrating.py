@@ -171,7 +171,7 @@ def _thresholds(claims: Claims, scaling: Scaling | None, labels: Sequence[str]) 
 
 
 def _faintest(claims: Claims, scaling: Scaling | None) -> float:
-    """The scaled value of the lowest score about which something is known."""
+    """The lower bound of the claims' scores, after scaling."""
     if scaling is None or not claims.faintest:
         return claims.faintest
     return float(scaled(np.array(claims.faintest), scaling))

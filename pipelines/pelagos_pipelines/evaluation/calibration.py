@@ -4,12 +4,14 @@ Each claim of a model is a row: a classifier claims a class for every image, a d
 module is independent of tasks: evaluation.tasks produce the claims.
 
 * Expected calibration error (ECE): claims are divided by confidence into 15 bins of equal width, open below and closed above. ECE
-is the mean of the differences between the share of right claims and their mean confidence, weighted by the claims in a bin.
-Naeini, Cooper and Hauskrecht, AAAI 2015; Guo et al. 2017, arXiv:1706.04599, equation 3. For detectors it is the detection ECE by
-confidence of Küppers et al. 2020, arXiv:2004.13546: right claims have the class of an object and an IoU of 0.50 with it. *
-Scaling: temperature, and for detectors an offset, with the least negative log-likelihood, which is convex in 1 / temperature and
-offset (Guo et al.; Platt 1999). * Confidence of a class: the one with the highest F1. For the F1 of a single class this is exact:
-Lipton, Elkan and Naryanaswamy, Optimal thresholding of classifiers to maximize F1 measure, ECML 2014, arXiv:1402.1892.
+  is the mean absolute difference between the share of right claims in a bin and their mean confidence, weighted by the number of
+  claims in the bin (Naeini, Cooper and Hauskrecht, AAAI 2015; Guo et al. 2017, arXiv:1706.04599, equation 3). For detectors it is
+  the detection ECE by confidence of Küppers et al. 2020, arXiv:2004.13546: right claims have the class of an object and an IoU of
+  0.50 with it.
+* Scaling: temperature, and for detectors an offset, with the least negative log-likelihood, which is convex in 1 / temperature
+  and offset (Guo et al.; Platt 1999).
+* Confidence of a class: the one with the highest F1. For the F1 of a single class this is exact: Lipton, Elkan and Naryanaswamy,
+  Optimal thresholding of classifiers to maximize F1 measure, ECML 2014, arXiv:1402.1892.
 """
 
 from __future__ import annotations
@@ -35,13 +37,13 @@ _CLOSE, _STEPS = 1e-12, 60
 
 @dataclass(frozen=True)
 class Claims:
-    """What a model claims of ``images`` images, ``n`` times.
+    """A model's ``n`` claims about ``images`` images.
 
-    ``logits`` ``[n, k]`` before any scaling; ``claimed`` ``[n]`` the column that is claimed, and ``true`` ``[n]`` the one that
-    is so. ``class_ids`` ``[n]`` of what is claimed, and ``right`` ``[n]`` whether it is. ``objects`` ``[classes]``: what
-    there is to be claimed. Of claims that are less sure than ``faintest``, before any scaling, nothing is said: they are most of
-    what a detector finds, and next to none is right. ``is_own``: scores are
-    probabilities of something of their own, with logits ``[n, 2]`` of its not being so, 0, and of its being so.
+    ``logits`` ``[n, k]`` are unscaled; ``claimed`` ``[n]`` is the column that the model claims, and ``true`` ``[n]`` the correct
+    one. ``class_ids`` ``[n]`` are the claimed classes, and ``right`` ``[n]`` says whether each claim is right. ``objects``
+    ``[classes]`` are the numbers of true annotations. Claims with an unscaled confidence below ``faintest`` are disregarded: they
+    are most of a detector's output, and hardly any is right. ``is_own``: each score is a separate probability, whose logits
+    ``[n, 2]`` are 0 for "wrong", and that of the score for "right".
     """
 
     images: int
@@ -110,7 +112,7 @@ class Reliability:
 
 
 def reliability(confidence: npt.NDArray[np.float64], right: npt.NDArray[Any]) -> Reliability:
-    """Bin claims and compute the ECE, see the module. ``confidence`` ``[n]`` is from 0 to 1, ``right`` ``[n]`` is boolean."""
+    """Bin claims and compute the ECE as defined above. ``confidence`` ``[n]`` is from 0 to 1, ``right`` ``[n]`` is boolean."""
     confidence, right = np.asarray(confidence, np.float64), np.asarray(right, bool)
     bins = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
     counts = np.bincount(bins, minlength=BINS)

@@ -32,7 +32,7 @@ KNOWN = 0.5
 
 
 class Kind(StrEnum):
-    """What is doubted."""
+    """The kind of a doubt."""
 
     OTHER_CLASS = "OtherClass"
     NOT_ANNOTATED = "NotAnnotated"
@@ -43,8 +43,8 @@ class Kind(StrEnum):
 class Doubt:
     """A label of an image, the index ``sample``. ``label`` is its class and ``suggested`` the model's; None where there is none.
 
-    ``sure``, in [0, 1], tells clear doubts from faint ones of the same kind. ``box`` is x1, y1, x2, y2 in pixels: that of the
-    annotation, or where there is none of the prediction; of what is no upright box, that around it.
+    ``sure``, in [0, 1], is higher for clearer doubts of the same kind. ``box`` is the upright box x1, y1, x2, y2, in pixels,
+    around the annotation, or around the prediction if there is no annotation.
     """
 
     sample: int

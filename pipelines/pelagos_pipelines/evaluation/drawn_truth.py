@@ -1,8 +1,8 @@
 """Ground truth as pixel maps, for tasks that label pixels; used by training and by metrics.
 
 A pixel has at most one annotation: of overlapping shapes the smaller one is on top, as in the panoptic view of a version, and of
-equal ones the later. Pixels without a shape have no class: this is learned, and a prediction of a class there is wrong. They are
-not a class of their own and are not part of means. The rule is the same in training, evaluation and serving.
+equal ones the later. Pixels without a shape have no class: this is learned, and a prediction of a class there is wrong. "No
+class" is not a class itself, and is not part of means. The rule is the same in training, evaluation and serving.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def is_stuff(shape: Shape) -> bool:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Int32 ``pixels`` [height, width]: the place in ``class_ids`` [n] and one more, or maps.NONE. Each of them has a pixel.
+    """Int32 ``pixels`` [height, width]: 1 + the segment's index in ``class_ids`` [n], or maps.NONE. Each segment has a pixel.
 
-    The last ``crowds`` of them are no objects, but regions with some that nobody drew one by one.
+    The last ``crowds`` segments are crowds: regions with several objects that were not drawn one by one.
     """
 
     pixels: npt.NDArray[np.int32]

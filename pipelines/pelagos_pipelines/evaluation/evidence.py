@@ -57,10 +57,11 @@ class EvidenceError(Exception):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Tables by name. ``objects`` are how many annotations each image has, and ``fields`` are values by which images can be told
-    apart, None where one is not known.
+    """Tables by name. ``objects`` are the numbers of annotations by image; ``fields`` are values by which images are grouped,
+    None where one is not known.
 
-    ``version`` is that of the dataset, ``test`` the digest of the images and of what is true of them, whichever version has them.
+    ``version`` is that of the dataset. ``test`` is the digest of images and ground truth, which is the same in every version that
+    has them.
     """
 
     task: Task

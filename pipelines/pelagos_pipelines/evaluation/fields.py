@@ -1,6 +1,6 @@
 """The fields by which the images of a split are grouped: into slices, or to leave groups out.
 
-Apart from the measurements of slices, because a training asks for fields before it begins, and need not load what measures.
+Separate from the measurement of slices, because a training checks fields before it begins, and need not load the metrics.
 """
 
 from __future__ import annotations

@@ -27,10 +27,10 @@ Pairs = tuple[Any, Any, Any]
 
 @dataclass(frozen=True)
 class Places:
-    """Where objects are, an array with an entry for each: the true ones of a sample, and those of a prediction.
+    """Functions that return the places of objects, as arrays with an entry for each object of a sample or a prediction.
 
-    ``overlaps`` gives for each of several images the IoU ``[n, m]`` of its n found and m true entries, and ``outline`` the points
-    ``[k, 2]`` around one, in pixels.
+    For each of several images, ``overlaps`` yields the IoU ``[n, m]`` of its n predicted and m true entries. ``outline`` returns
+    the points ``[k, 2]`` around an entry, in pixels.
     """
 
     true: Callable[[Sample], Any]
@@ -166,8 +166,10 @@ class Objects:
     """``[found]``: the largest share of each that is in a crowd of its class; 0 without one."""
 
     def ignored(self, given: npt.NDArray[np.int64], number: int = 0) -> npt.NDArray[np.bool_]:
-        """``[found]``: which are neither right nor wrong at a threshold, as in COCO's evaluator: without a true object, and in a
-        crowd. ``given`` is `assigned` at that threshold, ``number`` its index in IOUS.
+        """``[found]``: whether each predicted object is ignored at a threshold, as in COCO's evaluator.
+
+        It is if it matches no true object, and lies in a crowd. ``given`` is `assigned` at that threshold, ``number`` the index
+        in IOUS.
         """
         found: npt.NDArray[np.bool_] = (given < 0) & (self.inside >= IOUS[number])
         return found
@@ -232,7 +234,7 @@ def assigned(of: Objects) -> npt.NDArray[np.int64]:
     rank: Any = np.empty(len(of.scores), int)
     rank[np.argsort(-of.scores, kind="stable")] = np.arange(len(of.scores))
     same = np.flatnonzero(of.labels[of.found] == of.true_labels[of.true])
-    # Sorted by the order of choosing, then by preference. True objects prefer whoever chooses first.
+    # Sorted by the order of choosing, then by preference. True objects prefer the prediction that chooses first.
     order = same[np.lexsort((-of.true[same], -of.iou[same], rank[of.found[same]]))]
     given = np.full((len(IOUS), len(of.scores)), -1)
     for number, threshold in enumerate(IOUS):

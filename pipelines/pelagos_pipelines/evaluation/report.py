@@ -20,7 +20,7 @@ from pelagos_pipelines.serving.predictions import Prediction
 class Evaluation:
     """Metrics, ``test/<metric>`` and ``test/<metric>/<class>``; undefined ones are None, never 0.
 
-    ``warnings`` are what a reader of the metrics should know.
+    ``warnings`` are for readers of the metrics.
     """
 
     metrics: dict[str, float | None]
@@ -30,7 +30,7 @@ class Evaluation:
 def evaluate(samples: Sequence[Sample], found: Sequence[Prediction], labels: Sequence[str], folder: Path) -> Evaluation:
     """Measure the predictions ``found`` on the test split; figures are written to ``folder``.
 
-    Classes without a true annotation in the split have no metrics of their own and are not part of means.
+    Classes without a true annotation in the split have no metrics, and are not part of means.
     """
     strategy = tasks.TASKS.named(found[0].task)
     metrics = strategy.measure(samples, found, labels, folder)
@@ -41,7 +41,7 @@ def evaluate(samples: Sequence[Sample], found: Sequence[Prediction], labels: Seq
 
 
 def warnings(samples: Sequence[Sample], labels: Sequence[str]) -> list[str]:
-    """Warnings about what the test split cannot show."""
+    """Warnings about classes that the test split does not show, and about labels with letters that figures cannot show."""
     shown = {int(class_id) for sample in samples for class_id in sample.class_ids}
     unseen = [label for index, label in enumerate(labels) if index not in shown]
     said = []

@@ -53,7 +53,7 @@ class Units:
 def units_of(evidence: Evidence) -> Units:
     """The dataset's groups; else sites or deployments, if known for all images; else images.
 
-    A field with the same value for all images is skipped. An image without a group is a group of its own.
+    A field with the same value for all images is skipped. An image without a group forms its own group.
     """
     files = evidence.fields[IMAGE]
     groups = evidence.fields.get("group", ())
@@ -73,7 +73,7 @@ def samples_for(evidence: Evidence) -> int:
 
 
 def seed_of(*names: str) -> int:
-    """A seed that is derived from what is measured, so that results are reproducible."""
+    """A seed that is derived from ``names``, so that results are reproducible."""
     return int.from_bytes(hashlib.sha256("\0".join(names).encode()).digest()[:8], "big")
 
 

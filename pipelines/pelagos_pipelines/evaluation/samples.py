@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: ``class_ids`` [n], and of objects ``boxes`` [n, 4] x1, y1, x2, y2 around them, in pixels of the original."""
+    """One image: ``class_ids`` [n], and ``boxes`` [n, 4] around objects, as x1, y1, x2, y2 in pixels of the original."""
 
     name: str
     file: Path
@@ -79,9 +79,9 @@ class Sample:
 class GroundTruth:
     """A dataset version in memory, without pixels.
 
-    ``preprocessing`` is what it declares to be done to them; ``statistics`` are there when inputs are to be normalised by them,
-    ``balance`` when it plans to show some training images more often than others, or to weigh classes, and ``augmentation`` when
-    it says by how much training images are to be altered. ``stuff`` are the labels of classes that have an extent and no objects.
+    ``statistics``, by which inputs are normalised, ``balance``, the plan of how often training images are shown and how much
+    classes weigh, and ``augmentation``, the limits to which training images are altered, are None unless the version declares
+    them. ``stuff`` has the labels of classes that have an extent and no objects.
     """
 
     labels: tuple[str, ...]

@@ -22,7 +22,7 @@ from pelagos_contract.tasks import AVERAGES
 class Share:
     """One metric: ``parts`` of ``wholes``, and the ``true`` amount, each ``[..., classes]``; averages are ``[...]``.
 
-    A class without true samples has no metric of its own; its predictions are wrong and count in the micro average.
+    A class without true samples has no metric; its predictions are wrong and count in the micro average.
     """
 
     parts: npt.NDArray[Any]

@@ -54,9 +54,10 @@ def true(samples: Sequence[Sample]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Class:
-    """The detections of a class by descending score: the image of each, and those that are right, by threshold.
+    """The detections of a class by descending score, with the ``image`` of each.
 
-    These are places among the ``judged`` ones, which are without what lies in crowds; None: all.
+    By IoU threshold, ``judged`` are the indices of detections that are not ignored because of a crowd (None: all), and ``right``
+    the positions of the right ones among these.
     """
 
     image: npt.NDArray[np.int32]
@@ -100,10 +101,10 @@ class _Class:
 
 @dataclass(frozen=True)
 class _Sums:
-    """Of one class, ``[multisets, detections]``: how often the image of each stands there, and sums from the best detection on.
+    """For one class, ``[multisets, detections]``: the multiplicity of each detection's image, and sums from the best detection.
 
-    At the first threshold ``claimed`` are those that are judged, and of those that are right ``hits``, their IoU and their Dice
-    coefficients.
+    The sums are at the first threshold: ``claimed`` counts the judged detections, and ``hits`` the right ones, whose IoU and Dice
+    coefficients are in ``iou`` and ``dice``.
     """
 
     of_image: npt.NDArray[np.int32]

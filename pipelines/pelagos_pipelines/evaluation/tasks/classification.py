@@ -27,7 +27,7 @@ TABLES = {"guesses": counting.GUESSES}
 
 
 class Classification(Strategy):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for the evaluation of classification."""
 
     task = Task.CLASSIFICATION
     tables = TABLES

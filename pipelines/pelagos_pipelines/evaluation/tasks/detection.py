@@ -45,7 +45,7 @@ TABLES = {"found": objects.FOUND, "true": objects.TRUE}
 
 
 class Detection(Strategy):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for the evaluation of detection."""
 
     task: Task = Task.DETECTION
     places: Places = BOXES

@@ -51,7 +51,7 @@ TABLES = {"found": objects.FOUND, "boxes": objects.FOUND, "true": objects.TRUE}
 
 
 class InstanceSegmentation(Strategy):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for the evaluation of instance segmentation."""
 
     task = Task.INSTANCE_SEGMENTATION
     tables = TABLES

@@ -12,7 +12,7 @@ from pelagos_pipelines.serving.tasks.oriented_detection import corners
 
 
 class OrientedDetection(Detection):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for the evaluation of oriented detection."""
 
     task = Task.ORIENTED_DETECTION
     places = Places(

@@ -28,7 +28,7 @@ TABLES = {"segments": areas.SEGMENTS, "stuff": areas.STUFF}
 
 
 class PanopticSegmentation(Strategy):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for the evaluation of panoptic segmentation."""
 
     task = Task.PANOPTIC_SEGMENTATION
     tables = TABLES

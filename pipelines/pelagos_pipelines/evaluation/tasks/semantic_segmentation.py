@@ -24,7 +24,7 @@ TABLES = {"classes": areas.PIXELS, "whole": areas.WHOLE}
 
 
 class SemanticSegmentation(Strategy):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for the evaluation of semantic segmentation."""
 
     task = Task.SEMANTIC_SEGMENTATION
     tables = TABLES

@@ -22,8 +22,8 @@ from pelagos_pipelines.evaluation.shares import Share, averages
 class Strategy(ABC):
     """Evaluation of one task. Predictions are those of serving's strategy for the same task.
 
-    ``confidence``: the threshold of the measured predictions; None: the lowest possible. ``claimed``: what each of its `claims`
-    is about.
+    ``confidence``: the threshold of the measured predictions; None: the lowest possible. ``claimed``: the subject of each of its
+    `claims`.
     """
 
     task: Task
