@@ -46,7 +46,7 @@ class Answering:
         self._decoder.start()
 
     def answer(self, data: bytes, confidence: float | None = None) -> dict[str, Any]:
-        """What the model finds in an encoded image.
+        """The model's answer for an encoded image, in the JSON form of the service contract.
 
         Raises:
             ImageRefusedError: it is not a complete image of a supported format, or it exceeds a ceiling.
@@ -55,7 +55,7 @@ class Answering:
         return self._found(self._decoder.pixels(data), confidence)
 
     def picture(self, data: bytes, confidence: float | None = None) -> io.BytesIO:
-        """The image as PNG, with what the model finds drawn on it. Raises like ``answer``, or if it is too large to draw on."""
+        """The image as PNG, with the predictions drawn on it. Raises like ``answer``, or if it is too large to draw on."""
         pixels = self._decoder.pixels(data)
         height, width = pixels.shape[:2]
         if width * height > DRAWN_MEGAPIXELS * 1_000_000:

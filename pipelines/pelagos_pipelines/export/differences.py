@@ -10,7 +10,7 @@ SCORE_TOLERANCE = 0.01
 
 
 def failed(difference: str) -> RefusedError:
-    """PARITY_FAILED, with what differs."""
+    """The refusal PARITY_FAILED, whose message names the difference."""
     return RefusedError(
         Reason.PARITY_FAILED,
         f"the exported model does not predict what the trained one predicts: {difference}. "

@@ -1,6 +1,6 @@
 """The gateway that clients of a pod reach: ``python -m pelagos_pipelines.serving.gateway`` becomes the Envoy before the server.
 
-Runs in a container of its own beside the entrypoint's, from the same image. It waits until the server answers on its socket, so
+Runs in its own container beside the entrypoint's, from the same image. It waits until the server answers on its socket, so
 that no port is open before the model is ready, and then becomes Envoy with the configuration that the control plane has rendered.
 With the argument ``drain`` it is the hook before the pod's end, which lets requests in progress finish. The variables are listed
 in docs/design/0004-cluster-mode.md. Imports the standard library only.

@@ -23,7 +23,7 @@ PADDING = 114
 
 @dataclass(frozen=True)
 class Fitted:
-    """An image on its canvas. ``width`` and ``height`` are the original's; ``reduced`` are those before it was put there."""
+    """An image on its canvas. ``width`` and ``height`` are the original's; ``reduced`` are those before it was fitted."""
 
     canvas: Pixels
     width: int

@@ -195,7 +195,7 @@ def seen(stored: npt.NDArray[Any]) -> Pixels:
 def _stored(content: bytes, *, narrow: bool = False, reduction: int = 1) -> npt.NDArray[Any] | None:
     """The colours of a file at full depth, upright, or None. A JPEG without an end marker is given one.
 
-    Without an end marker, OpenCV fails. With one, libjpeg returns what there is, and complains if that is incomplete.
+    Without an end marker, OpenCV fails. With one, libjpeg returns the pixels that it has, and warns if some are missing.
     """
     flags = cv2.IMREAD_ANYCOLOR if narrow else cv2.IMREAD_COLOR
     if content.startswith(PNG):

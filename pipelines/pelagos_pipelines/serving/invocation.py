@@ -1,6 +1,6 @@
 """One asynchronous invocation: ``python -m pelagos_pipelines.serving.invocation`` in the script of an OSCAR service.
 
-OSCAR's supervisor has written the event to ``INPUT_FILE_PATH``. The package is fetched and served in this container as always.
+OSCAR's supervisor has written the event to ``INPUT_FILE_PATH``. The package is fetched and served in this container.
 Then the image is fetched, the result written, and last the status (pelagos_contract.invocations), which is also logged. Addresses
 must begin with ``PELAGOS_INVOCATIONS_URL``, so that a caller cannot make jobs contact other servers in the cluster. Ends with 0
 when there is a result, though nothing checks that. Imports the standard library only.

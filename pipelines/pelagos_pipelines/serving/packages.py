@@ -250,17 +250,17 @@ def _require_calibrated(found: Mapping[str, Any], field: str, place: object) -> 
 
 
 def _is_number(given: object, low: float, high: float) -> bool:
-    """Whether any value is a number from ``low`` to ``high``."""
+    """Whether a value of any type is a number from ``low`` to ``high``."""
     return isinstance(given, int | float) and type(given) is not bool and low <= given <= high
 
 
 def _are_among(some: object, labels: Sequence[str]) -> bool:
-    """Whether any value is a list of some of the labels."""
+    """Whether a value of any type is a list of some of the labels."""
     return isinstance(some, list) and all(type(item) is str and item in labels for item in some)
 
 
 def _is_tile(given: object) -> bool:
-    """Whether any value is a valid ``input.tile``."""
+    """Whether a value of any type is a valid ``input.tile``."""
     if not isinstance(given, dict) or set(given) != {"size", "overlap"}:
         return False
     size, overlap = given["size"], given["overlap"]

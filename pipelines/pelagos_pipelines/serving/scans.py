@@ -31,7 +31,7 @@ _FEEDS = 4
 class Parsed:
     """A JPEG without anything after its end marker, and whether scans are missing in it.
 
-    Cameras append previews, films and notes, which are no part of the JPEG.
+    Cameras append previews, films and notes, which are not part of the JPEG.
     """
 
     content: bytes
@@ -80,7 +80,7 @@ def have_other_line_ends(content: bytes) -> bool:
 
 
 class _Missing:
-    """What is missing of an image: a colour, or, in a progressive JPEG, some coefficient or its last bits."""
+    """Tracks the missing parts of an image: a colour, or, in a progressive JPEG, some coefficient or its last bits."""
 
     def __init__(self) -> None:
         self._bits: dict[int, list[int]] = {}

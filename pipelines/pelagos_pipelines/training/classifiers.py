@@ -89,7 +89,7 @@ class DecodedImages:
 
 
 class Classifiers:
-    """A family; see `families.Family` for the contract of its methods."""
+    """A family of classifiers; `families.Family` documents its methods."""
 
     def __init__(self, description: FamilyDescription, networks: Networks) -> None:
         """``networks`` must build every architecture that the description names."""

@@ -78,7 +78,7 @@ class _Example:
 
 
 class Mask2Former:
-    """The family for one task; see `families.Family` for the contract of its methods."""
+    """The family of Mask2Former for one task; `families.Family` documents its methods."""
 
     def __init__(self, description: FamilyDescription) -> None:
         """The family for the description's task and architectures."""

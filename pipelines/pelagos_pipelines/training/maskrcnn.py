@@ -55,7 +55,7 @@ _PARTS = {
 
 
 class MaskRcnn:
-    """The family; see `families.Family` for the contract of its methods."""
+    """The family of Mask R-CNN; `families.Family` documents its methods."""
 
     DESCRIPTION = MASK_RCNN
 

@@ -70,7 +70,7 @@ SETTINGS.update({name: False for name, value in SETTINGS.items() if isinstance(v
 
 
 class YoloV8:
-    """The family; see `families.Family` for the contract of its methods.
+    """The family of YOLOv8 detectors; `families.Family` documents its methods.
 
     Families of ultralytics' other networks are subclasses, with another trainer, other predictors and another `prediction`.
     Their trainers and predictors inherit from ours first, then from ultralytics' own for these networks.

@@ -69,7 +69,7 @@ class _Unsuppressed(Unsuppressed, OBBPredictor):  # type: ignore[misc]
 
 
 class YoloV8Obb(YoloV8):
-    """The family; see `families.Family` for the contract of its methods."""
+    """The family of YOLOv8 detectors of turned boxes; `families.Family` documents its methods."""
 
     DESCRIPTION, TRAINER, SCALED, UNSUPPRESSED = YOLOV8_OBB, _Trainer, _Scaled, _Unsuppressed
 

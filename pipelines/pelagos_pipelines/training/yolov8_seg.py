@@ -154,7 +154,7 @@ def _outputs(preds: Any) -> tuple[Any, Any]:
 
 
 class YoloV8Seg(yolov8.YoloV8):
-    """The family; see `families.Family` for the contract of its methods."""
+    """The family of YOLOv8-seg; `families.Family` documents its methods."""
 
     DESCRIPTION: ClassVar[FamilyDescription] = YOLOV8_SEG
     TRAINER: ClassVar[type[Trainer]] = _Trainer

@@ -14,7 +14,7 @@ from pelagos_pipelines.serving.tasks.classification import Classification as Fou
 
 
 class Classification(Strategy):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for the export of classifiers."""
 
     task, has_thresholds = Task.CLASSIFICATION, False
 

@@ -20,7 +20,7 @@ MARGIN = 0.02
 
 
 class Detection(Strategy):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for the export of detectors."""
 
     task: ClassVar[Task] = Task.DETECTION
     has_thresholds = True

@@ -23,7 +23,7 @@ KNOWN_CHARACTERS = 2**20
 
 
 class InstanceSegmentation(Strategy):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for the export of networks for instance segmentation."""
 
     task, has_thresholds = Task.INSTANCE_SEGMENTATION, True
 

@@ -18,13 +18,13 @@ from pelagos_pipelines.serving.tasks.oriented_detection import corners
 
 
 class OrientedDetection(Detection):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for the export of detectors of turned boxes."""
 
     task = Task.ORIENTED_DETECTION
 
     @override
     def places_and_scores(self, raw: Floats) -> tuple[Floats, Floats]:
-        """Boxes and scores, without the angles, which are neither and have rows of their own."""
+        """Boxes and scores, without the angles, which are neither and have separate rows."""
         return raw[:4], raw[4:-1]
 
     @override

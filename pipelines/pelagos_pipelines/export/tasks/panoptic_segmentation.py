@@ -22,7 +22,7 @@ LEAST = 0.001
 
 
 class PanopticSegmentation(Strategy):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for the export of networks for panoptic segmentation."""
 
     task, has_thresholds = Task.PANOPTIC_SEGMENTATION, True
 

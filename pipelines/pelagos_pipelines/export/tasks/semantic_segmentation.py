@@ -13,7 +13,7 @@ from pelagos_pipelines.serving.tasks.semantic_segmentation import ClassMap
 
 
 class SemanticSegmentation(Strategy):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for the export of networks for semantic segmentation."""
 
     task, has_thresholds = Task.SEMANTIC_SEGMENTATION, False
 

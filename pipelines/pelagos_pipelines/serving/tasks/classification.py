@@ -61,7 +61,7 @@ class Classification(Prediction):
 
 
 class ClassificationTask(Strategy):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for classification."""
 
     task, results = Classification.task, "classes"
 

@@ -120,7 +120,7 @@ def with_anchors(
 
 
 class DetectionTask(Strategy):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for detection."""
 
     task, results = Detections.task, "detections"
     numbers = 4

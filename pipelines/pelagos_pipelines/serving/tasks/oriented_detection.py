@@ -88,7 +88,7 @@ def oriented_detections(raw: Floats, at: Fit, original: tuple[int, int], thresho
 
 
 class OrientedDetectionTask(DetectionTask):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for oriented detection."""
 
     task, numbers = OrientedDetections.task, 5
 

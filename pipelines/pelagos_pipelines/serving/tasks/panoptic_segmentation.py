@@ -162,7 +162,7 @@ def _numbered(  # noqa: PLR0913 - what `segments` has found
 
 
 class PanopticSegmentationTask(Strategy):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for panoptic segmentation."""
 
     task, results = Segments.task, "segments"
 

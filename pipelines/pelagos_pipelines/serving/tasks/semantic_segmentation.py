@@ -56,7 +56,7 @@ class ClassMap(Prediction):
 
 
 class SemanticSegmentationTask(Strategy):
-    """See `Strategy` for the contract of its methods."""
+    """Implements `Strategy`, which documents its methods, for semantic segmentation."""
 
     task, results = ClassMap.task, "classes"
 
