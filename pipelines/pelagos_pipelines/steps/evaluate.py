@@ -194,7 +194,7 @@ def _pixels(samples: Sequence[Sample], telling: Telling) -> Iterator[Pixels]:
 
 
 def _tell_wandb(run: runs.Run, tracker: Tracker, known: Mapping[str, float]) -> list[str]:
-    """Report the whole training to Weights & Biases if requested. Returns warnings about what failed."""
+    """Report the whole training to Weights & Biases if requested. Returns warnings about failures."""
     from pelagos_pipelines.training.tracking import Tracker
     from pelagos_pipelines.training.training_history import TrainingHistory
 

@@ -67,7 +67,7 @@ class _Tried:
 
 
 def run(request: ImportRequest) -> ImportResult:
-    """Import the model, see the module.
+    """Import the model as a package into the store, and record it in MLflow.
 
     Raises:
         ImportRefusedError: the model or the images cannot be used.
@@ -321,7 +321,7 @@ def _written(request: ImportRequest, tried: _Tried, scratch: Path) -> tuple[pack
 
 
 def main() -> int:
-    """Run the program, see the module. Returns the exit code."""
+    """Import the model that standard input describes, and print the result. Returns the exit code."""
     output.guard_output()
 
     def answered() -> ImportResult:

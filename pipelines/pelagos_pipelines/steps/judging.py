@@ -79,7 +79,7 @@ class _Package:
 
 
 def run(request: EvaluationRequest) -> EvaluationResult:
-    """Evaluate the package, see the module.
+    """Evaluate the package on the version's test split, and record the result in MLflow.
 
     Raises:
         JudgingError, DifferentClassesError: the model cannot be evaluated, or has other classes.
@@ -306,7 +306,7 @@ def _tell(
 
 
 def main() -> int:
-    """Run the program, see the module. Returns the exit code."""
+    """Evaluate the package that standard input names, and print the result. Returns the exit code."""
     output.guard_output()
 
     def answered() -> EvaluationResult:

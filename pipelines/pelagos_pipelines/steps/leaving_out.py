@@ -1,6 +1,6 @@
 """Trainings without the images of one group each (leave one group out): their plan, and their results together.
 
-Each is a training of its own, like each of several seeds (seeds.py), with a folder in the workspace and a run in MLflow below the
+Each is a separate training, like each of several seeds (seeds.py), with a folder in the workspace and a run in MLflow below the
 step's run. Finished ones are not repeated. Used by the stages train and evaluate.
 """
 

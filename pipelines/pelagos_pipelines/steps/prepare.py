@@ -254,7 +254,7 @@ class _Gathered:
 
 @dataclass(frozen=True)
 class _Judged:
-    """What people get to know about a version: its report, if there is one, warnings and figures."""
+    """Information about a version for people: its report, if there is one, warnings and figures."""
 
     known: judging.Known
     warnings: Sequence[str]
@@ -427,7 +427,7 @@ def _recipe(request: PreparationRequest, format_name: str) -> dict[str, Any]:
     told = history.of_subject("Dataset").canonical(request)
     recipe = {name: value for name, value in told.items() if name not in _NOT_TOLD}
     if request.labels is not None and request.labels.taxonomy is not None:
-        # The register that was asked is no part of the recipe; its answers are part of the version.
+        # The register that was asked is not part of the recipe; its answers are part of the version.
         named = {name: value for name, value in told["labels"]["taxonomy"].items() if name not in {"table", "url"}}
         recipe |= {"labels": told["labels"] | {"taxonomy": named}}
     made_by = algorithms.canonical(algorithms.of_preparation(format_name, request.task))

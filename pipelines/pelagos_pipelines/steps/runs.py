@@ -155,7 +155,7 @@ class Run:
         return self._opened(step) is not None
 
     def read(self, step: str) -> Any:
-        """The state that a finished step has left.
+        """The state that a finished step has written.
 
         Raises:
             FileNotFoundError: the step has left none.
@@ -266,7 +266,7 @@ def confirm(place: Place, result: BaseModel) -> None:
 
 def give_back_memory() -> None:
     """Free the memory of a stage, or of one training of several, before the next one begins."""
-    # A stage that had nothing to do has loaded no framework, and leaves nothing that is worth a search.
+    # A stage that had nothing to do has loaded no framework, and leaves too little memory for a collection to be worthwhile.
     if "numpy" not in sys.modules:
         return
     gc.collect()

@@ -1,7 +1,7 @@
 """A search for hyperparameters: the trials of a run, before its model is trained. Part of the stage train.
 
-Each trial is a training of its own, judged by the validation split; the test split is not used. A journal in the workspace
-records what was tried and how it ended, so that a restarted step continues in the middle of a trial, and repeats none.
+Each trial is a separate training, judged by the validation split; the test split is not used. A journal in the workspace records
+the trials and how they ended, so that a restarted step continues in the middle of a trial, and repeats none.
 
 Concurrent trials form a round. The hyperparameters of a trial, and whether it is pruned, depend only on earlier rounds, so they
 do not depend on which trial of the round ended first.

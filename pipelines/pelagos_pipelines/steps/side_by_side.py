@@ -1,6 +1,6 @@
 """Runs several trainings of a run concurrently, sharing cores and GPUs: trials of a search. Part of the stage train.
 
-Each computes in a process of its own, which is killed with the step. Everything else (history, tracking, storage) is done in the
+Each computes in a separate process, which is killed with the step. Everything else (history, tracking, storage) is done in the
 step, by one thread per training. Only one of these threads works at a time, while the others wait for messages of their
 processes. So no other code in the step needs to be thread-safe.
 """
@@ -76,7 +76,7 @@ class SideBySide:
                 raise
 
     def train(self, training: Run, job: Job, history: TrainingHistory) -> int:
-        """Like `families.Family.train`, in a process of its own. Called by the functions passed to `perform`.
+        """Like `families.Family.train`, in a separate process. Called by the functions passed to `perform`.
 
         Raises:
             HaltedError: another training has failed.

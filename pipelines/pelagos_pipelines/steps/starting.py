@@ -1,4 +1,4 @@
-"""Fetches the user's checkpoint that a training starts from, and records what was taken from it. Called by the step train."""
+"""Fetches the user's checkpoint that a training starts from, and records how much of it is used. Called by the step train."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _copy(run: runs.Run) -> Path:
 
 
 def note(run: runs.Run) -> None:
-    """Record what the family has taken from the checkpoint, once it has done so."""
+    """Record how much of the checkpoint the family uses, once that is known."""
     from pelagos_pipelines.training import checkpoints
 
     if run.request.model.weights is None or run.finished(STATE):
@@ -65,12 +65,12 @@ def note(run: runs.Run) -> None:
 
 
 def described(run: runs.Run) -> dict[str, str]:
-    """Parameters for the tracked run that say what was taken."""
+    """Parameters for the tracked run that say how much of the checkpoint is used."""
     return {"weights.taken": _noted(run)["words"]} if _noted(run) else {}
 
 
 def warnings(run: runs.Run) -> list[str]:
-    """A warning about what was taken; none if the whole checkpoint became the whole model."""
+    """A warning about unused or missing tensors; none if the whole checkpoint became the whole model."""
     noted = _noted(run)
     return [f"model.weights: {noted['words']}"] if noted and not noted["isWhole"] else []
 

@@ -1,4 +1,4 @@
-"""What all stages of a training report to trackers: the cost until now, and to Weights & Biases if requested."""
+"""Reports that all stages of a training send to trackers: the cost until now, and to Weights & Biases if requested."""
 
 from __future__ import annotations
 

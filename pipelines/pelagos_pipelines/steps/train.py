@@ -428,7 +428,7 @@ def _processes(request: TrainingRequest) -> str:
 
 
 def _describe(run: runs.Run, tracker: Tracker, applied: Mapping[str, str]) -> None:
-    """Record parameters, environment and lineage: enough to repeat the run, and to know what it used."""
+    """Record parameters, environment and lineage: enough to repeat the run, and to identify its inputs."""
     from pelagos_pipelines.preparation.judging import kept
     from pelagos_pipelines.training import environment
     from pelagos_pipelines.training.families import offered
