@@ -3,7 +3,7 @@
 Called by duplicates.py. A few images are all compared. With more, each gets a key of some bits in each of several tables: on
 which sides of some planes its look lies. Close looks mostly lie on the same sides, and have the same key in one table or another.
 An image is looked up in all eight orientations. This is locality-sensitive hashing by random planes (Charikar 2002,
-doi:10.1145/509907.509965). Keys get longer with the number of images, so that the work grows hardly faster than that number. All
+doi:10.1145/509907.509965). Keys get longer with the number of images, so that the work grows little faster than that number. All
 values are whole numbers, so every machine finds the same pairs.
 """
 

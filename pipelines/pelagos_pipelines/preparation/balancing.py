@@ -4,9 +4,9 @@ Called by the step prepare after splitting. The same images, split and seed give
 follow from a hash of the seed and of an image's content. Trainings carry out the plan, and decide nothing.
 
 * Oversample, if each image shows one class: a class below the target is shown exactly as often as the target. If images show
-  several: repeat factor sampling (Gupta, Dollár and Girshick, LVIS, CVPR 2019, doi:10.1109/CVPR.2019.00550). A class that
-  ``shown`` images show asks for max(1, sqrt(target / shown)) repeats, and an image gets the most that one of its classes asks
-  for. A fraction becomes one more repeat for that share of the images.
+  several: repeat factor sampling (Gupta, Dollár and Girshick, LVIS, CVPR 2019, doi:10.1109/CVPR.2019.00550). A class in
+  ``shown`` images requires max(1, sqrt(target / shown)) repeats, and an image gets the maximum over its classes. A fraction
+  becomes one more repeat for that share of the images.
 * Undersample: images are left out in random order, as long as every class that an image shows keeps as many as the target.
   Images that show nothing stay, because they teach the background.
 * ClassWeights: max(1, target / count), which is the inverse frequency if the largest class is the target (King and Zeng,
@@ -49,9 +49,9 @@ _MANY_REPEATS = 10
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan. ``repeats`` has, by path, how often an epoch shows training images, without those shown once; 0 leaves one out.
+    """A plan. ``repeats`` maps paths of training images to how often an epoch shows them: once if absent, never if 0.
 
-    ``weights`` has those of the classes, in order.
+    ``weights`` has the weights of the classes in the loss, in order.
     """
 
     strategy: str

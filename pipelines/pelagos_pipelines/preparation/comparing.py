@@ -72,7 +72,7 @@ def _blob(side: Side, sha256: str) -> bytes:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the program, see the module. Returns the exit code."""
+    """Compare the versions named on the command line, and print the result. Returns the exit code."""
     was, now, *picture = arguments
     answer: dict[str, Any]
     try:

@@ -19,7 +19,7 @@ MEMORY = 8 * 1024**3
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the program, see the module. Returns the exit code."""
+    """Print the digest for the folder named on the command line. Returns the exit code."""
     (folder,) = arguments
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     try:

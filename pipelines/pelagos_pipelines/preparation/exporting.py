@@ -38,7 +38,7 @@ NO_VIEW = "-"
 
 
 class Wanted(Strict):
-    """Documents of metadata beside a view, by their names; ``made``: the day on which the version was."""
+    """Documents of metadata beside a view, by their names; ``made`` is the day on which the version was created."""
 
     documents: list[str]
     metadata: Metadata
@@ -207,7 +207,7 @@ def _own(folder: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the program, see the module. Returns the exit code."""
+    """Export the version named on the command line, and print the result. Returns the exit code."""
     uri, view, target, *described = arguments
     answer: dict[str, Any]
     try:

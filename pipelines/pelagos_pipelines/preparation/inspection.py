@@ -197,7 +197,7 @@ def _reduction(content: bytes, least: float) -> int:
             shorter = min(image.size)
     except MemoryError:
         raise
-    except Exception:  # it is no JPEG, or a damaged one, which OpenCV reports
+    except Exception:  # it is not a JPEG, or a damaged one, which OpenCV reports
         return 1
     return max(reduction for reduction in images.REDUCTIONS if reduction == 1 or shorter / reduction >= least)
 

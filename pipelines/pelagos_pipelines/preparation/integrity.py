@@ -366,7 +366,7 @@ class _Looking:
                 found[path] = seen
                 continue
             digest, content = seen
-            # Images that are tiled, reduced or converted need an answer of their own, with pixel data or a digest.
+            # Images that are tiled, reduced or converted need a separate answer, with pixel data or a digest.
             alone = self.tile is not None or self.longest is not None or not decoding.is_common(content)
             if alone or len(content) > _SMALL:
                 found[path] = self._alone(path, digest, content)

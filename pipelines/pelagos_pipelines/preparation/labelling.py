@@ -328,7 +328,7 @@ class _Made:
 
     def _drawn(self, image: ImageRecord) -> ImageRecord:
         shapes = [*self._renamed(image.shapes)]
-        tagged = image.shapes[0].kind is Kind.TAG  # an image with a class of its own has no background
+        tagged = image.shapes[0].kind is Kind.TAG  # an image that is classified as a whole has no background
         if not shapes:
             self.emptied.append(image.path)
             self.unclassified += [image.path] if tagged else []

@@ -57,7 +57,7 @@ def _summed(reason: ExclusionReason, ones: Sequence[Exclusion]) -> Excluded:
 def balance(
     tree: SourceFiles, images: Iterable[str], annotations: Iterable[str], excluded: Iterable[Exclusion]
 ) -> Balance:
-    """The balance of a source. ``excluded`` has the exclusions of the tree and of all stages; all other files are no images.
+    """The balance of a source. ``excluded`` has the exclusions of the tree and of all stages; all other files are not images.
 
     Raises:
         ValueError: an image is unaccounted for, or a file is counted twice: a bug of ours.
@@ -102,7 +102,7 @@ def digest(content: Iterable[bytes]) -> str:
     """The sha256 of those lines of excluded.jsonl that are part of the version's identity.
 
     Raises:
-        ValueError: a line is none of excluded.jsonl.
+        ValueError: a line is not a valid line of excluded.jsonl.
     """
     found = hashlib.sha256()
     beside = {reason.value for reason in BESIDE_DATA}

@@ -27,7 +27,7 @@ class BusyError(Exception):
 
 @contextmanager
 def locked(store: Path) -> Iterator[None]:
-    """Hold the store for one preparation, and remove what a killed one left. The system releases it when the process dies."""
+    """Hold the store for one preparation, and remove partial files of killed ones. Released when the process dies."""
     (store / "versions").mkdir(parents=True, exist_ok=True)
     with (store / ".lock").open("w", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

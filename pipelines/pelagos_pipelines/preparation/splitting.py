@@ -168,7 +168,7 @@ def _root(parents: dict[str, str], path: str) -> str:
 def _held_out(
     asked: Set[str], units: Sequence[_Unit], alike: Mapping[str, Sequence[str]]
 ) -> tuple[set[str], list[_Unit], list[str]]:
-    """All images to hold out because of those ``asked`` for, the remaining units, and warnings.
+    """All images to hold out because of those in ``asked``, the remaining units, and warnings.
 
     A unit of which a part is held out is held out whole. So is one with an image that looks like a held-out image.
     """
@@ -282,7 +282,7 @@ def _greedy(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Split]]
 def _stratified(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Split]]:
     """Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011, doi:10.1007/978-3-642-23808-6_10): rarest class first.
 
-    Works for one class per image and for many. Images without any class are divided like a class of their own. A class of two
+    Works for one class per image and for many. Images without any class are divided like a separate class. A class of two
     images has no whole shares, so the rounding error of one class is carried to the next, and all together keep the ratios. Train
     shows every class, and so does every other split if that keeps it close to its ratio.
     """
@@ -322,7 +322,7 @@ def _stratified(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Spl
 def _lacking(
     images: int, wanted: Mapping[Split, int], held: Mapping[Split, int], held_of: Mapping[Split, int]
 ) -> dict[Split, int]:
-    """What each split should get of a class's images, in fractions of an image: its share, plus what it lacks already.
+    """How many of a class's images each split should get, in fractions of an image: its share, plus its present deficit.
 
     It may lack images of this class, because other classes on them decided, and images in general; these may be the same images.
     A class compensates for others with only a part of its images: otherwise train might get hardly any of it.

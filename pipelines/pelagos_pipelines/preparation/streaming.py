@@ -1,7 +1,7 @@
 """Reads images of any size a band of rows at a time: TIFF and PNG in little memory, others decoded whole.
 
 Called by scanning.py, in a child. PNG is parsed here: zlib decompresses its rows, and OpenCV, with libpng, undoes the filters
-between rows on bands that are passed to it as pictures of their own. It loads OpenCV.
+between rows on bands that are passed to it as separate pictures. It loads OpenCV.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Nolan, A cross-validatory method for dependent data, Biometrika 81, 1994).
 Groups are ordered by their first image. An image of an earlier split is kept only if it was taken at least the gap before the
 first image of the next one; the others are in no split. So a model never learns from images that are later than those it is
 measured by. The chosen cuts let train show every class, and give every split its share of each class, as far as possible. The
-same images give the same division on every machine, whatever the seed.
+same images give the same division on every machine, for any seed.
 """
 
 from __future__ import annotations

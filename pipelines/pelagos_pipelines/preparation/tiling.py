@@ -42,7 +42,7 @@ class Tiled:
 
 @dataclass
 class _Counted:
-    """Counts of what happened to annotations and tiles."""
+    """Figures about annotations and tiles for warnings."""
 
     altered: Altered
     lost: list[str] = field(default_factory=list)
@@ -162,7 +162,7 @@ class _Image:
         crowds = self._shared(image.crowds, where, _cut_shape, found, 0.0)
         kept = []
         for place in where:
-            # A tile that shows only a crowd is no background.
+            # A tile that shows only a crowd is not background.
             if (self.tile.empty == "Drop" or place in crowds) and place not in boxes and place not in drawn:
                 found.empty += 1
                 continue

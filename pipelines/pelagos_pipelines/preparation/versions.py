@@ -81,7 +81,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Derived:
-    """What a preparation computes for trainings if the recipe declares it; see the fields of `Version`."""
+    """Values that a preparation computes for trainings if the recipe declares them; see the fields of `Version`."""
 
     statistics: Statistics | None = None
     balance: Plan | None = None
@@ -115,10 +115,10 @@ def write(
 ) -> Version:
     """Store a version, or find it in the store. The caller must hold the store.
 
-    Files beside the data in the source are no part of a version's identity, nor is the time of a taxonomy lookup or the taxa
+    Files beside the data in the source are not part of a version's identity, nor is the time of a taxonomy lookup or the taxa
     above its classes. For a version that exists already, these records are updated.
 
-    ``recipe`` must hold what decides the content, and nothing that names a machine, a path or a time.
+    ``recipe`` must hold all settings that decide the content, and nothing that names a machine, a path or a time.
 
     Raises:
         SourceChangedError: an image has changed since it was inspected.

@@ -1,4 +1,4 @@
-"""Reads when and where images were taken, and by what (``spec.capture``), and reports what is not known.
+"""Reads when, where and how images were taken (``spec.capture``), and reports missing values.
 
 Called by the step prepare. applying is the entry point; documents and exif run in sandboxed children.
 """

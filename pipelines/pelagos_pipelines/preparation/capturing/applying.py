@@ -31,7 +31,7 @@ _Told = dict[str, dict[str, str | float]]
 
 @dataclass(frozen=True)
 class Taken:
-    """The collection with capture data, and findings about what is not known; ``wanted`` is None if none was requested."""
+    """The collection with capture data, and findings about missing values; ``wanted`` is None if none was requested."""
 
     collection: Collection
     findings: Findings = field(default_factory=Findings)
@@ -39,7 +39,7 @@ class Taken:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings about what is not known."""
+        """Warnings about missing values."""
         return tuple(self.findings.warnings)
 
     def of(self, images: Iterable[ImageRecord]) -> Captured | None:

@@ -69,7 +69,7 @@ class _Row:
             self.values.setdefault(name, read)
 
     def line(self, where: str) -> bytes:
-        """The row's line of the answer."""
+        """The row as a line of the answer."""
         faults = {name: why for name, why in self.faults.items() if name not in self.values}
         return encoded(where, [self.name, self.place, self.values, faults, self.assumed, self.is_video])
 

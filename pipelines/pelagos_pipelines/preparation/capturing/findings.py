@@ -1,4 +1,4 @@
-"""Collects what is not known of when and where images were taken, and why: counted for the status, and in full for a file."""
+"""Collects missing values of capture data, with the reasons: counted for the status, and in full for a file."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def is_annotated(tree: SourceFiles, path: str) -> bool:
 
 
 def read(tree: SourceFiles, wanted: CaptureSource, told: dict[str, dict[str, str | float]], findings: Findings) -> None:
-    """Add the file's values to ``told``, by the path of the image, and what is not known to ``findings``.
+    """Add the file's values to ``told``, by the path of the image, and missing values to ``findings``.
 
     Raises:
         RefusedError: CAPTURE_INVALID, FORMAT_INVALID or SOURCE_NOT_READABLE.

@@ -1,6 +1,6 @@
 """Reads fields from the names of folders and files by ``spec.capture.pattern``: plain text and fields in braces.
 
-It is no regular expression. Each part of a pattern matches one folder or file. A field takes as little as possible, so that
+It is not a regular expression. Each part of a pattern matches one folder or file. A field takes as little as possible, so that
 matching takes time linear in pattern and name.
 """
 

@@ -31,7 +31,7 @@ _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True)
 class Known:
-    """What is known besides the version itself: leakage between splits, the balance, and examples of the augmentation."""
+    """Information beyond the version itself: leakage between splits, the balance, and examples of the augmentation."""
 
     leaks: leakage.Found | None = None
     balanced: Balanced | None = None

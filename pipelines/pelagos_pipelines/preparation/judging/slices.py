@@ -64,7 +64,7 @@ class Slice:
 class Independence:
     """The test of independence of classes and a slice. ``small`` is the fraction of cells with a small expected count.
 
-    ``probability`` is that of a statistic as high without a dependence. It is None if each group has a value of its own, so that
+    ``probability`` is that of a statistic as high without a dependence. It is None if each group has a different value, so that
     permutations change nothing.
     """
 
