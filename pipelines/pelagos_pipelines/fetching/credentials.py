@@ -28,7 +28,7 @@ class Credentials:
 
     @classmethod
     def scheme(cls, name: str, value: str) -> Credentials:
-        """``Authorization: <name> <value>``, for servers with a scheme of their own."""
+        """``Authorization: <name> <value>``, for servers with their own scheme."""
         return cls.header("Authorization", f"{name} {_line(value)}")
 
     @classmethod

@@ -1,4 +1,4 @@
-"""A local proxy that leads other people's programs to one server, at addresses that were checked.
+"""A local proxy through which third-party programs reach one server, at addresses that were checked.
 
 Such a program resolves the name again, and a name with a public address when it is checked may lead into the platform's network a
 moment later. Through this proxy the program reaches only that one server, at the checked addresses.

@@ -38,9 +38,9 @@ Tell = Callable[[Mapping[str, float], int, float], None]
 
 
 class Note(Strict):
-    """What one process of a step took. Joules: None where nobody knows; ``counted``: by the counters of the processor.
+    """The resources that one process of a step used. Joules: None if unknown; ``counted``: read from the processor's counters.
 
-    ``has_ended``: it said so itself, so that this is all.
+    ``has_ended``: the process has recorded its end, so these figures are complete.
     """
 
     attempt: Annotated[int, Field(ge=1, le=10**6)]

@@ -1,4 +1,4 @@
-"""Unpacks an archive into a folder of its own, in a child of the sandbox, before its files are read.
+"""Unpacks an archive into a separate folder, in a child of the sandbox, before its files are read.
 
 Supported are zip and tar, the latter also compressed with gzip, bzip2, xz or Zstandard. If an archive only contains one folder,
 as those of most services do, that folder is the source.

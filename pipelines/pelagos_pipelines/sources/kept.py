@@ -1,6 +1,6 @@
 """Reuses images that were fetched before and are in the Dataset's store, if their server reports that they are unchanged.
 
-Each source decides how: by a conditional request (RFC 9110, section 13), by a state of what contains the image, or because its
+Each source decides how: by a conditional request (RFC 9110, section 13), by the state of the image's container, or because its
 address always leads to the same image. The records are only hints: an image is taken from the store if it has the recorded
 digest, and fetched otherwise.
 """

@@ -1,4 +1,4 @@
-"""Fetches images that a service lists one by one, under names of our own, or leaves them out with a reason."""
+"""Fetches images that a service lists one by one, under names that we choose, or leaves them out with a reason."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class LeftError(Exception):
 class Pictures:
     """The images fetched into ``folder``, from the service at ``base`` with its login, and from elsewhere without.
 
-    ``left`` has for each omitted image what it belongs to, its number of annotations, and the reason.
+    ``left`` has for each omitted image its entry and name, its number of annotations, and the reason.
     """
 
     base: str
@@ -113,7 +113,7 @@ class Pictures:
             raise LeftError(shown_url(url), f"its server answers with HTTP {error.status}") from error
 
     def leave(self, what: str, annotations: int, error: LeftError) -> None:
-        """Record what is left out because its image cannot be fetched."""
+        """Record that the entry ``what`` is left out because its image cannot be fetched."""
         name, why = error.args
         self.left.append((shown(f"{what}: {name}")[:400], annotations, why))
 

@@ -63,7 +63,7 @@ def address(base: str, path: str) -> str:
 
 
 def rebased(base: str, url: str) -> str:
-    """A server's URL of its own, moved to the server's configured address: behind a proxy it often does not know its own name,
+    """A URL of the server itself, moved to the server's configured address: behind a proxy it often does not know its own name,
     and credentials must not be sent to an address that a server chooses."""
     here, there = urlsplit(base), urlsplit(url)
     return urlunsplit((here.scheme, here.netloc, there.path, there.query, ""))

@@ -44,7 +44,7 @@ class _File(Strict):
 
 
 class Kept:
-    """The answers of the service at ``url``, by kind and by what was asked; those of other addresses are dropped."""
+    """The answers of the service at ``url``, by kind and request; those of other addresses are dropped."""
 
     def __init__(self, file: Path, url: str, clock: Callable[[], float] = time.time) -> None:
         """Read the valid answers in the file, if there are any."""

@@ -268,7 +268,7 @@ def _parts(asked: Sequence[_Asked]) -> Iterator[list[_Asked]]:
 
 
 def _match(name: str, records: Sequence[Record]) -> Match:
-    """Which taxon a name is, of the records that the service found like it."""
+    """The taxon that a name means, among the records that the service found for it."""
     ordered = sorted(records, key=lambda one: one.status != "accepted")
     like = dict.fromkeys(shown(suggested(one.scientificname, one.AphiaID, one.rank, one.kingdom)) for one in ordered)
     suggestions = list(like)[:MOST_SUGGESTIONS]
@@ -281,7 +281,7 @@ def _match(name: str, records: Sequence[Record]) -> Match:
 
 
 def _is_called(one: Record, name: str) -> bool:
-    """Whether a record has that name, behind which an authority may stand: Gadus is no Gadus morhua."""
+    """Whether a record has that name, which an authority may follow: Gadus is not Gadus morhua."""
     length = len(one.scientificname)
     start, rest = name[:length], name[length:]
     return start.casefold() == one.scientificname.casefold() and _AUTHORITY.fullmatch(rest) is not None
@@ -293,7 +293,7 @@ def _placed(steps: Sequence[_Step], asked: int) -> Placed:
 
 
 def _rank(rank: str | None) -> str | None:
-    """As animals have it: of plants the register says Phylum (Division)."""
+    """The rank by the name that it has for animals: for plants the register has Phylum (Division)."""
     plain = (rank or "").split(" (", 1)[0].strip()[:100]
     return plain if plain.isprintable() and plain else None
 
