@@ -36,7 +36,7 @@ def main() -> None:
         sys.exit(f"The operator's settings are wrong. {error}")
     if not engine_registry.is_on_cluster(
         settings
-    ):  # on a cluster, steps and model servers with other uids read what the operator writes on claims
+    ):  # on a cluster, steps and model servers with other uids read the operator's files on claims
         os.umask(0o077)
     logs.configure()
     garbage.collect_rarely()

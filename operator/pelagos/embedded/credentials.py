@@ -26,7 +26,7 @@ _RENEW_AFTER_SECONDS = 180 * 24 * 3600
 
 
 def prepare(layout: Layout) -> None:
-    """Create what the API server needs to start, and keep what exists and is sound. Raises StartError or OSError."""
+    """Create the files that the API server needs to start, and keep those that are sound. Raises StartError or OSError."""
     _discard_unusable_certificate(layout.certificates)
     if token(layout) is None:
         line = f"{secrets.token_urlsafe(_TOKEN_BYTES)},{_ADMINISTRATOR},{_ADMINISTRATOR},system:masters\n"

@@ -122,7 +122,7 @@ def _check_reachable(address: str) -> None:
     target = urllib.parse.urlsplit(proxies.get("https") or address)
     host, port = target.hostname or "", target.port or (443 if target.scheme == "https" else 80)
     failures: list[OSError] = []
-    # In a thread, because a name look-up has no time limit of its own.
+    # In a thread, because a name look-up has no time limit.
     attempt = threading.Thread(target=_connect, args=(host, port, failures), daemon=True)
     attempt.start()
     attempt.join(_CONNECT_SECONDS)

@@ -78,7 +78,7 @@ async def run(settings: Settings, timing: Timing | None = None, on_ready: Callab
 
 
 async def _until(stopping: asyncio.Event, started: asyncio.Task[None], on_ready: Callable[[], None]) -> None:
-    """Wait for the request to stop; raise what the start raises."""
+    """Wait for the request to stop; raise any error of the start."""
     ordered = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait({ordered, started}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,7 @@
 """Which control plane may continue with the resources in a home: the version that wrote them, or the next minor version.
 
 etcd 3.7 cannot read the data of etcd 3.4, and an API server reads only what its predecessor stored. So a home keeps the control
-plane that it began with, whatever else is installed later, and no upgrade of Pelagos loses resources.
+plane that it began with, even if a newer one is installed later, and no upgrade of Pelagos loses resources.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class Supervisor:
         failed = self.state.phase is Phase.FAILED
         if not failed:
             self._publish(replace(self.state, phase=Phase.STOPPING))
-        # Cancel the tasks first, or they would restart what is ended below.
+        # Cancel the tasks first, or they would restart the processes that are ended below.
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

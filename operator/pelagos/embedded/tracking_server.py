@@ -5,7 +5,7 @@ It is MLflow's own basic-auth application with four additional guards, none of w
 
 - without a login only ``/health`` is available, and only under our own names (``Host``, ``Origin``);
 - pipeline steps, which read untrusted files, may do only what steps need (``_STEPS``);
-- the server opens only its own artifacts folder, whatever location an experiment, run or model version names;
+- the server opens only its own artifacts folder, even if an experiment, run or model version names another location;
 - no program is run for a request: neither MLflow's jobs nor its assistant.
 
 Users and passwords are read from files in the credentials folder at every start, so deleting a password's file changes it.

@@ -1,7 +1,7 @@
 """Logs kopf in with a session that notes when the API server sends anything on a watch, and what its lists contain.
 
 kopf calls handlers for objects only, never for bookmarks, and in a cluster where nothing changes nothing else arrives. Nor does
-it say where a list begins and ends. But after an expired watch, what was deleted in the meantime is only missing from the next
+it say where a list begins and ends. But after an expired watch, a resource deleted in the meantime is only missing from the next
 list, and no event reports it.
 """
 
@@ -46,7 +46,7 @@ class Pages:
 
     def asked(self, kind: str) -> None:
         """The first page is being requested, perhaps again."""
-        # Discards what an interrupted list left. Its uids may include resources deleted since, which would then never be noticed.
+        # Discards an interrupted list. Its uids may include resources deleted since, which would then never be noticed.
         self._uids[kind] = set()
         self._lists().list_asked(kind)
 
@@ -99,7 +99,7 @@ def session(found: kopf.ConnectionInfo, pages: Pages) -> kopf.AiohttpSession:
 
 
 class _Response(aiohttp.ClientResponse):
-    """Notes when a response begins and every chunk of a watch, and passes on what is in a list."""
+    """Notes when a response begins and every chunk of a watch, and passes on the contents of a list."""
 
     pages: Pages
 
@@ -128,7 +128,7 @@ class _Response(aiohttp.ClientResponse):
             # Not by the json module, which takes twice as long. In a thread it would still hold the lock of the interpreter.
             body = pydantic_core.from_json(await self.read())
             # Before kopf gets the page and delivers its resources. By then, the cache must have dropped what the page
-            # contradicts, or it would take older but valid versions for old news.
+            # contradicts, or it would drop older but valid versions as stale.
             self.pages.came(kind, body)
             return body
         return await super().json(**how)

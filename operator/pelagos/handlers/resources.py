@@ -58,7 +58,7 @@ def watch_only(settings: kopf.OperatorSettings, selector: str = "") -> None:
     """Configure kopf for the part that we use: watches that never stay silent or end for good, and nothing that writes."""
     if selector:
         settings.watching.label_selectors[meta.GROUP, kopf.EVERYTHING] = selector
-    # The driver posts events itself, about transitions of Ready; kopf would add some of its own.
+    # The driver posts events itself, about transitions of Ready; kopf would add others.
     settings.posting.enabled = False
     settings.networking.request_timeout = 30
     settings.networking.enforce_retry_after = True

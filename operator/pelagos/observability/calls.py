@@ -42,7 +42,7 @@ class _Wrapped:
     def __getattr__(self, method: str) -> Any:
         member = getattr(self._port, method)
         changes = method in self._mutating
-        # A method that changes something is wrapped even if it is no coroutine function: a third-party engine's may be a plain
+        # A method that changes something is wrapped even if it is not a coroutine function: a third-party engine's may be a plain
         # function that returns an awaitable, and must be fenced as well.
         if not (changes or inspect.iscoroutinefunction(member)):
             return member

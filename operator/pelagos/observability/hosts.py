@@ -52,7 +52,7 @@ def _is_port(text: str) -> bool:
 
 
 def _asked(request: web.Request) -> str | None:
-    """The IP address of our own end of the connection, which kubelet and Prometheus use. None when it is not known."""
+    """The IP address of our end of the connection, which kubelet and Prometheus use. None when it is not known."""
     end = request.transport.get_extra_info("sockname") if request.transport is not None else None
     if not isinstance(end, tuple):
         return None

@@ -86,7 +86,7 @@ QUEUE_SECONDS = Histogram(
     buckets=(1, 5, 10, 30, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 259200, 604800),
 )
 MOST_QUEUES = 200
-"""Most queues with a label value of their own; others share the empty one. Tenants can create any number of LocalQueues."""
+"""Most queues with a separate label value; others share the empty one. Tenants can create any number of LocalQueues."""
 MOST_ADMITTED = 5000
 """Most resources whose last admission is remembered."""
 PROBES = Counter("pelagos_model_probes_total", "Synthetic inferences by outcome.", ["outcome"], registry=REGISTRY)
@@ -138,7 +138,7 @@ def watch_seen(kind: str) -> None:
 
 
 def watch_ended(kind: str) -> None:
-    """There is no watch of ``kind`` any more, so its silence must not raise an alert."""
+    """The watch of ``kind`` has ended for good, so its silence must not raise an alert."""
     with suppress(KeyError):
         WATCH_SEEN.remove(kind)
 

@@ -1,4 +1,4 @@
-"""Checks what the operator needs, in the background and in bounded time, so that /readyz answers at once with the cause."""
+"""Checks the operator's dependencies, in the background and in bounded time, so that /readyz answers at once with the cause."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Readiness:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def problem(self) -> str | None:
-        """What is missing, one line for each; None when nothing is."""
+        """The missing dependencies, one line for each; None when nothing is missing."""
         lines = [f"{name}: {problem}" for name, problem in self._problems.items()]
         return "\n".join(lines) or None
 

@@ -377,7 +377,7 @@ def _costs(trainings: Iterable[Resource], samples: Mapping[Family, _Samples]) ->
 
 
 def _fetched(datasets: Iterable[Resource], samples: Mapping[Family, _Samples]) -> None:
-    """Adds what was fetched for Datasets, what could not be fetched, and what annotators corrected."""
+    """Adds the bytes fetched for Datasets, the fetches that failed, and the corrections by annotators."""
     places = [name for name in SOURCES.names if SOURCES.named(name).path is None]
     bytes_of: Tally[str] = Tally()
     failed: Tally[tuple[str, str]] = Tally()

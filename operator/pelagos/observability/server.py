@@ -17,7 +17,7 @@ LONGEST_SILENCE = 15.0
 class Server:
     """An HTTP server on one port.
 
-    ``beat``: when the event loop last turned, in monotonic seconds; ``ready``: what is missing; ``standing``: who leads, for
+    ``beat``: when the event loop last turned, in monotonic seconds; ``ready``: missing dependencies; ``standing``: who leads, for
     people; ``silent``: a watch that has fallen silent. A standby operator counts as ready, since it can take over at once.
     """
 

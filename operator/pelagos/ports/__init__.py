@@ -1,1 +1,1 @@
-"""What the operator needs from outside, in its own words: small Protocols, frozen values, and a shipped fake for each."""
+"""Everything the operator needs from outside, in its own terms: small Protocols, frozen values, and a shipped fake for each."""

@@ -39,7 +39,7 @@ class Clock(Protocol):
         """How long ago ``what`` happened, at a ``moment`` that was noted by a time of day.
 
         Never less than the time since this was first called for it, so that setting the clock back extends no pause. The part
-        before that is what the time of day says. It is never more than is plausible, and is reduced if the time of day is
+        before that is taken from the time of day. It is never more than is plausible, and is reduced if the time of day is
         corrected later, so that setting the clock forward makes nothing overdue. With another ``moment`` it has happened again,
         unless it can happen only ``once``.
         """

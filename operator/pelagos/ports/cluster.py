@@ -92,7 +92,7 @@ class Cluster(Protocol):
 
     @mutating
     async def create_owned(self, owner: Resource, kind: Kind, name: str, spec: Mapping[str, Any]) -> None:
-        """Create a resource in the namespace of ``owner``, which owns it. No effect if one exists, whatever its owner.
+        """Create a resource in the namespace of ``owner``, which owns it. No effect if one exists, even with another owner.
 
         Raises RejectedError if the API server refuses it.
         """

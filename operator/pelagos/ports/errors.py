@@ -22,11 +22,11 @@ class OutageError(Exception):
 
 
 class UnfinishedError(OutageError):
-    """The system does what it was asked to, but needs longer than a pass may take: ask again."""
+    """The system does as requested, but needs longer than a pass may take: ask again."""
 
 
 class ChangedError(OutageError):
-    """What the decision was based on has changed since it was observed. Nothing was done: observe and decide again."""
+    """The basis of the decision has changed since it was observed. Nothing was done: observe and decide again."""
 
 
 class ForbiddenError(OutageError):

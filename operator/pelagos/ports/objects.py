@@ -27,7 +27,7 @@ class Objects(Protocol):
         """The content of a file; None when there is none. Raises RejectedError for more than ``limit`` bytes."""
 
     async def names(self, path: str) -> tuple[str, ...]:
-        """The sorted names of a folder's files and folders, not of what is in those; empty when there is no such folder."""
+        """The sorted names of a folder's files and folders, without the contents of those; empty when there is no such folder."""
 
     @mutating
     async def write_json(self, path: str, document: Mapping[str, Any]) -> None:

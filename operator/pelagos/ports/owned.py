@@ -1,4 +1,4 @@
-"""What outside systems hold for resources, as they list it, recognized by labels and names."""
+"""Things that outside systems hold for resources, as they list them, recognized by labels and names."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ class Queueing:
 
 @dataclass(frozen=True)
 class PipelineRun:
-    """What the engine knows about a run. ``url`` is for people: a page, or the path of the log."""
+    """A run as the engine knows it. ``url`` is for people: a page, or the path of the log."""
 
     name: RunName
     state: RunState
@@ -185,7 +185,7 @@ class Pipelines(Protocol):
         """The run of this name; None when it was never submitted, or has been deleted."""
 
     async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
-        """All runs with ``uid`` in their label ``pelagos.dev/uid``, including finished ones: what a clean-up has to remove."""
+        """All runs with ``uid`` in their label ``pelagos.dev/uid``, including finished ones: a clean-up removes them all."""
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
         """All runs of ours, for any resource, in ``namespaces`` and wherever else the engine searches."""
@@ -196,7 +196,7 @@ class Pipelines(Protocol):
 
     @mutating
     async def cancel(self, name: RunName) -> None:
-        """End the run with all its processes, and keep what it wrote. No effect on finished or unknown runs.
+        """End the run with all its processes, and keep its files. No effect on finished or unknown runs.
 
         Raises UnfinishedError when its processes need longer to end than a pass may take.
         """

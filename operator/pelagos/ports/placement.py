@@ -1,4 +1,4 @@
-"""Where on a cluster pods may run, and what they may use. Part of requests to pipelines and serving; ignored on one machine."""
+"""Where on a cluster pods run, and with which resources. Part of requests to pipelines and serving; ignored on one machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Toleration:
 
 @dataclass(frozen=True)
 class Placement:
-    """What the pods of a run or a service ask for. ``memory`` is a Kubernetes quantity; empty means the engine's default."""
+    """The requests of the pods of a run or a service. ``memory`` is a Kubernetes quantity; empty means the engine's default."""
 
     memory: str = ""
     gpus: int = 0

@@ -1,4 +1,4 @@
-"""What a platform adds to the pods of steps and of model servers: values of settings for the engines that create them."""
+"""A platform's additions to the pods of steps and of model servers: values of settings for the engines that create them."""
 
 from __future__ import annotations
 

@@ -37,10 +37,10 @@ class DesiredModelVersion:
     run_id: str
     """The id of the tracked run."""
     tags: Mapping[str, str]
-    """What the version is made from: package, digests, resource and inputs."""
+    """The origin of the version: package, digests, resource and inputs."""
     instead_of: str | None = None
     """The version that ``alias`` must point to, or nothing is created and the alias does not move; tags.NOBODY: no version may
-    have it. None: it may point to any version. A tag repeats this, so that a later pass can finish what a crash interrupted."""
+    have it. None: it may point to any version. A tag repeats this, so that a later pass can finish after a crash."""
     sharing: tuple[str, ...] = ()
     """Namespaces that share their models with the one that ``tags`` name."""
 

@@ -70,7 +70,7 @@ class DesiredService:
     onnx_sha256: str
     """Digest of the package's ONNX graph."""
     manifest_sha256: str
-    """Digest of the package's manifest, which pins all of it: nothing else is served, whatever is at ``package_uri``."""
+    """Digest of the package's manifest, which pins all of it: nothing else is served, even if ``package_uri`` changes."""
     max_batch_size: int
     """Most images in one batch."""
     max_queue_delay: int
@@ -91,7 +91,7 @@ class DesiredService:
     tenant: Tenant = Tenant()
     """Tenant settings of the namespace."""
     pods_digest: str = ""
-    """Digest of what servers are made from: all but the numbers of ``scaling``, whose change replaces none. Empty: ``digest``."""
+    """Digest of the settings of servers: all but the numbers of ``scaling``, whose change replaces none. Empty: ``digest``."""
     max_detections: int = MAX_DETECTIONS
     """Most detections in one image."""
     per_class: bool | None = None
@@ -104,7 +104,7 @@ class DesiredService:
 
     @property
     def pod_template_digest(self) -> str:
-        """The digest that servers carry, to show what they were made from."""
+        """The digest that servers carry, to show from which settings they were made."""
         return self.pods_digest or self.digest
 
 

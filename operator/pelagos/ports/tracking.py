@@ -1,7 +1,7 @@
 """Tracking: one tracked run per TrainingRun, created by the operator and filled by the pipeline.
 
 Others write to the tracking server, too. A run is ours only under our seal of its id, which is no use to any other run. The seal
-can be set only once the server has assigned the id. Until then, a run carries our seal of its intent: what it is meant for.
+can be set only once the server has assigned the id. Until then, a run carries our seal of its intent: resource and inputs.
 """
 
 from __future__ import annotations

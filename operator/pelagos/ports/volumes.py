@@ -1,4 +1,4 @@
-"""Volumes: detects changes of what users put on the data volume, without reading all of it."""
+"""Volumes: detects changes of users' files on the data volume, without reading all of it."""
 
 from __future__ import annotations
 

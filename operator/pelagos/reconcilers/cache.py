@@ -1,6 +1,6 @@
 """The latest known version of every resource, from the watch and from the replies to our own writes.
 
-The two sources have no common order: kopf delivers the events of each resource in a task of its own, and the reply to a write may
+The two sources have no common order: kopf delivers the events of each resource in a separate task, and the reply to a write may
 arrive before or after the event about it. Older versions are therefore dropped by resourceVersion, here and nowhere else.
 """
 
@@ -55,7 +55,7 @@ class Cache:
             # Whatever the uid: etcd's revisions only grow, so a newer version under this name is this resource or its successor.
             return _newer(version, known.version)
         # An event from before a list can be delivered after it. If it passed for a new resource, a deleted one would stay in the
-        # cache for ever, because no event would report its deletion again. What is in the list, or newer than it, does exist.
+        # cache for ever, because no event would report its deletion again. Resources in the list, or newer than it, do exist.
         listed, uids = self._lists.get(key.kind, ("", frozenset[str]()))
         return uid in uids or not listed or _newer(version, listed)
 

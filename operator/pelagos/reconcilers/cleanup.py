@@ -29,7 +29,7 @@ CleanUp = Callable[[Resource, Dependencies], Awaitable[None]]
 
 
 async def clean_up(how: CleanUp, resource: Resource, dependencies: Dependencies) -> None:
-    """Clean up with ``how``. What we have no rights to is left behind with a Warning event; the rest is cleaned up.
+    """Clean up with ``how``. Objects that we have no rights to are left behind, with a Warning event; the rest is cleaned up.
 
     Pipelines are left behind after ``LONGEST``, and ForbiddenError is raised until then. A model server is left behind at once,
     because the cluster removes it together with the ModelService that owns it.

@@ -1,4 +1,4 @@
-"""Gathers what is known about a Dataset, and cleans up after it."""
+"""Gathers all observations of a Dataset, and cleans up after it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _Made:
 
 
 class DatasetReconciler(turns.AnyTime):
-    """See driver.Reconciler."""
+    """Implements driver.Reconciler for Datasets."""
 
     kind = kinds.DATASET
     conditions = dataset.CONDITIONS
@@ -130,7 +130,7 @@ class DatasetReconciler(turns.AnyTime):
                 continue
             await dependencies.pipelines.cancel(run.name)
             await dependencies.objects.delete(report_folder(run.name, scope.tenant))
-            await dependencies.pipelines.delete(run.name)  # Last: by this record, another try finds what is left.
+            await dependencies.pipelines.delete(run.name)  # Last: by this record, another try finds the rest.
         if deletes:
             newest = await records.newest(scope)
             if newest is not None and scope.is_inside(newest.get("store"), scope.namespace_folder(DATASETS)):
@@ -144,7 +144,7 @@ class DatasetReconciler(turns.AnyTime):
 async def _fingerprint(spec: DatasetSpec, scope: Scope) -> Fingerprint | None:
     """The fingerprint of the source's content. A source outside the data volume is pinned by spec, so spec is its fingerprint.
 
-    None when nothing lies at the source's path.
+    None when there is nothing at the source's path.
     """
     if spec.source.path is None:
         return Fingerprint(digests.digest(spec.source.written()), 1)

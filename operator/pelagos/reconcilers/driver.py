@@ -43,11 +43,11 @@ _LAUNCHES = (
 
 
 class GoneError(Exception):
-    """The resource, or what it is made from, is deleted or being deleted according to the API server. Nothing was launched."""
+    """The resource, or the one it is made from, is deleted or being deleted according to the API server. Nothing was launched."""
 
 
 class Reconciler(Protocol):
-    """What differs between kinds."""
+    """The part of a pass that differs between kinds."""
 
     @property
     def kind(self) -> Kind:
@@ -300,7 +300,7 @@ async def _delete(reconciler: Reconciler, resource: Resource, dependencies: Depe
         if not isinstance(error, OutageError | RejectedError):
             raise
         return Pass(summary(decision).state.value.lower(), None, failed=True)
-    # Last: from here on Kubernetes may drop the resource, and with it all that we know about what it has outside.
+    # Last: from here on Kubernetes may drop the resource, and with it all that we know about its objects outside.
     left = tuple(name for name in resource.finalizers if name != meta.FINALIZER)
     await dependencies.cluster.set_finalizers(resource, left)
     return Pass("deleted", None)

@@ -1,8 +1,8 @@
-"""Clean-up that a person forces: what can be cleaned up is, and what cannot is left behind and named.
+"""Clean-up that a person forces: removes everything that can be removed, and names everything that is left behind.
 
 Called by ``cleanup`` for resources that are being deleted and carry the annotation. A system that will never answer again would
 keep them, and their namespace, for ever. With the annotation, a person asserts that it does not come back. ``pelagos orphans``
-finds later what was left behind.
+finds it later.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ AFTER = timedelta(minutes=1)
 """How long the ordinary clean-up is tried even when deletion is forced: the annotation may be set from the beginning."""
 PORTS = ("pipelines", "tracking", "registry", "serving", "objects", "tenants")
 _NOTHING: dict[str, Any] = {"find_owned": (), "find_runs": (), "names": (), "exists": False, "tenants.find": Tenant()}
-"""What a port call returns when its system did not answer, by port and method or by method; otherwise None."""
+"""Results of port calls whose system did not answer, by port and method or by method; those not listed return None."""
 _LEFT = {
     "pipelines.find_owned": "pipeline runs with the label pelagos.dev/uid={0}, and their reports and workspaces",
     "pipelines.cancel": "pipeline run {0}, which may still run",
@@ -53,7 +53,7 @@ def is_wanted(resource: Resource, dependencies: Dependencies) -> bool:
 
 
 def hint(resource: Resource) -> str:
-    """What a person can do about a deletion that is blocked."""
+    """Advice to a person about a deletion that is blocked."""
     kind, name = resource.kind.plural, resource.name
     return (
         f"If that system is lost for good: kubectl -n {resource.namespace} annotate {kind}.{meta.GROUP} {name} "
@@ -62,13 +62,13 @@ def hint(resource: Resource) -> str:
 
 
 async def clean_up(how: CleanUp, resource: Resource, dependencies: Dependencies) -> None:
-    """Clean up what can be cleaned up. A Warning event and the log name what is left behind."""
+    """Clean up as far as possible. A Warning event and the log name everything that is left behind."""
     left: list[str] = []
     ports: dict[str, Any] = {name: _Forced(getattr(dependencies, name), name, left, dependencies) for name in PORTS}
     try:
         await how(resource, dataclasses.replace(dependencies, **ports))
     except Exception as error:
-        # Also errors that no port raised, such as a missing key or a bug of ours: they would block the deletion as well.
+        # Also errors that no port raised, such as a missing key or a bug of ours: they would block the deletion too.
         left.append(f"what could not be looked for ({type(error).__name__}: {error})")
     if not left:
         return

@@ -1,4 +1,4 @@
-"""Gathers what is known about a ModelService, and cleans up after it."""
+"""Gathers all observations of a ModelService, and cleans up after it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOT_SEALED = (
 
 
 class ModelServiceReconciler(turns.AnyTime):
-    """See driver.Reconciler."""
+    """Implements driver.Reconciler for ModelServices."""
 
     kind = kinds.MODEL_SERVICE
     conditions = model_service.CONDITIONS

@@ -118,7 +118,7 @@ async def find(dependencies: Dependencies, scope: Scope, living: Callable[[], Aw
     """All things that belong to no resource. Raises OutageError or RejectedError when a system could not be searched.
 
     Resources are listed after the things. The other way round, a resource created in between would be missing from the list, and
-    what it has made already would look orphaned.
+    and the objects it has made already would look orphaned.
     """
     things = [thing async for thing in _all(dependencies, scope) if scope.holds(thing.owned)]
     there = await _with_records(await living(), things, dependencies)
@@ -153,7 +153,7 @@ async def remove(thing: Thing, dependencies: Dependencies) -> None:
 
 
 async def _with_records(living: Living, things: Iterable[Thing], dependencies: Dependencies) -> Living:
-    """``living``, where each resource's text includes its records: in a rebuilt cluster it takes over what they name."""
+    """``living``, where each resource's text includes its records: in a rebuilt cluster it takes over the named things."""
     texts = dict(living.texts)
     for thing in things:
         keeper = living.keeper(thing.owned) if thing.what is What.RECORD else ""
@@ -182,7 +182,7 @@ async def _all(dependencies: Dependencies, scope: Scope) -> AsyncIterator[Thing]
         yield Thing(What.RUN, run)
     for server in await dependencies.serving.owned(scope.namespaces):
         yield Thing(What.SERVER, server)
-    # MLflow is shared: a run or version without our seal was made by others, whatever its tags say, and is left alone.
+    # MLflow is shared: a run or version without our seal was made by others, even if its tags say otherwise, and is left alone.
     for tracked in await dependencies.tracking.owned():
         namespace = sealed_runs.namespace_of_run(dependencies.authority, tracked)
         if namespace is not None:

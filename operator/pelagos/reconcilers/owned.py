@@ -1,4 +1,4 @@
-"""What is created beside a resource and removed with it: another resource, a Secret with a token, or a login in one."""
+"""Objects that are created for a resource and removed with it: another resource, a Secret with a token, or a login in one."""
 
 from __future__ import annotations
 

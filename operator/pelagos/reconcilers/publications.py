@@ -26,7 +26,7 @@ LONGEST = timedelta(minutes=15)
 
 
 async def look(scope: Scope, spec: DatasetSpec) -> Publishing:
-    """The publishing run, its report, and what was known of the publication before."""
+    """The publishing run, its report, and the publication as last known."""
     resource, dependencies = scope.resource, scope.dependencies
     recalled = Recalled(resource)
     known = recalled.publication

@@ -26,7 +26,7 @@ Told = TypeVar("Told", bound=StageProgress)
 
 @dataclass(frozen=True)
 class Recalled:
-    """What the status of one resource says. Every property is None or empty where it says nothing."""
+    """The contents of the status of one resource. Every property is None or empty where it says nothing."""
 
     resource: Resource
 
@@ -39,7 +39,7 @@ class Recalled:
         return attempts.recalled(self.resource.status, name)
 
     def known(self, run: PipelineRun | None, name: RunName) -> PipelineRun | None:
-        """The run as the engine knows it, with what status kept of its end; from status alone if the engine has forgotten it."""
+        """The run as the engine knows it, with the end as in status; from status alone if the engine has forgotten it."""
         return attempts.as_it_ended(run, self.resource.status) if run is not None else self.run(name)
 
     @property
@@ -80,7 +80,7 @@ class Recalled:
 
     @property
     def storage_prefix(self) -> Any:
-        """Where the resource began to store: what is there stays there, whatever the tenant settings say later."""
+        """Where the resource began to store. Its objects stay there, even if the tenant settings change."""
         return self.resource.status.get("storagePrefix")
 
     @property
@@ -120,13 +120,13 @@ class Recalled:
 
     @property
     def removals(self) -> Removals:
-        """Dataset: versions being removed, announced here before their removal begins; totals of what was removed."""
+        """Dataset: versions being removed, announced here before their removal begins; totals of earlier removals."""
         stated = self.resource.status.get("removals")
         return Removals.model_validate(stated, extra="ignore") if stated else Removals()
 
     @property
     def publication(self) -> Publication | None:
-        """Dataset: what was published last, since no pass asks the repository, and since when publishing has been stuck."""
+        """Dataset: the last publication, since no pass asks the repository, and since when publishing has been stuck."""
         stated = self.resource.status.get("publication")
         return Publication.model_validate(stated, extra="ignore") if stated else None
 

@@ -28,7 +28,7 @@ def folder(scope: Scope) -> str:
 
 
 def path(scope: Scope, key: str) -> str:
-    """The path of the record of what was made from ``key``, a digest of inputs."""
+    """The path of the record of the result made from ``key``, a digest of inputs."""
     return f"{folder(scope)}/{key.removeprefix('sha256:')}.json"
 
 
@@ -51,7 +51,7 @@ def begun(scope: Scope, key: str, former: Record | None = None) -> dict[str, Any
 
 
 def lives(record: Record | None) -> tuple[str, ...]:
-    """The uids of the resources that made or adopted what is on record, most recent last."""
+    """The uids of the resources that made or adopted the recorded result, most recent last."""
     return tuple(record.get("lives") or ()) if record is not None else ()
 
 
@@ -62,7 +62,7 @@ async def keep(path: str, record: Record, dependencies: Dependencies) -> None:
 
 
 async def find(scope: Scope, key: str) -> Record | None:
-    """The record of what was made from ``key``; None when there is none under our seal."""
+    """The record of the result made from ``key``; None when there is none under our seal."""
     found = await _read(scope, path(scope, key))
     # The seal covers the key, so a sealed record copied to another path does not pass for one of other inputs.
     return found if found is not None and found.get("key") == key else None

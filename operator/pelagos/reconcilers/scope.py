@@ -1,4 +1,4 @@
-"""What one pass over one resource works with. A reconciler creates it once the tenant settings are known, and passes it on."""
+"""The context of one pass over one resource. A reconciler creates it once the tenant settings are known, and passes it on."""
 
 from __future__ import annotations
 

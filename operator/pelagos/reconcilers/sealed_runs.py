@@ -1,7 +1,7 @@
-"""Which tracked runs and registered versions are ours: those under this operator's seal, whatever their tags say.
+"""Which tracked runs and registered versions are ours: those under this operator's seal, regardless of their tags.
 
 Called by the reconcilers, and by apply_effects when it creates one. Others write to MLflow too. They may add runs and versions
-that look like ours, alter tags, and delete. What is not ours is neither adopted nor deleted, and does not get in our way.
+that look like ours, alter tags, and delete. Those that are not ours are neither adopted nor deleted, and do not get in our way.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TRACKED, INTENDED, VERSION = "tracked-run", "intended-run", "model-version"
 
 @dataclass(frozen=True)
 class Claim:
-    """What a tracked run's seal vouches for: which resource it belongs to, its inputs, and its storage prefix."""
+    """The claim that a tracked run's seal covers: which resource it belongs to, its inputs, and its storage prefix."""
 
     namespace: str
     uid: str

@@ -102,7 +102,7 @@ def checked(scope: Scope, report: Report, described: Mapping[str, Any] | None, f
 async def scope_of(resource: Resource, dependencies: Dependencies, *, recorded: str | None = None) -> Scope:
     """The scope of a resource: the tenant settings of its namespace, with the storage prefix that the resource began with.
 
-    What is stored stays where it is, whatever the settings say later. The prefix in status counts under our seal only, since a
+    Stored objects stay where they are, even if the settings change. The prefix in status counts under our seal only, since a
     status can be restored or written by others. ``recorded`` is the prefix from another sealed source, in case status was lost.
     Raises RejectedError when the tenant settings are unusable, or an unsealed prefix contradicts them. Not for a resource that is
     being deleted, which needs only the prefix: unusable settings must not block that.

@@ -1,4 +1,4 @@
-"""Gathers what is known about a TrainingRun, and cleans up after it."""
+"""Gathers all observations of a TrainingRun, and cleans up after it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _MISSING = "missing"
 
 
 class TrainingRunReconciler(turns.AnyTime):
-    """See driver.Reconciler."""
+    """Implements driver.Reconciler for TrainingRuns."""
 
     kind = kinds.TRAINING_RUN
     conditions = training_run.CONDITIONS
@@ -130,7 +130,7 @@ class TrainingRunReconciler(turns.AnyTime):
             await dependencies.pipelines.cancel(run.name)
             await dependencies.objects.delete(report_folder(run.name, scope.tenant))
             await dependencies.objects.delete(workspace(run.name, scope.tenant))
-            await dependencies.pipelines.delete(run.name)  # Last: by this record, another try finds what is left.
+            await dependencies.pipelines.delete(run.name)  # Last: by this record, another try finds the rest.
         if resource.spec.get("deletionPolicy") == "Delete":
             await _delete_all(scope, tracked)
         elif tracked is not None and tracked.run.outcome is Outcome.RUNNING:
@@ -138,7 +138,7 @@ class TrainingRunReconciler(turns.AnyTime):
 
 
 async def _delete_all(scope: Scope, tracked: sealed_runs.Found | None) -> None:
-    """Remove what the resource made, and what it took over: results of its former lives from the same inputs.
+    """Remove the results that the resource made, and those that it took over: results of its former lives from the same inputs.
 
     What earlier resources of its name made from other inputs was retained when they were deleted, and is not touched.
     """
@@ -204,7 +204,7 @@ async def _look(scope: Scope, name: RunName, keyed: Frozen, run: PipelineRun | N
 def _checked(scope: Scope, report: Report) -> Report:
     folder = scope.namespace_folder(MODELS)
     report = checked(scope, report, report.result.get("model") if report.result else None, folder)
-    # The evidence has to be inside as well: later trainings read it from where the registered version says it is.
+    # The evidence has to be inside too: later trainings read it from where the registered version says it is.
     return checked(scope, report, report.result.get("evidence") if report.result else None, folder)
 
 
@@ -255,7 +255,7 @@ async def _registered(scope: Scope, spec: TrainingRunSpec, record: records.Recor
             of, lives = spec.dataset_ref.name, records.lives(record)
             compared = {name: await _champion(scope, each, of, lives) for name, each in asked.items()}
             found = replace(found, champions=compared)
-    except (OutageError, RejectedError) as error:  # Also expired credentials: they must not undo what is done.
+    except (OutageError, RejectedError) as error:  # Also expired credentials: they must not undo earlier results.
         return _Registered(outage=str(error))
     return found
 
@@ -305,7 +305,7 @@ async def _champion(
 
 
 def _holders(name: str, dependencies: Dependencies) -> frozenset[str]:
-    """Namespaces with a TrainingRun that registered a model of this name, by its status: valid whatever is done to MLflow."""
+    """Namespaces with a TrainingRun that registered a model of this name, by its status: valid even if MLflow was altered."""
     trainings = (found for found in dependencies.cache.all() if found.kind is kinds.TRAINING_RUN)
     registered = ((found.namespace, found.status.get("model") or {}) for found in trainings)
     return frozenset(namespace for namespace, model in registered if model.get("version") and model.get("name") == name)

@@ -1,4 +1,4 @@
-"""Gathers what is known about a Trial, has Trials decided on one at a time, and cleans up after them."""
+"""Gathers all observations of a Trial, has Trials decided on one at a time, and cleans up after them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NO_ROOM = frozenset({reasons.WAITING_FOR_CLUSTER, reasons.GPU_LIMIT_EXCEEDED})
 
 
 class TrialReconciler:
-    """See driver.Reconciler."""
+    """Implements driver.Reconciler for Trials."""
 
     kind = kinds.TRIAL
     conditions = decisions.CONDITIONS

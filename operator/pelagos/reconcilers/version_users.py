@@ -17,7 +17,7 @@ from pelagos.reconcilers.recalled import Recalled
 def of(
     resource: Resource, result: Mapping[str, Any] | None, spec: DatasetSpec, cache: Cache
 ) -> Mapping[str, str] | None:
-    """A description of what uses it, by version, for versions that the Dataset is removing or may begin to remove in this pass.
+    """A description of the users of each version, for versions that the Dataset is removing or may begin to remove in this pass.
 
     Another Dataset uses a version only if it names its URI: two Datasets of equal content have versions with the same digest.
 

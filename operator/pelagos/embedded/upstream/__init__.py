@@ -36,7 +36,7 @@ def folder(component: str) -> Path:
 
 
 def seconds() -> int:
-    """Estimated processor seconds for what is not built yet, assuming that nothing of it has been compiled."""
+    """Estimated processor seconds for everything that is not built yet, assuming that none of it has been compiled."""
     plans = [
         subprocess.run(
             ["bash", str(SCRIPT), "--plan", str(modules(component)), program],

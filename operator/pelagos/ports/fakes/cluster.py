@@ -44,7 +44,7 @@ class Gone:
 
 @dataclass(frozen=True)
 class Backup:
-    """What the API server held at some time, for ``restore``."""
+    """The contents of the API server at some time, for ``restore``."""
 
     bodies: Mapping[Key, Body]
     serial: int
@@ -66,7 +66,7 @@ class ClusterFake:
     """Implements Cluster. ``outage`` makes every call fail; ``lagging`` holds events of watches back until ``catch_up``.
 
     ``largest`` is the size limit of a resource in bytes. ``status_patches`` counts calls that changed something,
-    ``finalizer_writes`` calls that succeeded; ``events`` has what was posted.
+    ``finalizer_writes`` calls that succeeded; ``events`` has the events that were posted.
     """
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ class ClusterFake:
             raise UnboundError("kubernetes", self.refusal)
 
     async def patch_status(self, resource: Resource, patch: Mapping[str, Any]) -> Resource | None:
-        """Merge ``patch`` into status, and touch nothing else. Raises AssertionError for what the CRD would drop."""
+        """Merge ``patch`` into status, and touch nothing else. Raises AssertionError for fields that the CRD would drop."""
         body = self._find(resource)
         if body is None:
             return None
@@ -379,11 +379,11 @@ def _rendered(model: type[Strict], _sources: tuple[str, ...]) -> schemas.Schema:
 
 def _copied(value: Any) -> Any:
     """A deep copy of JSON. By marshal, because copying in Python took a third of the time of simulations."""
-    return marshal.loads(marshal.dumps(value))  # noqa: S302  what it has just written itself
+    return marshal.loads(marshal.dumps(value))  # noqa: S302  its own output
 
 
 def _structured(schema: Mapping[str, Any], value: Any) -> Any:
-    """Prune what the schema does not know, and fill in defaults, as the API server does."""
+    """Prune fields that the schema does not know, and fill in defaults, as the API server does."""
     if isinstance(value, list) and "items" in schema:
         return [_structured(schema["items"], item) for item in value]
     if not isinstance(value, dict) or schema.get("x-kubernetes-preserve-unknown-fields"):

@@ -55,7 +55,7 @@ class PipelinesFake:
         return tuple(known.run for known in self.runs.values() if known.request.labels.get(UID_LABEL) == uid)
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
-        """All runs, whatever ``namespaces`` says."""
+        """All runs; ``namespaces`` is ignored."""
         del namespaces
         self._answer()
         known = (run.request for run in self.runs.values())

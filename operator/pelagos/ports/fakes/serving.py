@@ -74,7 +74,7 @@ class ServingFake:
         return [service.want for service in self._services.values()]
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
-        """All endpoints, whatever ``namespaces`` says."""
+        """All endpoints; ``namespaces`` is ignored."""
         del namespaces
         self._find("")
         wants = ((uid, service.want, service.changed_at) for uid, service in self._services.items())
