@@ -56,7 +56,7 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Oversight:
-    """Answers that the operator needs before it acts: which kinds are served, who leads, and by name, whether what it needs is available.
+    """Checks before the operator acts: which kinds are served, who leads, and by name, whether what it needs is available.
 
     The operator begins when one of our kinds is served.
     """

@@ -54,7 +54,7 @@ def chosen(settings: Settings, context: str = "") -> Chosen:
 
 
 def embedded(settings: Settings) -> Chosen:
-    """The API server of the embedded installation, whatever KUBECONFIG says."""
+    """The API server of the embedded installation, even if KUBECONFIG names another one."""
     return Chosen(str(kubeconfig(settings)))
 
 

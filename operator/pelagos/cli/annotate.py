@@ -185,7 +185,7 @@ def _trained_on(at: access.Chosen, namespace: str, service: str) -> str | None:
     served = access.find(at, MODEL_SERVICE, service, namespace).get("status", {}).get("model") or {}
     try:
         runs = access.listed(at, TRAINING_RUN, namespace)
-    except access.AskError:  # A user without the right to list them can push all the same.
+    except access.AskError:  # A user without the right to list them can still push.
         return None
     for run in runs.values():
         status = run.get("status") or {}

@@ -19,7 +19,7 @@ class DataPlaneError(Exception):
 def version_uri(name: str, status: Mapping[str, Any], version: str, asked: str) -> str:
     """The uri of a version of the Dataset ``name``: the newest, or the one whose digest begins with ``version``.
 
-    ``asked`` is what the user wrote, for the message. Raises DataPlaneError.
+    ``asked`` is the user's input, for the message. Raises DataPlaneError.
     """
     uri = status.get("uri")
     if not isinstance(uri, str):

@@ -46,7 +46,7 @@ def demo(
     settings = installed.settings()
     console = installed.result_console(piped_width=140)
     started = time.monotonic()
-    # The demo uses the embedded API server, whatever cluster the user works with otherwise.
+    # The demo uses the embedded API server, even if the user otherwise works with another cluster.
     os.environ.pop("KUBECONFIG", None)
     code = 0
     try:

@@ -33,7 +33,7 @@ def settings() -> Settings:
 
 
 class PlainConsole(Console):
-    """A console that interprets neither control characters nor rich's markup in what it prints.
+    """A console that interprets neither control characters nor rich's markup in its output.
 
     Styles are given as Text. All output goes through ``render``, including tables and live displays.
     """

@@ -139,7 +139,7 @@ def _named(settings: Settings, service: str, namespace: str, context: str) -> tu
 
 
 def _run(settings: Settings, call: Callable[[Invocations], Awaitable[Given]]) -> Given:
-    """Run ``call`` with a connection to OSCAR. Raises PredictError for missing settings, and what the call raises."""
+    """Run ``call`` with a connection to OSCAR. Raises PredictError for missing settings, and any error of the call."""
     from pelagos.engines.oscar import options
     from pelagos.engines.oscar.invocations import Invocations
     from pelagos.engines.oscar.rest import OscarRest

@@ -91,7 +91,7 @@ async def _run(settings: Settings, api: KubernetesRest, wish: Wish) -> None:
 
 
 async def manage(dependencies: Dependencies, scope: Scope, living: Callable[[], Awaitable[Living]], wish: Wish) -> None:
-    """Show what is found, and remove what the user wants removed."""
+    """Show the orphans, and remove those that the user wants removed."""
     found = await finding.find(dependencies, scope, living)
     if wish.output is not Output.TABLE:
         outputs.write([_document(thing) for thing in found], wish.output)

@@ -28,7 +28,7 @@ Option = Annotated[Output, typer.Option("--output", "-o", help="Format on standa
 
 
 def failed(error: Exception, output: Output, told: Mapping[str, Any]) -> typer.Exit:
-    """Report an error to people, and to programs together with ``told``. Returns the exception to raise."""
+    """Report an error to people, and to programs together with the fields in ``told``. Returns the exception to raise."""
     if output is not Output.TABLE:
         write({**told, "error": str(error)}, output)
     words = Text.assemble(("Error: ", "bold red"), shown(str(error), lines=True))

@@ -53,7 +53,7 @@ class Progress:
             self._live.stop()
 
     def show(self, state: State) -> None:
-        """Show what has changed."""
+        """Show the changes since the last call."""
         changed = [name for name, part in state.parts.items() if self._seen.get(name) is not part.phase]
         for name in changed:
             self._seen[name] = state.parts[name].phase

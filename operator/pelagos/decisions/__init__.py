@@ -1,1 +1,1 @@
-"""Pure rules: they turn what was observed into verdicts and effects. No clock, no I/O, no Kubernetes."""
+"""Pure rules: they turn observations into verdicts and effects. No clock, no I/O, no Kubernetes."""

@@ -147,7 +147,7 @@ def recalled(status: Mapping[str, Any], name: RunName) -> PipelineRun | None:
 
 
 def as_it_ended(run: PipelineRun, status: Mapping[str, Any]) -> PipelineRun:
-    """The run, with what its pods reported before they were removed, as far as status kept that.
+    """The run, with the reports of its pods before they were removed, as far as status kept those.
 
     That is when it began and, if the engine no longer knows, why it failed.
     """

@@ -1,6 +1,6 @@
 """Chains of checks. The rules of every kind are written as one. Pure.
 
-A check answers one question about what was observed, and is named after what it finds. It returns None if it has nothing to
+A check answers one question about the observations, and is named after its finding. It returns None if it has nothing to
 contribute, Passed if the next check is to follow, or Ended if nothing after it can be judged yet. The tuple of a kind's checks,
 in order, is its specification.
 """

@@ -91,7 +91,7 @@ class StopService:
 
 @dataclass(frozen=True)
 class RetireService:
-    """Remove what the serving engine that was configured before made for the service."""
+    """Remove the objects that the previously configured serving engine made for the service."""
 
     uid: str
 

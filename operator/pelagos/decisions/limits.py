@@ -1,4 +1,4 @@
-"""Limits on what a tenant may ask for. Pure; shared by the kinds that use GPUs, queues and priorities."""
+"""Limits on the requests of a tenant. Pure; shared by the kinds that use GPUs, queues and priorities."""
 
 from __future__ import annotations
 

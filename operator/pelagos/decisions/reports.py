@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Report:
     """At most one of ``result`` and ``failure`` is set; neither while the run is in progress, or when it crashed.
 
-    ``doubt`` says what was found and not trusted; empty when there was nothing of the kind.
+    ``doubt`` describes content that was found but is not trusted; empty when there is none.
     """
 
     result: Mapping[str, Any] | None = None

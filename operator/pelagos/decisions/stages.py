@@ -59,7 +59,7 @@ def located(verdict: Verdict, told: Progress | None) -> Verdict:
 
 
 def beside(run: PipelineRun | None, words: str) -> str:
-    """``words`` about what the run does, with the engine's own message appended if there is one."""
+    """``words`` about the run's activity, with the engine's own message appended if there is one."""
     return f"{words}; {run.message}" if run is not None and run.message else words
 
 

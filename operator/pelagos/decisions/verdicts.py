@@ -19,7 +19,7 @@ READY = "Ready"
 
 
 class ConditionState(Enum):
-    """The state of one aspect, and what it means for the summary."""
+    """The state of one aspect, and its meaning for the summary."""
 
     DONE = "Done"
     """Holds."""
@@ -48,7 +48,7 @@ class Verdict:
     reason: reasons.Reason
     message: str
     is_aside: bool = False
-    """Whether the summary ignores it, because nothing else depends on what it is about."""
+    """Whether the summary ignores it, because nothing else depends on this aspect."""
 
     @property
     def stops(self) -> bool:
@@ -86,7 +86,7 @@ class Decision:
     status: Mapping[str, Any] = field(default_factory=dict)
     recheck_after: float | None = None
     ready: Verdict | None = None
-    """The summary if no aspect stands in the way; ``kubectl get`` shows its reason and message."""
+    """The summary if no aspect blocks it; ``kubectl get`` shows its reason and message."""
 
 
 def summary(decision: Decision) -> Verdict:

@@ -104,7 +104,7 @@ class Calls:
 
     async def _content(self, response: aiohttp.ClientResponse) -> bytes:
         content = bytearray()
-        # Not read(n), which returns only what has arrived so far.
+        # Not read(n), which returns only the bytes that have arrived.
         async for piece in response.content.iter_chunked(_PIECE):
             content += piece
             if len(content) > _LARGEST:

@@ -1,6 +1,6 @@
 """CVAT: a push creates a task in a project, with the images in order and a model's answers as shapes with the source ``auto``.
 
-CVAT does not keep what a shape was before a person changed it, and accepts the images of a task only once. So a suggestion is
+CVAT does not keep the original of a shape that a person changed, and accepts the images of a task only once. So a suggestion is
 first written to the store, by its digest, which is in the image's name next to that of its content. A task is named as unfinished
 until its shapes exist, and the next push completes it: existing images get their suggestions, and a task without images is
 removed.

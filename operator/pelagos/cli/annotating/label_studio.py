@@ -34,7 +34,7 @@ _CONTROLS: Mapping[str, str] = {
 """The tag of the labelling interface for each task's suggestions."""
 _PERCENT = 100.0
 _MOST_PIXELS = 100_000_000
-"""Largest image whose masks are written in brush format: what the served models accept."""
+"""Largest image whose masks are written in brush format: the limit of the served models."""
 
 
 class _Server:

@@ -178,7 +178,7 @@ def _age(time: str) -> float | None:
 
 
 async def admission(context: DoctorContext) -> Iterable[Finding]:
-    """Check for admission policies that refuse at once what the operator would refuse later."""
+    """Check for admission policies that refuse at once the resources that the operator would refuse later."""
     group = await context.api.get("/apis/admissionregistration.k8s.io/v1")
     served = {entry.get("name") for entry in group.body.get("resources", ())}
     if "validatingadmissionpolicies" not in served:

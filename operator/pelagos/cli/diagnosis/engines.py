@@ -1,4 +1,4 @@
-"""Checks of engines, trackers and stores, each as its descriptor defines; and of what they share."""
+"""Checks of engines, trackers and stores, each as its descriptor defines; and of their common parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The check of the operator's NetworkPolicy: whether it lets the operator reach what it needs."""
+"""The check of the operator's NetworkPolicy: whether it lets the operator reach all that it needs."""
 
 from __future__ import annotations
 

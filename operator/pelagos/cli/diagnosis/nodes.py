@@ -1,4 +1,4 @@
-"""Checks of what a cluster offers: GPUs, storage classes, and third-party operators that ours can use."""
+"""Checks of the offers of a cluster: GPUs, storage classes, and third-party operators that ours can use."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class Record(Strict):
 
 @dataclass(frozen=True)
 class Link:
-    """A link of the chain; ``holds`` is None when it could not be checked here; ``words`` describe what was compared."""
+    """A link of the chain; ``holds`` is None when it could not be checked here; ``words`` describe the compared values."""
 
     name: str
     holds: bool | None

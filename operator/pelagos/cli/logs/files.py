@@ -113,7 +113,7 @@ def _whole_lines(file: IO[bytes]) -> bytes:
 
 
 def _growing(file: IO[bytes], is_over: Callable[[], bool]) -> Iterator[bytes]:
-    """Yield what is appended to the file, until ``is_over``."""
+    """Yield the bytes that are appended to the file, until ``is_over``."""
     over = False
     while True:
         if os.fstat(file.fileno()).st_size < file.tell():  # The log was cut to its newer part.

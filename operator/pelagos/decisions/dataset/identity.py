@@ -1,4 +1,4 @@
-"""What a version of a Dataset is made from, and the names and keys derived from that."""
+"""The inputs of a version of a Dataset, and the names and keys derived from them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def recipe(spec: DatasetSpec) -> dict[str, Any]:
 
 
 def inputs(spec: DatasetSpec, fingerprint: Fingerprint) -> Inputs:
-    """What a version would be made from now, with this release's defaults and algorithms."""
+    """The inputs that a version would be made from now, with this release's defaults and algorithms."""
     versions = algorithms.of_preparation(spec.format, spec.task)
     return Inputs(recipe(spec), fingerprint.digest, versions)
 
@@ -100,7 +100,7 @@ def reason(before: Earlier | None, key: Inputs, now: Inputs) -> str | None:
 
 
 def differences(before: Inputs, now: Inputs) -> str:
-    """A description of what an upgrade changed between two inputs; empty when nothing."""
+    """A description of the changes that an upgrade made between two inputs; empty when there are none."""
     recipes = HISTORY.completed(before.recipe, Recipe), HISTORY.completed(now.recipe, Recipe)
     found = (algorithms.differences(before.algorithms, now.algorithms), rules.differences(*recipes))
     return ", ".join(filter(None, found))

@@ -1,7 +1,7 @@
 """When to check a fetched source again: its run is then started once more, under another retry key.
 
 Only a step can ask the source's server, because the operator has no credentials for it. A step that finds nothing new brings
-nothing. A run that failed because a register of names did not answer is started again in the same way, whatever its source.
+nothing. A run that failed because a register of names did not answer is started again in the same way, for any source.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def period(seen: Observed) -> float:
 
 
 def key(seen: Observed) -> str:
-    """The retry key: what a person gave and, for a source that is checked again, which check it is."""
+    """The retry key: the one that a person gave and, for a source that is checked again, which check it is."""
     if seen.spec.source.path is not None and not _asks_a_register(seen):
         return seen.retry
     run = seen.run

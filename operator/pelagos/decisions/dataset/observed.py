@@ -20,7 +20,7 @@ from pelagos_contract.progress import Progress as Told
 
 @dataclass(frozen=True)
 class Publishing:
-    """What is known about the publication of versions."""
+    """The observations about the publication of versions."""
 
     run: PipelineRun | None = None
     """From Pipelines, by a name derived from the uid, the same for all versions. None: never started, or not requested."""
@@ -29,7 +29,7 @@ class Publishing:
     folder: str = ""
     """Where ``run`` leaves its report."""
     known: Publication | None = None
-    """From status or, when that was lost, from the newest record: what was published last. None: nothing."""
+    """From status or, when that was lost, from the newest record: the last publication. None: nothing was published."""
     owners: tuple[str, ...] = ()
     """From the newest record: uids of the resource and of those that had its name before."""
     now: datetime | None = None
@@ -38,7 +38,7 @@ class Publishing:
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that is known about a Dataset, read once by reconcilers/datasets.gather."""
+    """All observations of a Dataset, read once by reconcilers/datasets.gather."""
 
     spec: DatasetSpec
     """From the resource, its defaults filled in."""
@@ -57,7 +57,7 @@ class Observed:
     """From Pipelines, by a name derived from recipe and fingerprint, or from status when the engine has forgotten it. None: never
     started, or there is no fingerprint."""
     report: Report
-    """From Objects: the report that ``run`` left, or what is on record for the same inputs. Empty: neither result nor failure."""
+    """From Objects: the report that ``run`` left, or the one on record for the same inputs. Empty: neither result nor failure."""
     superseded: tuple[PipelineRun, ...]
     """From Pipelines: unfinished runs for an earlier recipe or content."""
     history: tuple[DatasetVersion, ...]
@@ -77,7 +77,7 @@ class Observed:
     record: Recording = field(default_factory=Recording)
     """From Objects and status: where the result goes on record, and whether it is there. Empty without a fingerprint."""
     removals: Removals = field(default_factory=Removals)
-    """From status: versions that are being removed, and totals of what was removed before."""
+    """From status: versions that are being removed, and totals of earlier removals."""
     removal_run: PipelineRun | None = None
     """From Pipelines, by a name derived from these versions. None: nothing is being removed, or its run has yet to begin."""
     removal_report: Report = field(default_factory=Report)
@@ -87,7 +87,7 @@ class Observed:
     publishing: Publishing = field(default_factory=Publishing)
     """From Pipelines, Objects and status."""
     users: Mapping[str, str] | None = field(default_factory=dict)
-    """From the cache: by version that is or may be removed, a description of what uses it. None: not all resources are known."""
+    """From the cache: by version that is or may be removed, a description of its users. None: not all resources are known."""
     is_gone: bool = False
     """From Objects: the version that ``run`` made was removed since. It is needed again when the source has that content back."""
     generation: int = 1
@@ -115,7 +115,7 @@ class Observed:
 
     @cached_property
     def now_inputs(self) -> Inputs:
-        """What a version would be made from now. For checks after source.missing."""
+        """The inputs that a version would be made from now. For checks after source.missing."""
         return identity.inputs(self.spec, self.content)
 
     @cached_property

@@ -1,7 +1,7 @@
 """Puts the version that spec.publish asks for into its repository, by a run of the data plane, which alone gets the token.
 
 A Dataset has one such run, which is started again for each version and whenever the request changes: two runs would work on the
-same draft. Nothing else depends on its outcome, and trainings need no publication. What is published stays published.
+same draft. Nothing else depends on its outcome, and trainings need no publication. Published versions stay published.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Version:
 
 @dataclass(frozen=True)
 class Whose:
-    """A Dataset and its places of work: what a run needs in addition to its request."""
+    """A Dataset, its tenant and its folders: what a run needs in addition to its request."""
 
     spec: DatasetSpec
     namespace: str

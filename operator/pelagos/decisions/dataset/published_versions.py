@@ -1,4 +1,4 @@
-"""What is published of a Dataset, as last reported. It is about one version, until another one is published. Pure."""
+"""The published version of a Dataset, as last reported. It is about one version, until another one is published. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pelagos_contract.publication import PUBLISHED, PublicationResult
 
 
 def current(seen: Observed) -> Publication | None:
-    """What is in the repository: by the run's result or, while there is none, by what was known before."""
+    """The content of the repository: by the run's result or, while there is none, as known before."""
     told = result(seen)
     if told is None:
         return recorded(seen.publishing.known)
@@ -45,7 +45,7 @@ def recorded(known: Publication | None) -> Publication | None:
 
 
 def is_out(known: Publication | None, version: str, url: str) -> bool:
-    """Whether the version is published at ``url``. Nothing is left to do then, whatever else spec.publish says."""
+    """Whether the version is published at ``url``. Nothing is left to do then, even if spec.publish asks for more."""
     return known is not None and (known.version, known.state, known.server) == (version, PUBLISHED, url)
 
 

@@ -80,7 +80,7 @@ def _opened(version: DatasetVersion) -> DatasetVersion:
 
 
 def _failures(gates: QualityGates, result: Mapping[str, Any]) -> Iterator[str]:
-    """A message for each gate that is not passed: the field, its value, what is allowed, and what to do."""
+    """A message for each gate that is not passed: the field, its value, the allowed values, and advice."""
     classes = {str(entry["name"]): int(entry["images"]) for entry in result["classes"]}
     fewest = gates.min_images_per_class
     if fewest is not None and (few := {name: images for name, images in classes.items() if images < fewest}):

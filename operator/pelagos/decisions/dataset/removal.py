@@ -1,9 +1,9 @@
 """Versions beyond spec.history.keep are removed from the history, and then from the store.
 
-In two passes, so that nothing can begin to use what is being removed. The first one announces in status which versions leave;
+In two passes, so that nothing can begin to use a version being removed. The first one announces in status which versions leave;
 from then on, no TrainingRun takes one of them. The next one checks again whether anything names one of them, and starts the run
 that removes the others. A TrainingRun works the other way round: it announces the version that it takes, and reads the Dataset
-once more before its run begins. So whichever comes second sees the other's announcement, without relying on clocks.
+again before its run begins. So whichever comes second sees the other's announcement, without relying on clocks.
 """
 
 from __future__ import annotations

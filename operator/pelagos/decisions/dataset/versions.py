@@ -24,7 +24,7 @@ from pelagos_contract.remote_sources import Origin
 from pelagos_contract.taxonomy import ToldTaxonomy
 
 SHORTEST_REFRESH = 1.0
-"""Least seconds between two checks of a source without problems, whatever spec.refresh says."""
+"""Least seconds between two checks of a source without problems, even if spec.refresh is shorter."""
 
 
 def counted(seen: Observed) -> Passed:
@@ -50,7 +50,7 @@ def counted(seen: Observed) -> Passed:
 
 
 def listed(seen: Observed) -> Passed:
-    """Publishes lists with names that others chose, cut to what fits into a status. The record has the full lists."""
+    """Publishes lists with names that others chose, cut to the size of a status. The record has the full lists."""
     result, full = seen.result, seen.record.uri
     classes, excluded, warnings = (result.get(name) or [] for name in ("classes", "excluded", "warnings"))
     corrected = (result.get("corrections") or [])[: bounds.MOST_CORRECTED]
@@ -90,7 +90,7 @@ def _balance(found: Mapping[str, Any]) -> Balanced:
 
 
 def _captured(told: Mapping[str, Any]) -> Captured:
-    """What is known of the capture, cut to what fits into a status."""
+    """The known facts about the capture, cut to the size of a status."""
     findings = (told.get("findings") or [])[: bounds.MOST_FINDINGS]
     fields = [CaptureCount.model_validate(bounds.short(entry), extra="ignore") for entry in told.get("fields") or []]
     return Captured(
@@ -110,7 +110,7 @@ def _cut_names(result: Mapping[str, Any], full: str) -> Iterator[Truncated | Non
 
 
 def _named(result: Mapping[str, Any]) -> ToldTaxonomy | None:
-    """What a register of names returned, cut to what fits into a status; None without a register."""
+    """The answer of a register of names, cut to the size of a status; None without a register."""
     told = result.get("taxonomy")
     if not told:
         return None

@@ -1,4 +1,4 @@
-"""The conditions of a ModelService, in the order in which they become True, and how often to check what they wait for."""
+"""The conditions of a ModelService, in the order in which they become True, and the intervals of their checks."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class ResolvedModel:
     onnx_sha256: str
     """Digest of the model's ONNX graph."""
     manifest_sha256: str
-    """Digest of the package's manifest, which pins its content. Empty only for what an earlier release served."""
+    """Digest of the package's manifest, which pins its content. Empty only for a model that an earlier release served."""
     source: str
     """Where the package comes from, for messages."""
 
@@ -39,7 +39,7 @@ class Unresolved:
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that is known about a ModelService, read once by reconcilers/model_services.gather."""
+    """All observations of a ModelService, read once by reconcilers/model_services.gather."""
 
     spec: ModelServiceSpec
     """From the resource, its defaults filled in."""
@@ -52,7 +52,7 @@ class Observed:
     model: ResolvedModel | Unresolved
     """From the cache, Registry or Objects: what spec.model names now."""
     last_model: ResolvedModel | None
-    """From status: what was served last, in case the reference cannot be resolved. None: nothing was, or it is not in a folder
+    """From status: the model served last, in case the reference cannot be resolved. None: nothing was, or it is not in a folder
     that the namespace may serve from."""
     last_reference: str | None
     """From status: what spec.model named then (see ``reference``). None: nothing was served."""
@@ -102,7 +102,7 @@ class Observed:
 
 
 def reference(spec: ModelServiceSpec) -> str:
-    """What spec.model names, in one line. Equal for equal references, whatever they resolve to."""
+    """The reference in spec.model, in one line. Equal for equal references, even if they resolve to different models."""
     if spec.model.training_run_ref is not None:
         return f"TrainingRun {spec.model.training_run_ref.name}"
     if spec.model.registry is not None:

@@ -1,7 +1,7 @@
 """How trainings differ, and whether their figures differ by more than chance. Pure.
 
 Chance is judged by a permutation test over seeds (Pitman 1937, doi:10.2307/2984124). If the change had no effect, each seed's
-figure could as well belong to the other training. The share of all assignments whose means are at least as far apart as those
+figure could equally belong to the other training. The share of all assignments whose means are at least as far apart as those
 observed is the probability p of such a difference by chance. It is exact for few seeds, and assumes no distribution.
 """
 
@@ -49,7 +49,7 @@ def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def differing(documents: Sequence[Mapping[str, Any]]) -> dict[str, list[str | None]]:
-    """By path, what is not the same in all documents: the value in each of them, None if it has none."""
+    """By path, the leaves that differ between documents: the value in each of them, None if it has none."""
     each = [flat(document) for document in documents]
     names = sorted({name for found in each for name in found})
     values = {name: [found.get(name) for found in each] for name in names}

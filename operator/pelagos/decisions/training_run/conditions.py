@@ -1,4 +1,4 @@
-"""The conditions of a TrainingRun, in the order in which they become True, and how often to check what they wait for."""
+"""The conditions of a TrainingRun, in the order in which they become True, and the intervals of their checks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from pelagos.decisions.verdicts import ConditionState, Verdict
 
 DATASET_READY = "DatasetReady"
-"""The dataset version is resolved and frozen, and spec still agrees with what was frozen."""
+"""The dataset version is resolved and frozen, and spec still agrees with the frozen inputs."""
 TRACKED = "Tracked"
 """There is a tracked run under our seal."""
 EVALUATED = "Evaluated"
@@ -28,6 +28,6 @@ OUTAGE_POLL = 5.0
 
 
 def succeeded(cause: Verdict) -> Verdict:
-    """The verdict on Succeeded that follows from what stopped the run; False only when a person has to act."""
+    """The verdict on Succeeded that follows from the obstacle that stopped the run; False only when a person has to act."""
     state = ConditionState.PROGRESSING if cause.state is ConditionState.FAILING else cause.state
     return replace(cause, type=SUCCEEDED, state=state)

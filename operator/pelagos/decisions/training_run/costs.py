@@ -1,4 +1,4 @@
-"""What a training cost, as its steps measured it. Status never states it more exactly than it is known."""
+"""The cost of a training, as its steps measured it. Status never states it more exactly than it is known."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def slices_impossible(seen: Observed) -> Ended | None:
 
 
 def version_frozen(seen: Observed) -> Passed:
-    """DatasetReady. This version is used from now on, whatever happens to the Dataset."""
+    """DatasetReady. This version is used from now on, even if the Dataset changes."""
     version = seen.keyed.dataset
     message = f"{version.name} at {version.version[:19]}"
     return Passed((Verdict(DATASET_READY, ConditionState.DONE, reasons.VERSION_FROZEN, message),))

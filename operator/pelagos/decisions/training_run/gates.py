@@ -27,7 +27,7 @@ _ORDER = (
     reasons.GATE_FAILED,
     reasons.REGISTRY_UNAVAILABLE,
 )
-"""The first of these reasons that occurs is that of the condition: what cannot be judged comes before what is not good enough."""
+"""The first of these reasons that occurs is that of the condition: gates that cannot be judged come first."""
 
 
 def measured_before_it_failed(seen: Observed) -> Passed | None:

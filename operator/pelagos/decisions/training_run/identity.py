@@ -1,4 +1,4 @@
-"""What a TrainingRun is made from, and the names and keys derived from that."""
+"""The inputs of a TrainingRun, and the names and keys derived from them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def name_run(uid: str, frozen: Frozen) -> RunName:
 def record_key(frozen: Frozen) -> str:
     """Digest of the inputs without the version's uri, which changes when a cluster is rebuilt.
 
-    Nor does it depend on versions of algorithms, so that a rebuilt cluster finds what was made before an upgrade.
+    Nor does it depend on versions of algorithms, so that a rebuilt cluster finds results from before an upgrade.
     """
     dataset = {name: value for name, value in frozen.dataset.as_status().items() if name != "uri"}
     return digests.digest({"inputs": _frozen_of(HISTORY.canonical(frozen.spec, only_unusual=True)), "dataset": dataset})

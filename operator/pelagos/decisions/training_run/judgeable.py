@@ -19,13 +19,13 @@ from pelagos_contract.tasks import TASKS, Task
 MOST_NAMED = 20
 """Most names that a message lists."""
 _OF_ONE_MODEL = metrics.SETTINGS | {"ECE", "ECE-uncalibrated"}
-"""Metrics that cannot be computed again from what a model did with each image, so models are not compared by them."""
+"""Metrics that cannot be computed again from a model's answers for each image, so models are not compared by them."""
 _LEFT_TO_THE_RESULT = ("validation", Kind.SLICE, Kind.WORST, Kind.LEFT_OUT)
 """First parts of the names of other figures. Which of those exist depends on the family."""
 
 
 def objection(spec: TrainingRunSpec, dataset: str, classes: Sequence[str] | None) -> str | None:
-    """A message about the first gate that no training could pass, because what it names does not exist; None if there is none.
+    """A message about the first gate that no training could pass, because it names something unknown; None if there is none.
 
     ``classes`` are those of the version of ``dataset`` to train on; None when they are not known.
     """

@@ -67,7 +67,7 @@ class Champion:
     """Whether this resource, or a former life of it, registered it."""
     evidence_uri: str = ""
     evidence_sha256: str = ""
-    """The file with what it did with each image of the test split, from its sealed tags, or as a gate states it."""
+    """The file with its answers for each image of the test split, from its sealed tags, or as a gate states it."""
     package: str | None = None
     """The SHA-256 of the manifest of the package that stated evidence must be of. None: no gate states evidence."""
     doubt: str = ""
@@ -76,7 +76,7 @@ class Champion:
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that is known about a TrainingRun, read once by reconcilers/training_runs.gather."""
+    """All observations of a TrainingRun, read once by reconcilers/training_runs.gather."""
 
     spec: TrainingRunSpec
     """From the resource, its defaults filled in."""
@@ -101,7 +101,7 @@ class Observed:
     """From Pipelines, by a name derived from the inputs, or from status when the engine has forgotten it. None: never started, or
     nothing to train on is known yet."""
     report: Report
-    """From Objects: the report that ``run`` left, or what is on record for the same inputs. Empty: neither result nor failure."""
+    """From Objects: the report that ``run`` left, or the one on record for the same inputs. Empty: neither result nor failure."""
     version: registry.ModelVersion | None
     """From Registry: the version that this resource, or a former life of it, registered. None: there is none, spec asks for none,
     or Registry was not asked, as while a run is in progress, or could not be (``registry_outage``)."""
@@ -178,7 +178,7 @@ class Observed:
         return self.report.result
 
     def inputs_status(self, inputs: Frozen) -> TrainingRunStatus:
-        """Status fields about the inputs, by which later passes know what was frozen."""
+        """Status fields about the inputs, by which later passes know the frozen inputs."""
         dataset = inputs.dataset
         return TrainingRunStatus(
             inputs_digest=inputs.digest,

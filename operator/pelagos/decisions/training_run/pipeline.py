@@ -149,7 +149,7 @@ def _what_it_does(seen: Observed, verdict: Verdict) -> Verdict:
 
 
 def about(seen: Observed) -> About:
-    """What the model's documents say about the model and its dataset. It has no effect on the training."""
+    """Facts about the model and its dataset for the model's documents. They have no effect on the training."""
     said, version = seen.dataset.metadata, seen.keyed.dataset
     doi = seen.dataset.dois.get(version.version)
     dataset = None

@@ -33,7 +33,7 @@ _MAIN = tuple(
         for name in ("loss", *(n for task in TASKS.values() for n in (task.primary_metric, task.fitness)))
     )
 )
-"""Main validation metrics of all tasks; a training has those of its own task."""
+"""Main validation metrics of all tasks; a training has those of its task."""
 _OF_LAST = ("loss", "metrics", "images_per_second", "gpu_memory")
 
 

@@ -1,4 +1,4 @@
-"""Whether spec can be followed: by its rules across fields, and by what was frozen of it."""
+"""Whether spec can be followed: by its rules across fields, and by its frozen part."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def search_by_unknown_metric(seen: Observed) -> Ended | None:
 
 
 def says_other_than_frozen(seen: Observed) -> Ended | None:
-    """Ends the chain if spec differs from the frozen inputs, which are what is trained."""
+    """Ends the chain if spec differs from the frozen inputs, which the training uses."""
     changed = identity.changed(seen.frozen, seen.spec) if seen.frozen is not None else None
     return Ended((_refused(reasons.SPEC_IMMUTABLE, changed),), status=seen.frozen_status()) if changed else None
 

@@ -44,7 +44,7 @@ def missing(seen: Observed) -> Passed | None:
 
 
 def found(seen: Observed) -> Passed | None:
-    """Tracked. Status keeps the run's id under our seal, by which it is found again whatever others write to MLflow."""
+    """Tracked. Status keeps the run's id under our seal, by which it is found again even if others alter MLflow."""
     if seen.tracked is None:
         return None
     created = Verdict(TRACKED, ConditionState.DONE, reasons.RUN_CREATED, f"MLflow run {seen.tracked.id}")

@@ -87,7 +87,7 @@ def not_entitled(seen: Observed) -> Ended | None:
 def token_taken(seen: Observed) -> Ended | None:
     """Refuses a token that another Trial had first.
 
-    Anyone who can read a Trial knows its token's digest, and could otherwise make that token open a service of their own.
+    Anyone who can read a Trial knows its token's digest, and could otherwise make that token open their own service.
     """
     if seen.is_decided or not seen.token_is_of:
         return None

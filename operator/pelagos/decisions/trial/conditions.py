@@ -1,4 +1,4 @@
-"""The conditions of a Trial, how often to check it, and how long it waits for what."""
+"""The conditions of a Trial, how often to check it, and how long it waits."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ STARTING_POLL = 2.0
 PATIENCE = timedelta(seconds=30)
 """How long to wait for a ModelService that is about to be Ready, as after a restart of the operator, before a refusal."""
 LONGEST_START = timedelta(minutes=15)
-"""How long to wait for a server of the Trial's own, before giving up and freeing its place."""
+"""How long to wait for the Trial's own server, before giving up and freeing its place."""

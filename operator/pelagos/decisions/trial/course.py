@@ -40,7 +40,7 @@ def over(seen: Observed) -> Ended | None:
 def altered(seen: Observed) -> Ended | None:
     """Stops a Trial whose spec was changed after the decision, which only API servers without CEL admit.
 
-    What was decided for one spec must not be given to another.
+    A decision about one spec must not hold for another.
     """
     if not seen.is_decided or seen.told.spec_digest in {None, seen.spec_digest}:
         return None
@@ -51,7 +51,7 @@ def altered(seen: Observed) -> Ended | None:
 def expired(seen: Observed) -> Ended | None:
     """Ends an open Trial whose time is over, by a clock that cannot be set.
 
-    Status says so first, which the gateway acts on. What was made for the Trial is removed after that.
+    Status reports it first, and the gateway acts on that. The Trial's objects are removed afterwards.
     """
     if seen.left is None or seen.left.total_seconds() > 0:
         return None
@@ -96,7 +96,7 @@ def _pause(seen: Observed) -> float:
 def _ended(seen: Observed, phase: Phase, reason: Reason, message: str) -> Ended:
     status = TrialStatus(phase=phase, url=None, endpoints=None, token_sha256=None, ended_at=timestamp(seen.now))
     verdicts, ready = _ending(reason, message)
-    # Another pass at once: what was made for it is removed once its end has been published.
+    # Another pass at once: its objects are removed once its end has been published.
     return Ended(verdicts, (), status, 0, ready)
 
 

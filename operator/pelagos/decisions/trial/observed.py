@@ -52,7 +52,7 @@ class Other:
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that is known about a Trial, read once by reconcilers/trials.gather."""
+    """All observations of a Trial, read once by reconcilers/trials.gather."""
 
     spec: TrialSpec
     namespace: str
