@@ -26,7 +26,7 @@ LARGEST = 2**40
 """The most bytes of a file, if the caller sets no lower limit; far more than disks and archives hold."""
 _MINUTE = 60.0
 _CHANGES = 2
-"""After so many downloads with unexpected content, the file is refused."""
+"""After this many downloads with unexpected content, the file is refused."""
 Told = Callable[[int, int], None]
 
 
@@ -158,6 +158,7 @@ class _Download:
             self._restart()
         if self._done:
             headers["Range"] = f"bytes={self._done}-"
+            # With If-Range, a server whose file has changed sends all of it instead of a part (RFC 9110, section 13.1.5).
             if is_strong:
                 headers["If-Range"] = etag
         expect: tuple[int, ...] = (200, 206, 416)

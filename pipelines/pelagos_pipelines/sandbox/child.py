@@ -97,6 +97,7 @@ def become(descriptors: Descriptors, limits: dict[str, int], tasks: ModuleType) 
     except MemoryError:  # outside of a task: the pool reads code 0 without an answer as a memory limit
         code = 0
     finally:
+        # Without the zygote's exit handlers, and without returning into its loop.
         os._exit(code)
 
 

@@ -1,5 +1,8 @@
 """The process that children are forked from: clean, single-threaded, with the module of tasks loaded.
 
+Callers may have threads. A fork copies the locks that other threads hold at that moment, but not the threads that would release
+them, so callers start this process instead of forking themselves.
+
 Started by pool.py as ``python -I zygote.py DESCRIPTOR PARENT``. The descriptor is one end of a SOCK_SEQPACKET pair. The first
 message on it says what to load; the following ones are:
 

@@ -68,6 +68,7 @@ class Place:
         for _, group in groupby(changed, key=rank):
             paths = list(group)
             buckets.at_once(lambda path: bucket.upload(self.folder / path, path), paths)
+            # The stamps are from before the upload: a file that was changed since then is uploaded again by the next push.
             self._kept |= {path: present[path] for path in paths}
 
     def remove(self, path: str) -> None:
@@ -122,4 +123,5 @@ def _files(folder: Path, but: Set[str]) -> dict[str, Stamp]:
 
 def _stamp(file: Path) -> Stamp:
     seen = file.stat()
+    # With the inode, because a file that was replaced atomically may have the same size and time as the one before it.
     return seen.st_size, seen.st_mtime_ns, seen.st_ino
