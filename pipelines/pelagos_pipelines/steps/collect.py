@@ -28,7 +28,7 @@ def collect(request: str, store: str, report: str) -> None:
     Args:
         request: JSON of collection.CollectionRequest.
         store: the folder of the Dataset's versions and blobs.
-        report: the folder of this run; a result that is there already is kept.
+        report: the folder of this run; an existing result is kept.
 
     Raises:
         RefusedError: a remaining version cannot be read; nothing was removed.

@@ -61,7 +61,7 @@ from pelagos_pipelines.taxonomy import answers, naming
 REQUEST = ".request.json"
 """The file with the request, beside the result that answers it."""
 CAPTURE = "capture.jsonl"
-"""The file beside a version's report with all that is not known of when and where images were taken; no part of its digest."""
+"""The file beside a version's report with all missing values of capture data; not part of its digest."""
 INSPECTIONS = looks.FILE
 """The file in the store with findings about images, by their content."""
 FETCHED = kept_images.FILE
@@ -70,7 +70,7 @@ _MEMORIES = frozenset({INSPECTIONS, FETCHED, answers.FILE})
 """Files in the store that only save work."""
 
 _NOT_TOLD = frozenset({"source", "classFolder", "retry"})
-"""Fields of the request that are no part of a version's recipe: they say where it comes from, and how that is read."""
+"""Fields of the request that are not part of a version's recipe: they say where it comes from, and how that is read."""
 
 
 def prepare(request: str, data_root: str, store: str, report: str) -> None:
@@ -80,7 +80,7 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
         request: JSON of dataset.PreparationRequest.
         data_root: the data volume, in which the source's path is resolved.
         store: the folder of the Dataset's versions and blobs.
-        report: the folder of this run; a result that is there already is kept.
+        report: the folder of this run; an existing result is kept.
 
     Raises:
         RefusedError: the author of the Dataset must change something; ``failure.json`` says what.

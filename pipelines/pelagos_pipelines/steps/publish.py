@@ -51,7 +51,7 @@ def publish(request: str, report: str) -> None:
 
     Args:
         request: JSON of publication.PublicationRequest or DiscardRequest.
-        report: the folder of this run; a result that is there and answers this very request is kept.
+        report: the folder of this run; an existing result of the same request is kept.
 
     Raises:
         RefusedError: a person must change something, or the repository is unavailable.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 JOURNAL, TRIALS = "search-journal", "trials"
 """The state with all trials, and the folder with the files of each."""
 MOST_STARTS = 2
-"""A trial is given up if its process ended so often without finishing an epoch: most likely the machine ran out of memory."""
+"""A trial is given up if its process ended this often without finishing an epoch: most likely the machine ran out of memory."""
 _OF_TRIALS = frozenset({Reason.TRAINING_DIVERGED, Reason.OUT_OF_MEMORY})
 """Reasons that a trial's hyperparameters cause. They fail the trial, and not the search."""
 INTERRUPTED = "PipelineInterrupted"
@@ -140,6 +140,7 @@ class Trials:
 
     def _perform(self, number: int, ended: Callable[[Entry, Entry | None], None]) -> None:
         """Train a trial that was proposed in this attempt or an earlier one."""
+        # The start is counted before the training, because a process that is killed in it can record nothing.
         self._note(self._started_again(self._entries[number]))
         if self._entries[number].state is TrialState.RUNNING:
             with self._excusing(number):

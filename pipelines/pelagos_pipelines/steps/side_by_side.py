@@ -94,6 +94,7 @@ class SideBySide:
 
     @contextmanager
     def _seated(self) -> Iterator[_Seat]:
+        # Without a lock, because only the thread that has the turn comes here.
         seat = self._free.pop(0)
         try:
             yield seat

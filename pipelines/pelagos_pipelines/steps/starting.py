@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LAST = "last.pt"
 """The checkpoint that trainings continue from, see families.Job."""
 STATE = "start"
-"""The state that says what was taken. Only the first attempt reads the user's checkpoint; later ones continue from our own."""
+"""The state that says how much of the checkpoint is used. Only the first attempt reads it; later ones continue from our own."""
 
 
 class Start:

@@ -160,7 +160,8 @@ class Training:
         torch.manual_seed(self._seed)
         model = world.joined(learner.build(), of_objects=learner.of_objects)
         self._last = job.folder / LAST
-        # The user's weights are read only for the first epoch: a continued training has them in its own checkpoint.
+        # The user's weights are read only for the first epoch: a continued training has them in its own checkpoint. Only the
+        # leading process reads them: `World.wrapped` copies its weights to the others.
         if job.start and world.leads and not self._last.exists():
             found, wanted = checkpoints.weights_of(job.start), model.state_dict()
             fitting = checkpoints.matching(found, wanted, learner.heads, job.request.model.architecture)
@@ -191,6 +192,7 @@ class Training:
                 self._settle_statistics()
             if self._world.leads:
                 self._conclude(epoch, losses)
+            # The others wait here while the leading process validates and saves.
             self._state.progress = self._world.agreed(self._state.progress)
         return self._state.progress.best_epoch
 
@@ -293,6 +295,7 @@ class Training:
         with torch.no_grad():
             at_once = max(self._parameters.batch_size, self._learner.settled_at_once)
             for batch in _batches(chosen, at_once, self._world.count):
+                # The plain network is called, not the wrapped one, because there are no gradients to exchange.
                 self._learner.loss(self._state.model, self._learner.batch(self._world.part(batch), None))
         for norm, momentum in zip(norms, usual, strict=True):
             norm.momentum = momentum

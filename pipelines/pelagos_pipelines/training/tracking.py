@@ -99,7 +99,7 @@ class Tracker:
         self._refused: list[str] = []
         self._store: tuple[str, Any] | None = None
         self.warnings: list[str] = []
-        """Notes for people about what was not sent; complete after `flush`."""
+        """Notes for people about data that were not sent; complete after `flush`."""
         self._last_error = ""
         if nested is not None:
             self._put(f"the run of {nested.name}", lambda client: self._enter(client, nested))
@@ -211,6 +211,7 @@ class Tracker:
                     self._run = info.run_id
                     return
         experiment = client.get_run(parent).info.experiment_id
+        # If the process dies before the id is written, the next attempt creates another run, and this one stays empty.
         made = client.create_run(experiment, tags={PARENT_TAG: parent}, run_name=nested.name).info.run_id
         state = sealing.sealed({"parent": parent, "run": made}, sealing.STATE, step=nested.name)
         disk.write_atomically(nested.remembered, json.dumps(state) + "\n", parents=True)

@@ -346,6 +346,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
 
     def save_model(self) -> bool:
         """Write the checkpoint to continue from, then the best one if this epoch is it. No gradient scaler is in use."""
+        # Before the return below, because all processes must take part in the exchange.
         images = self._world.gathered(list(self.train_loader.dataset.buffer))
         if not self._world.leads:
             return True
