@@ -24,7 +24,7 @@ STEP = LENGTH / 15
 EARLIER = 16
 """The most earlier images reported for one: among frames that all look alike, each would look like all before it."""
 FEW = 512
-"""Up to so many images, every pair is compared."""
+"""Up to this number of images, every pair is compared."""
 _TABLES = 16
 _BUCKET = 64
 """The most images with the same key that one is compared with: the first ones."""

@@ -75,6 +75,7 @@ def keep(store: Path, one: Blob, content: bytes) -> None:
         beneath.write(descriptor, content)
         return one.sha256
 
+    # The folder is not synced here: `write` does that before a version names the blob.
     with _keeping:  # two files of a source may become the same blob at the same time
         path(blobs, one.sha256).parent.mkdir(parents=True, exist_ok=True)
         _write(str(blobs), [_Wanted(one.sha256, one.sha256, fill)])

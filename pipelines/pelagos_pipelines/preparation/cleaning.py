@@ -27,7 +27,7 @@ from pelagos_pipelines.serving.decoding import NAMES
 _TURNED, _FLIPPED = "turned", "flipped"
 """Keys of REMARKS."""
 _MANY = 10
-"""With so many images, it is no chance that all boxes lie in one quarter."""
+"""With this many images, it is not a coincidence that all boxes lie in one quarter."""
 _SMALL = 200
 """Pixels of a side up to which values in per cent would reach beyond the middle."""
 

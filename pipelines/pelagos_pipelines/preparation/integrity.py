@@ -53,7 +53,7 @@ REMARKS: Mapping[str, str] = {
 DEPTHS = ("8 bits of 16", "12 bits of 16", "16 bits of 16")
 """Remarks that matter only if a source has several of them, because their brightness differs then."""
 LOOK_BYTES = 100
-"""Bytes of a look. A constant of its own, because looks.py needs OpenCV and is for children."""
+"""Bytes of a look. Repeated here, because looks.py needs OpenCV and is for children."""
 _BEGINNING = 1024**2
 """Bytes that are read of an image that is too large to be read whole."""
 _AT_ONCE = 16

@@ -20,7 +20,7 @@ from pelagos_pipelines.annotations.model import Exclusion, SourceFiles
 from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_names, printable
 
 BESIDE_DATA = frozenset({ExclusionReason.HIDDEN, ExclusionReason.NOT_AN_IMAGE, ExclusionReason.NOT_A_FILE})
-"""Reasons that are no part of a version's identity: a page of notes, or a file browser's leavings, do not change the data."""
+"""Reasons that are not part of a version's identity: a page of notes, or a file browser's leavings, do not change the data."""
 
 
 @dataclass(frozen=True)

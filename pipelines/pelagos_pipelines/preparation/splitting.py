@@ -31,7 +31,7 @@ _WHOLE = ("Grouped", "GroupedTemporal")
 """Policies that keep groups whole."""
 _ZERO = datetime(1, 1, 1, tzinfo=UTC)
 CARRIED = 5
-"""One in so many images of a class, and at least one, may compensate for imbalances of other classes."""
+"""One in this many images of a class, and at least one, may compensate for imbalances of other classes."""
 
 
 @dataclass(frozen=True)

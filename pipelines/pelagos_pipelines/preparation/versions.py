@@ -46,7 +46,7 @@ HELD = ".held.json"
 EXCLUDED = "excluded.jsonl"
 """The files that are not in the version, and why. Versions of earlier releases do not have it."""
 TAXONOMY = "taxonomy.json"
-"""What a register of names said about the classes, if one was asked: which register, when, and the taxa above each."""
+"""The answers of a register of names about the classes, if one was asked: which register, when, and the taxa above each."""
 OPTIONAL = frozenset({EXCLUDED, TAXONOMY})
 LARGEST = {"manifest.json": 512 * 1024**2, "annotations.json": 1024**3, EXCLUDED: 512 * 1024**2, TAXONOMY: 32 * 1024**2}
 """The most bytes per file: enough for a million images with long names, and for several million boxes."""

@@ -28,7 +28,7 @@ from pelagos_pipelines.publishing.description import owner_urn, plain_doi, versi
 from pelagos_pipelines.publishing.packing import Packed
 
 ACCEPT = {"Accept": "application/vnd.inveniordm.v1+json, application/json;q=0.5"}
-"""Without this header, Zenodo answers in a format of its own; endpoints of files only offer the second one."""
+"""Without this header, Zenodo answers in its own format; endpoints of files only offer the second one."""
 PAGE = 25
 """Hits per page, the limit for requests by anyone."""
 MOST_PAGES = 20
@@ -64,7 +64,7 @@ class Record:
     names: frozenset[str] = frozenset()
     """Its identifiers, by which our records are recognised."""
     errors: tuple[str, ...] = ()
-    """What a draft lacks for publication, in the repository's words."""
+    """The reasons why a draft cannot be published yet, in the repository's words."""
 
     def is_of(self, owners: Collection[str]) -> bool:
         """Whether it is a version of one of these Datasets, or started as a copy of one."""

@@ -1,7 +1,7 @@
 """Fetches a model package to a pod: ``python -m pelagos_pipelines.serving.fetch`` in an init container of a model server.
 
 Reads ``PELAGOS_PACKAGE_URI`` (an absolute path, or ``s3://bucket/path``) and puts that package into ``PELAGOS_PACKAGE``: whole
-and verified, or not at all. A package that is there already is kept, so that a restarted container fetches nothing. Ends like the
+and verified, or not at all. An existing package is kept, so that a restarted container fetches nothing. Ends like the
 entrypoint.
 """
 

@@ -46,7 +46,7 @@ _DESCRIPTION, _TEXT, _MOST_LETTERS = 270, 2, 4_096
 _STACK = re.compile(rb"ImageJ=[^\n]*\n(?:[^\n]*\n)*?images=(\d{1,9})\b")
 """ImageJ's description of a stack, of which only the first page may have a directory."""
 _BIG_END_FIRST = 0
-"""A key of ours in directories, which is no tag: whether the file's numbers are big-endian."""
+"""A key of ours in directories, which is not a tag: whether the file's numbers are big-endian."""
 _REDUCED, _MASK = 1, 4
 COLOURED = frozenset({_RGB, _INDEXED})
 """The supported photometric interpretations with colours."""

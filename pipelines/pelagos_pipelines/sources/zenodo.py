@@ -25,7 +25,7 @@ from pelagos_pipelines.sources import fetched
 from pelagos_pipelines.sources.place import Errand, RemotePlace
 
 ACCEPT = {"Accept": "application/vnd.inveniordm.v1+json"}
-"""Without this header, Zenodo answers in a format of its own."""
+"""Without this header, Zenodo answers in its own format."""
 LARGEST_LIST = 64 * 2**20
 """Most bytes of the list of a record's files, with a few hundred for each."""
 _NUMBER = re.compile(r"[0-9a-z]([-0-9a-z]{0,62}[0-9a-z])?")

@@ -42,7 +42,7 @@ _MOST_HOPS = 5
 """Most steps from a name that is not accepted to another until one is accepted."""
 _MOST_MATCHES = 100
 _AUTHORITY = re.compile(r"(\s+(\(|[^\W\d_a-zß-ÿ]).*)?")
-"""What may follow a name: nothing, or its authority, which begins with a capital letter or a parenthesis."""
+"""The text that may follow a name: nothing, or its authority, which begins with a capital letter or a parenthesis."""
 _WITHDRAWN = frozenset({"deleted", "quarantined"})
 _NAMES, _RECORDS, _CLASSIFICATIONS = "names", "records", "classifications"
 

@@ -24,7 +24,7 @@ _READERS = (JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")
 _TIME = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d):(\d\d):(\d\d)", re.ASCII)
 _UNSET = re.compile(r"[\s:0.+-]*")
-"""What cameras write whose clock was never set, and what the standard prescribes for an unknown time."""
+"""Values that cameras write if their clock was never set, and that the standard prescribes for an unknown time."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MOST = 1 << 20
 """The most bytes of EXIF after the pixels of a PNG."""

@@ -23,7 +23,7 @@ import numpy.typing as npt
 SHUFFLES = 199
 """The number of permutations: the smallest p-value is 1 / (SHUFFLES + 1)."""
 MOST_SHUFFLED = 20_000
-"""The most images for the test, drawn by a seed: with so many it finds smaller differences than anyone acts on."""
+"""The most images for the test, drawn by a seed: with this many it finds smaller differences than anyone acts on."""
 MOST_VALUES = 200
 """Rarer values beyond these are counted as one: nobody reads a table of thousands."""
 OTHERS = "others"
