@@ -1,4 +1,4 @@
-// What pages gain by scripts that they do not need: code is copied by a button, and filters stand open where there is room.
+// Optional extras for pages, which work without scripts: buttons that copy code, and filters that are open where there is room.
 
 const live = document.createElement("p");
 live.className = "hidden";
@@ -7,7 +7,7 @@ document.body.append(live);
 
 for (const button of document.querySelectorAll("button[data-copy]")) {
   const code = button.closest(".code").querySelector("code");
-  // Browsers offer it on secure pages and on this machine alone.
+  // Browsers offer the clipboard only on secure pages and on this machine.
   if (!navigator.clipboard) continue;
   button.hidden = false;
   button.addEventListener("click", async () => {
@@ -30,5 +30,5 @@ function arrange() {
 wide.addEventListener("change", arrange);
 arrange();
 
-// Choosing an order searches at once; without scripts the button does.
+// Choosing an order submits the search at once; without scripts, the button does.
 document.getElementById("sort")?.addEventListener("change", (event) => event.target.form.requestSubmit());

@@ -1,4 +1,4 @@
-// Trying a model: the countdown, steps that move, images that are dropped, and what of the answer is shown. Without it forms do.
+// Trying a model: the countdown, live steps, dropped images, and filters of the answer. Without this script, forms do the work.
 
 const at = (name, root = document) => root.querySelector(`[data-${name}]`);
 const clockText = (seconds) => {
@@ -6,7 +6,7 @@ const clockText = (seconds) => {
   return `${String(Math.floor(left / 60)).padStart(2, "0")}:${String(left % 60).padStart(2, "0")}`;
 };
 
-// Of all trials of a person.
+// Countdowns of all trials of a person.
 for (const each of document.querySelectorAll("[data-countdown]")) {
   const ends = performance.now() + 1000 * Number(each.dataset.countdown);
   const tick = () => { each.textContent = clockText((ends - performance.now()) / 1000); };
@@ -59,7 +59,7 @@ function follow(root) {
       const answer = await fetch(`${path}/status.json`, { headers: { Accept: "application/json" } });
       if (answer.ok) show(await answer.json());
       else if (answer.status === 404) over("Stopped", "This trial no longer exists.");
-    } catch { /* The machine is away for a moment: the clock goes on. */ }
+    } catch { /* The server is unreachable for a moment: the countdown continues. */ }
     if (!["Expired", "Stopped", "Refused"].includes(phase)) setTimeout(look, phase === "Open" ? 10000 : 1500);
   }
   look();
@@ -86,7 +86,7 @@ function sending(root, form) {
         busy.textContent = `${error.summary}. ${error.advice}`;
         return;
       }
-      // From our own server, which has escaped all that the model said.
+      // From our own server, which has escaped everything in the model's answer.
       const part = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("[data-answer]");
       at("picture", part).setAttribute("href", picture);
       answers.replaceChildren(part);
