@@ -1,4 +1,4 @@
-"""When each alert fires, what it says then, and when it must not fire.
+"""When each alert fires, with which message, and when it must not fire.
 
 Times are minutes; series use promtool's notation, one sample a minute. Every case runs in its own promtool unit test, in which
 time starts at 0.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Case:
-    """What is scraped, and what fires at minute ``at``: ``says`` is None when nothing should fire."""
+    """Scraped series, and the alert at minute ``at``: ``says`` is None when none should fire."""
 
     title: str
     alert: str

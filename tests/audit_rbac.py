@@ -1,4 +1,4 @@
-"""Compares what an identity did, by the API server's audit log, with what its roles allow: the two must be equal.
+"""Compares the acts of an identity, by the API server's audit log, with the rights in its roles: the two must be equal.
 
 Used by tests/manifests, and by hand on the log of any cluster whose audit policy records the level Metadata:
 

@@ -15,7 +15,7 @@ from pelagos.ports.cluster import Key, Resource
 
 CAMEL_CASE = re.compile(r"[A-Z][A-Za-z0-9]*")
 WHERE_ASKED_FOR = (CARD_COMPLETE,)
-"""Conditions that exist only where the spec asks for what they describe."""
+"""Conditions that exist only where the spec asks for their subject."""
 
 
 class Auditor:

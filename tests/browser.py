@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 CHROMIUM = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[1] / ".venvs")) / "chromium/chromium"
 OWN = ("google.com", "googleapis.com", "gvt1.com", "gstatic.com")
-"""Hosts that Chromium contacts by itself, for updates and the time, whatever page it shows."""
+"""Hosts that Chromium contacts by itself, for updates and the time, on any page."""
 OPTIONS = (
     "--headless=new",
     "--no-sandbox",  # root has none

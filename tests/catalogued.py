@@ -214,7 +214,7 @@ DETECTIONS = {
         {"label": "<script>alert(1)</script>", "classId": 2, "score": 0.28, "box": [690.0, 20.0, 790.0, 120.0]},
     ],
 }
-"""What a detector answers for an image of 800 x 500 pixels; one class name was crafted to do harm."""
+"""A detector's answer for an image of 800 x 500 pixels; one class name was crafted to do harm."""
 
 TASKS = (
     ("Detection", "yolov8n", "mAP50"),

@@ -131,7 +131,7 @@ class ControlPlane:
 
     @contextlib.contextmanager
     def without_rules(self) -> Iterator[None]:
-        """For the block, store our definitions as a server does that knows no CEL (before 1.25)."""
+        """For the block, store our definitions as a server without CEL does (before 1.25)."""
         collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         ours = [definition for definition in self.request("GET", collection)["items"] if _is_ours(definition)]
         for definition in ours:

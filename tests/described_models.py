@@ -1,4 +1,4 @@
-"""What is known of an untrained model, for its documents: with every field set, or with none that people would fill in."""
+"""Facts about an untrained model, for its documents: with every field set, or with none that people would fill in."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Site:
 
     @property
     def applying(self) -> tuple[str, ...]:
-        """kubectl's arguments. Servers that do not validate are asked for their schema, and that of 1.20 knows no CEL rules."""
+        """kubectl's arguments. Servers that do not validate are asked for their schema, and that of 1.20 has no CEL rules."""
         return ("apply", "--validate=strict" if self.knows_all else "--validate=false")
 
     def apply(self, folder: Path) -> list[str]:
@@ -101,7 +101,7 @@ class Site:
         raise AssertionError(f"kinds leave at each look: {found.stderr}")
 
     def finalize(self, namespace: str) -> None:
-        """Act as the namespace controller: delete what is left in the namespace (the operator's Lease), then the namespace."""
+        """Act as the namespace controller: delete the namespace's objects (the operator's Lease), then the namespace."""
         self.plane.request("DELETE", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases")
         with contextlib.suppress(urllib.error.HTTPError):
             body = self.plane.request("GET", f"/api/v1/namespaces/{namespace}")

@@ -94,7 +94,7 @@ def _carries(body: Mapping[str, Any], namespace: str, labels: Mapping[str, str])
 
 @dataclass
 class Cluster:
-    """The engine, its server, and its steps. ``namespaces`` is what the operator's cache would say of resources."""
+    """The engine, its server, and its steps. ``namespaces`` plays the operator's cache: namespaces of resources by uid."""
 
     server: FakeServer
     hand: ByHand

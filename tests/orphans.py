@@ -83,7 +83,7 @@ def _ancestry() -> set[int]:
 
 
 def main(mark: str, *options: str) -> int:
-    """Print what is left; with ``--end`` kill it and remove control groups of killed nodes. Returns the exit code."""
+    """Print leftover processes; with ``--end`` kill them and remove control groups of killed nodes. Returns the exit code."""
     found = settled(mark)
     for each in found:
         print(f"left behind: process {each}")

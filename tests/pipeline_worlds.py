@@ -53,7 +53,7 @@ async def until(condition: Callable[[], bool], what: str = "condition") -> None:
 
 
 class World(Protocol):
-    """What a test can do to the runs of an engine; see the module."""
+    """Actions of a test on the runs of an engine."""
 
     engine: Pipelines
 

@@ -1,4 +1,4 @@
-"""The real Label Studio server for tests, in an environment of its own, with a database in a folder of the test's.
+"""The real Label Studio server for tests, in a separate environment, with a database in the test's folder.
 
 Its first start creates that database, which takes a minute of one core. A copy is kept in the user's cache, keyed by the
 installed packages: later starts take 14 seconds of one core, which the program itself needs. Tests of both planes share this.

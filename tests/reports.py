@@ -1,4 +1,4 @@
-"""Writes what a data plane leaves when a run ends, for tests that play one over the fakes: sealed, and in its own store."""
+"""Writes a data plane's files at the end of a run, for tests that play one over the fakes: sealed, and in its own store."""
 
 from __future__ import annotations
 

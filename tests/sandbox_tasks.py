@@ -92,7 +92,7 @@ def lie(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def describe(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """Report what the child has and what it may do."""
+    """Report the child's environment and its rights."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return Answer(
         {

@@ -1,6 +1,6 @@
 """The operator's loop and reconcilers over the shipped fakes, in virtual time: an hour passes in milliseconds.
 
-The test controls users, the data plane and faults. What is outside of the operator's process outlives it: ``restart`` begins a
+The test controls users, the data plane and faults. Everything outside the operator's process outlives it: ``restart`` begins a
 new life with an empty cache. Every status that is written is audited.
 """
 
@@ -129,7 +129,7 @@ def faults(calls: Sequence[str], *, crashes: bool) -> Iterator[Fault]:
     """Faults at the calls of one life: each distinct call once, or every call when THOROUGH.
 
     A call that only reads fails in the same way before and after, and at any time between two changes. A crash between two
-    changes is the same wherever it happens, because what was read is lost as well.
+    changes is the same wherever it happens, because the results of reads are lost too.
     """
     looked: set[str] = set()
     for number, label in enumerate(calls, 1):
@@ -145,7 +145,7 @@ def faults(calls: Sequence[str], *, crashes: bool) -> Iterator[Fault]:
 
 @dataclass
 class OperatorProcess:
-    """One life of the operator's process: what it remembers, and the calls that it made."""
+    """One life of the operator's process: its memory, and the calls that it made."""
 
     dependencies: Dependencies
     loop: Loop
@@ -509,7 +509,7 @@ class Simulation:
         logging.getLogger("pelagos").removeHandler(self.tracebacks)
 
     def verify(self) -> None:
-        """No write broke a promise, and the operator met no bug of its own."""
+        """No write broke a promise, and the operator met no bug in itself."""
         assert not self.auditor.problems, "\n".join(self.auditor.problems)
         assert not self.tracebacks.found, "\n".join(self.tracebacks.found)
 

@@ -27,7 +27,7 @@ OTHER_THINGS = {
 }  # fmt: skip
 """Reasons whose names mean other things as well. mypy ensures that no literal is mistaken for one of them."""
 REASONS_OF_OTHERS = {"Admitted", "InvalidSpec", "Preempted", "RegistryUnavailable"}
-"""Names that KServe, the scheduler and the kubelet use for reasons of their own."""
+"""Names that KServe, the scheduler and the kubelet use for their own reasons."""
 REASON_IN_A_QUERY = re.compile(r"reason[!=~]+\"[^{]")
 
 

@@ -1,7 +1,7 @@
 """One real cluster for all tests in this folder (harness/cluster.py); images are built once, offline.
 
 Skipped where no node can run (tools/node/supported.sh says why). Nothing is intercepted: the programs are Kubernetes',
-containerd's and ours. Each test uses a namespace of its own.
+containerd's and ours. Each test uses its own namespace.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def serving_image(cluster: Cluster) -> str:
 
 @pytest.fixture(scope="session")
 def gateway_image(cluster: Cluster) -> str:
-    """The image of what judges who calls, beside an Envoy."""
+    """The image of the gateway's program, which authorizes calls beside an Envoy."""
     return cluster.images.build("gateway")
 
 
@@ -151,7 +151,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start building what the chosen tests need later."""
+    """Start building the programs that the chosen tests need later."""
     names = set[str]().union(*(_later(item) for item in session.items))
     if names and not session.config.option.collectonly and os.geteuid() == 0 and not machine.unsupported():
         later = session.config.stash[_LATER] = Later(Path(tempfile.mkstemp(prefix="pelagos-later-")[1]))

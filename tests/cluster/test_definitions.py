@@ -1,4 +1,4 @@
-"""What we write for KServe conforms to its full definitions. No node is needed."""
+"""Our objects for KServe conform to its full definitions. No node is needed."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def release(
     give_storage_credentials(cluster, SHORE)
     TRAINER.bind(cluster, SHORE)
     yield made
-    # With everything that they created: other tests count what is in these servers.
+    # With everything that they created: other tests count the objects in these servers.
     made.kubectl("delete", "datasets,trainingruns,modelservices", "--all", "--timeout=120s")
     made.helm("uninstall", RELEASE, "--wait", "--timeout=120s")
     remove(cluster, rendering.MANIFESTS / "crds")

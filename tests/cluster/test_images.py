@@ -1,4 +1,4 @@
-"""What the images contain and must not contain, and that each works as a restricted pod."""
+"""The contents that images must and must not have, and that each works as a restricted pod."""
 
 from __future__ import annotations
 

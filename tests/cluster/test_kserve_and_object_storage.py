@@ -27,7 +27,7 @@ IN_ORDER = True
 MODELS = f"objects/{TENANT}/models/{TENANT}"
 SECRET = "pelagos-s3"
 LOCKED = "locked"
-"""A storage that knows none of our keys."""
+"""A storage that accepts none of our keys."""
 LATE = "pelagos-test/serving:late"
 """An image that does not exist."""
 

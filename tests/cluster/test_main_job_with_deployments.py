@@ -2,7 +2,7 @@
 
 The operator is a pod under its own ServiceAccount; pipeline steps, model servers, the tenant's gateway and the hub are pods with
 real images and real programs.
-platform/services.py says what is not the original.
+platform/services.py lists the parts that are not the originals.
 """
 
 from __future__ import annotations

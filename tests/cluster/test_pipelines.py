@@ -1,6 +1,6 @@
 """Pipeline runs on a real node: the engine kubeflow, a fake server outside of the cluster, and real pods of the trainer's image.
 
-The operator gets a truthful state of whatever schedulers, kubelets and container engines do to pods.
+The operator gets a truthful state, regardless of what schedulers, kubelets and container engines do to pods.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ SAID = Metadata.model_validate(
 
 
 def asked(dataset: ObservedDataset, **spec: Any) -> About:
-    """What a training is given for its documents."""
+    """A training's input for its documents."""
     parsed = training_run_spec(**spec)
     frozen = identity.freeze(parsed, dataset_version())
     seen = make_training_observed(spec=parsed, frozen=frozen, tracked=make_tracked(), dataset=dataset)

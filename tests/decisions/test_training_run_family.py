@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs/hyperparameters.md"
 
 @pytest.fixture
 def tiny() -> Iterator[None]:
-    """A family that knows no field added later."""
+    """A family without fields that were added later."""
     with descriptions.registered():
         yield
 

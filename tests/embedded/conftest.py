@@ -33,7 +33,7 @@ def fake(layout: Layout) -> FakeParts:
 
 @pytest.fixture
 async def supervisor(layout: Layout) -> AsyncIterator[Supervisor]:
-    """A supervisor that is stopped at the end, whatever the test did."""
+    """A supervisor that is stopped at the end, even if the test fails."""
     running = Supervisor(layout, {}, QUICK)
     yield running
     await running.stop()

@@ -56,7 +56,7 @@ class Workshop(PipelinesFake):
         await super().delete(name)
 
     async def close(self) -> None:
-        """End what is being done."""
+        """End the work in progress."""
         for name in list(self._working):
             await self.cancel(name)
 

@@ -17,7 +17,7 @@ CONTENT = random.Random(2).randbytes(300_000)
 
 @dataclass
 class Inbox:
-    """A server that keeps what it is sent."""
+    """A server that keeps the content of requests."""
 
     got: list[Request] = field(default_factory=list)
 

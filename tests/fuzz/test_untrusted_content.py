@@ -313,7 +313,7 @@ def _version(root: Path, file: str) -> World:
 
 
 def _capture(root: Path, name: str, **wanted: str) -> World:
-    """What a table, an iFDO or the image itself says about two images."""
+    """The metadata of two images in a table, an iFDO or the image itself."""
     for image in ("a.jpg", "b.jpg"):
         photo(root / image)
     asked = CaptureSource.model_validate({"pattern": "{site}.jpg", **wanted})

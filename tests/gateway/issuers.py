@@ -1,4 +1,4 @@
-"""An issuer for tests that lies and fails on demand; keys and tokens are made by joserfc."""
+"""An issuer for tests that gives false answers and fails on demand; keys and tokens are made by joserfc."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway with a real volume that is full: what was served is served on, it says so once, and goes on when there is space."""
+"""The gateway with a real volume that is full: it keeps serving, reports the problem once, and recovers when there is space."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_what_was_served_is_served_on_and_new_services_when_there_is_space
         )
         assert f"on the volume {small} to write {folder}/" in said
         assert "\n" not in said
-        # An Envoy that is killed meanwhile starts with what is there.
+        # An Envoy that is killed in the meantime starts with the existing files.
         envoy = site.gateway.envoy
         assert envoy is not None
         assert envoy.pid is not None

@@ -1,4 +1,4 @@
-"""Streams of inferences through the real Envoy: each message is a call of its own, and checked like one."""
+"""Streams of inferences through the real Envoy: each message is a separate call, and checked like one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the gateway reports about itself: metrics, health, and callers without a service."""
+"""The gateway's reports about itself: metrics, health, and callers without a service."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_open_streams_are_shown_by_service_beside_how_many_may_be(two_serv
         }
 
     assert await shown() == {}
-    # What a client says of its cluster, as only the gateway may, counts for nothing.
+    # Only the gateway may name the cluster: a header of the client's is ignored.
     claimed = {"pelagos_cluster": "reef.classifier-grpc", "pelagos_labels": "reef/classifier open"}
     async with stream(site, token, **claimed) as first, stream(site, token) as second, stream(site, other) as third:
         for each in (first, second, third):

@@ -35,7 +35,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
 
 
 class Lists:
-    """Records what is reported of lists."""
+    """Records the reports about lists."""
 
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []

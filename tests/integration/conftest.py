@@ -19,7 +19,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 async def site(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Site]:
-    """A namespace of its own, with a running operator."""
+    """A separate namespace, with a running operator."""
     namespace = f"site-{next(_numbers)}"
     plane.create_namespace(namespace)
     made = Site(plane, namespace, tmp_path)

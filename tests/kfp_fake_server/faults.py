@@ -34,7 +34,7 @@ class Faults:
     seconds: float = 0.0
     """Every answer is delayed by this many seconds."""
     frozen: bool = False
-    """Clients see runs unchanged, whatever their steps do: the agent that reports them is away."""
+    """Clients see runs unchanged, even when steps change: the agent that reports them is away."""
     workflows_deleted: bool = False
     """Runs cannot be ended, and stay as they are: their workflows were deleted behind the server's back."""
     lying_deletion: bool = False

@@ -1,4 +1,4 @@
-"""What a real server adds to the pods of a run: a driver pod that prepares each step, and containers around the step's own.
+"""A real server's additions to the pods of a run: a driver pod that prepares each step, and containers around the step's own.
 
 As in Kubeflow Pipelines 2.17 with Argo Workflows 4.0: ``init`` and ``kfp-launcher`` copy programs, ``main`` runs the step as a
 child of Argo's emissary, ``wait`` reports how it ended. Here they only begin, wait and end in the same order.

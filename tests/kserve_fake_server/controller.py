@@ -161,7 +161,7 @@ class Controller:
         return made
 
     async def _storage(self, service: Body) -> dict[str, Any]:
-        """What is merged into the storage initializer; KServe itself gives it no securityContext."""
+        """Fields that are merged into the storage initializer; KServe itself gives it no securityContext."""
         name = service["spec"]["predictor"].get("storageContainerName")
         found = await self.cluster.get(STORAGE_CONTAINERS, "", name) if name else None
         given = found["spec"]["container"] if found is not None else {}

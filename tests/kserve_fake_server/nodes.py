@@ -1,7 +1,7 @@
 """Runs Deployments of a real API server without nodes: acts as Deployment controller, scheduler and kubelet.
 
 Pods are real objects of the API server. A pod's containers are processes of this machine, started with the container's own
-command and environment. Ports are fixed, so each pod gets a loopback address of its own. Rolling updates follow
+command and environment. Ports are fixed, so each pod gets its own loopback address. Rolling updates follow
 ``maxUnavailable`` and ``maxSurge``; a container that ends is restarted with growing pauses. ``Faults`` are failures of clusters.
 """
 
@@ -37,7 +37,7 @@ _numbers = itertools.count(1)
 
 @dataclass
 class Faults:
-    """What a cluster cannot do now, as its error message; empty: it can. ``unplaceable`` stops the scheduler, and so on."""
+    """Failures of a cluster, as its error messages; empty: none. ``unplaceable`` stops the scheduler, and so on."""
 
     unplaceable: str = ""
     without_image: str = ""
@@ -161,7 +161,7 @@ class Node:
         await self._patch_status(DEPLOYMENTS, deployment, status)
 
     async def _sync(self, pod: Body, session: aiohttp.ClientSession) -> None:
-        """Do what a kubelet does for one pod."""
+        """Act as the kubelet for one pod."""
         name = pod["metadata"]["name"]
         running = self.running.get(name)
         if "deletionTimestamp" in pod["metadata"]:

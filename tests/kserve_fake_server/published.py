@@ -22,7 +22,7 @@ from published_models import Models
 KINDS = Path(__file__).with_name("kinds.yaml")
 """Definitions without a schema, for an API server that stores such objects."""
 
-# Go types to which the generator gave names of their own; each is written like one that has a model, or as plain text.
+# Go types to which the generator gave other names; each is written like one that has a model, or as plain text.
 _OTHERS = {
     "K8sIoApiAppsV1DeploymentStrategy": "V1DeploymentStrategy",
     "K8sIoApiAutoscalingV2HorizontalPodAutoscalerBehavior": "V2HorizontalPodAutoscalerBehavior",

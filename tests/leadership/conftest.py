@@ -1,4 +1,4 @@
-"""One real API server; candidates for a Lease in this process, or whole operators in processes of their own.
+"""One real API server; candidates for a Lease in this process, or whole operators in separate processes.
 
 In: signals, faults of the API server, Leases as others might write them. Out: who leads, and who changed what.
 """

@@ -1,4 +1,4 @@
-"""What the loop does while another operator leads. In virtual time; nothing of loop, driver or reconcilers is replaced."""
+"""The loop's behaviour while another operator leads. In virtual time; nothing of loop, driver or reconcilers is replaced."""
 
 from __future__ import annotations
 

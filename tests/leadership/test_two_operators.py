@@ -66,7 +66,7 @@ class OperatorProcess:
         self.process.send_signal(sign)
 
     def end(self) -> None:
-        """Kill it, whatever state it is in."""
+        """Kill it in any state."""
         self.process.kill()
         self.process.wait()
 
@@ -107,7 +107,7 @@ class Pair:
         return made
 
     def lead_and_stand_by(self) -> tuple[OperatorProcess, OperatorProcess]:
-        """One that leads, and one that stands by with a warm cache."""
+        """One that leads, and a standby with a warm cache."""
         first = self.start()
         until(lambda: first.leads, "the first leads")
         return first, self.start()

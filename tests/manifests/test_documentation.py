@@ -55,7 +55,7 @@ def test_installing_and_uninstalling_as_the_page_says(site: Site) -> None:
     for command in commands(INSTALLING):
         run(site, command)
 
-    # What the namespace controller would delete with the two namespaces, which an administrator created.
+    # Objects that the namespace controller would delete with the two namespaces, which an administrator created.
     for secret in ("pelagos-s3", "pelagos-authority"):
         site.kubectl("delete", "secret", secret, "--namespace", SYSTEM, "--ignore-not-found")
     for namespace in (SYSTEM, TENANT):

@@ -1,4 +1,4 @@
-"""The gateway of a tenant as in `manifests/tenant/gateway`: rendered, and compared with what the programs need."""
+"""The gateway of a tenant as in `manifests/tenant/gateway`: rendered, and compared with the needs of the programs."""
 
 from __future__ import annotations
 

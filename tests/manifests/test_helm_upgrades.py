@@ -1,7 +1,7 @@
 """Helm installs an earlier chart, upgrades it to this one and rolls it back on a real API server, with objects in progress.
 
 No controller runs: the operator is started here, with the rights of the chart's service account, and stopped where a Deployment
-with the strategy Recreate would stop it. What it launches are fakes, which outlive it as Kubeflow and MLflow do.
+with the strategy Recreate would stop it. It launches fakes, which outlive it as Kubeflow and MLflow do.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ async def lab(release: Release, tmp_path: Path) -> AsyncIterator[Deployed]:
 
 
 async def replaced(site: Deployed, *, by: Any) -> None:
-    """Do what a Deployment with the strategy Recreate does when its template changes."""
+    """Act as a Deployment with the strategy Recreate when its template changes."""
     by()
     await site.stop_operator()
     await site.start_operator()

@@ -331,7 +331,7 @@ def test_no_variable_is_named_twice(name: str) -> None:
         named = [entry["name"] for entry in deployed["spec"]["template"]["spec"]["containers"][0]["env"]]
         assert len(named) == len({*named})
         own = {entry["name"] for entry in SETS[name]["operator"]["env"]}
-        # What the chart sets cannot be set again.
+        # Values that the chart sets cannot be set again.
         refused = SCHEMA["properties"]["operator"]["properties"]["env"]["items"]["properties"]["name"]["not"]["enum"]
         assert {*named} - own <= {*refused}
 

@@ -1,4 +1,4 @@
-"""Where setting an owner that blocks deletion is a right of its own (OpenShift), the operator needs no further rights."""
+"""Where setting an owner that blocks deletion is a separate right (OpenShift), the operator needs no further rights."""
 
 from __future__ import annotations
 

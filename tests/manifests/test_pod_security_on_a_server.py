@@ -1,6 +1,6 @@
 """Pod Security of a real API server accepts every pod of Pelagos where `restricted` is enforced.
 
-It refuses what the standard forbids, so that its acceptance proves something. By dry runs of an ordinary account.
+It refuses pods that the standard forbids, so that its acceptance proves something. By dry runs of an ordinary account.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def installation(folder: Path, scope: str) -> Path:
 
 
 def given(scope: str, folder: Path) -> set[audit_rbac.Grant]:
-    """What the roles grant on Secrets."""
+    """The rights on Secrets that the roles grant."""
     bodies = [body for body in rendering.kustomize(folder) if "rbac.authorization" in body["apiVersion"]]
     bound = [*bodies, *admission(scope, NAMESPACES[scope])]
     return {grant for grant in audit_rbac.grants(bound, USER) if grant.resource == "secrets"}

@@ -72,7 +72,7 @@ class Stage:
     _numbers: Any = field(default_factory=itertools.count)
 
     async def until(self, what: str, holds: Callable[[], bool], seconds: float = SOON) -> None:
-        """Wait until ``holds``, asked in a thread; fails with what fires."""
+        """Wait until ``holds``, asked in a thread; fails with the firing alerts."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if await asyncio.to_thread(holds):
@@ -530,7 +530,7 @@ async def test_alerts_end_when_their_causes_are_gone(incidents: Stage) -> None:
     await site.delete("TrainingRun", "misfit")
     await site.delete("Dataset", "closed")
 
-    # What is spent of a month's error budget stays spent.
+    # The used part of a month's error budget stays used.
     for alert in INCIDENTS.keys() - {"PelagosErrorBudgetSpent"}:
         await incidents.until(f"{alert} ends", functools.partial(incidents.prometheus.is_silent, alert))
 

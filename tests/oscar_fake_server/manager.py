@@ -126,7 +126,7 @@ class Manager:
         await self._session.close()
         await self._runner.cleanup()
 
-    # --- what a cluster does
+    # --- actions of the cluster
 
     async def _keep(self) -> None:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:

@@ -43,7 +43,7 @@ class World(Protocol):
     """An implementation, and what happens to its servers.
 
     ``host`` is how addresses for clients begin, ``death`` the message about a server that was killed. ``has_grpc``: its servers
-    are reached by gRPC, and their metrics can be read. ``ends_first``: a restart ends a server before another one is there, and
+    are reached by gRPC, and their metrics can be read. ``ends_first``: a restart ends a server before another one exists, and
     is counted.
     """
 

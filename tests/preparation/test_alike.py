@@ -17,7 +17,7 @@ from pelagos_pipelines.sandbox.ceilings import Ceilings
 
 
 def organism(seed: int, side: tuple[int, int] = (90, 70)) -> Image.Image:
-    """A blob with a shape of its own on a plain background."""
+    """A blob of a unique shape on a plain background."""
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 256, (7, 9), np.uint8)
     blot = np.asarray(Image.fromarray(coarse).resize(side, Image.Resampling.BICUBIC), float)

@@ -199,7 +199,7 @@ def test_a_version_holds_its_plan_and_its_report_shows_it(tmp_path: Path) -> Non
     ids=str,
 )
 def test_a_plan_that_no_preparation_makes_is_not_obeyed(tmp_path: Path, change: dict[str, Any]) -> None:
-    """Anyone who can write to the store can give a version of their own the right digest."""
+    """Anyone who can write to the store can give their own version the right digest."""
     images = [ImageRecord("train/disc/train-0.png", split="train", label="disc")]
     sound = {"strategy": "Oversample", "target": 9, "repeats": {"train/disc/train-0.png": 2}, "weights": [1.0, 1.0]}
     assert Plan.restored(orjson.loads(orjson.dumps(sound)), images, ("disc", "square")).repeats

@@ -1,4 +1,4 @@
-"""What is dropped, what is refused, and what the author of the Dataset is told about it."""
+"""Which images are dropped and which are refused, and what is reported to the author of the Dataset."""
 
 from __future__ import annotations
 

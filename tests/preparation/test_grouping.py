@@ -54,7 +54,7 @@ def _at_random(images: list[ImageRecord], seed: int) -> dict[str, Split]:
 
 
 def _imbalance(images: list[ImageRecord], splits: dict[str, Split]) -> float:
-    """The share of a class's images that lies in the wrong split, averaged over classes."""
+    """The share of a class's images that is in the wrong split, averaged over classes."""
     of = Counter(image.label for image in images)
     held = Counter((image.label, splits[image.group or ""]) for image in images)
     return sum(abs(held[label, split] / of[label] - SHARES[split]) for label in of for split in SPLITS) / len(of)

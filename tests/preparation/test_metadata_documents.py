@@ -131,7 +131,7 @@ def test_datacite_is_valid_by_its_schema(written: Written) -> None:
     document = json.loads((written.folder / "datacite.json").read_bytes())
     assert document["doi"] == "10.5281/zenodo.1"
     assert document["publicationYear"] == "2026"
-    # Kinds of identifiers that DataCite lacks are left out: book titles and ORCID iDs are no works to it.
+    # Kinds of identifiers that DataCite lacks are left out: book titles and ORCID iDs are not works to it.
     assert [each["relatedIdentifierType"] for each in document["relatedIdentifiers"]] == ["DOI", "URL"]
 
 

@@ -1,4 +1,4 @@
-"""A report as people open it: Chromium shows all of it, and it makes no requests."""
+"""A report as people open it: Chromium shows all of it, and the report makes no requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A version becomes a record of a repository: once, whole, and as it was judged, whatever fails on the way."""
+"""A version becomes a record of a repository: once, whole, and as it was judged, even if steps fail on the way."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ GATE: dict[str, Any] = {"metric": "mAP50", "champion": {"alias": "champion", "re
 
 
 def train(world: Simulation, name: str, value: float, *gates: dict[str, Any], **spec: Any) -> Key:
-    """A TrainingRun with inputs of its own whose model will have this mAP50."""
+    """A TrainingRun with unique inputs, whose model will have this mAP50."""
     seed = int(value * 1000)
     world.data_plane.metrics = {"test/mAP50": value}
     spec = builders.changed(builders.TRAINING_RUN, {"seeds": [seed], "gates": list(gates or (GATE,)), **spec})

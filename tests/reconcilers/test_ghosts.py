@@ -12,7 +12,7 @@ from simulation import DETECTOR, FRAMES, SERVICE, Simulation
 
 @pytest.fixture
 def standby(world: Simulation) -> Simulation:
-    """An operator that stands by and has seen a Ready Dataset and a TrainingRun, which continues once an operator leads."""
+    """A standby operator that has seen a Ready Dataset and a TrainingRun, which continues once an operator leads."""
     simulation.apply_samples(world, training={"suspend": True}, service={"suspend": True})
     world.start()
     world.run(30)

@@ -356,7 +356,7 @@ def test_weights_that_are_not_there_yet_are_waited_for_and_nothing_is_started(wo
 
 
 def ended_kinds(world: Simulation) -> list[str]:
-    """What the operator writes and deletes, in order."""
+    """The operator's writes and deletions, in order."""
     assert world.life is not None
     told = ("cluster.patch_status", "serving.stop", "serving.restart", "pipelines.cancel")
     return [call for call in world.life.calls if call in told]

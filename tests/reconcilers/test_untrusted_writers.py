@@ -1,6 +1,6 @@
 """Somebody else writes to MLflow, to the registry, to the store or to a status: that is output, and decides nothing.
 
-The operator neither adopts nor deletes nor waits for anything without its seal; it names what it does not believe.
+The operator neither adopts nor deletes nor waits for anything without its seal; it names what it does not trust.
 """
 
 from __future__ import annotations

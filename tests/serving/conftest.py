@@ -1,7 +1,7 @@
 """A real Triton process serving real model packages; nothing is replaced.
 
 Input: packages as `export.package` writes them. Output: what the server answers over HTTP. The server runs in an
-environment of its own, whose numpy and OpenCV differ from those of the tests.
+separate environment, whose numpy and OpenCV differ from those of the tests.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ KEYS = {
 
 @dataclass(frozen=True)
 class Container:
-    """A container, represented by its first process, which leads a session of its own."""
+    """A container, represented by its first process, which leads its own session."""
 
     process: subprocess.Popen[bytes]
     address: str

@@ -1,5 +1,5 @@
 # ruff: noqa: PLR0917 - the arguments of tests are fixtures
-"""Whole pipelines with every parameter on object storage. The step that is killed is a process with a disk of its own.
+"""Whole pipelines with every parameter on object storage. The step that is killed is a process with its own disk.
 
 The results are compared with those of the same steps on folders.
 """

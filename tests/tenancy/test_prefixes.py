@@ -72,7 +72,7 @@ def test_a_namespace_without_words_of_its_own_does_not_get_in_where_the_platform
 
 @pytest.mark.parametrize("prefix", ["bay", "bay/old", "bay/old/images", "", "BAY"])
 def test_where_resources_of_another_namespace_are_stored_nobody_else_gets_in(prefix: str) -> None:
-    """Even if that namespace has another prefix since, or never had settings of its own."""
+    """Even if that namespace has another prefix since, or never had its own settings."""
     given = {"reef": {"storagePrefix": "bay/old", "experimentPrefix": "r/"}}
 
     found = tenancy.conflict("reef", given, [Begun("bay", prefix)])

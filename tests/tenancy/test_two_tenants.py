@@ -25,7 +25,7 @@ SECRET = "reef/survey/secret.png"
 
 @pytest.fixture
 def world() -> Iterator[Simulation]:
-    """``reef`` is finished; ``bay`` has images of its own."""
+    """``reef`` is finished; ``bay`` has its own images."""
     with simulation.simulation() as made:
         made.tenants.apart = True
         made.tenants.known = {"reef": REEF, "bay": BAY}

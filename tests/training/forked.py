@@ -1,6 +1,6 @@
 """Processes that share a training, forked from a server that has already imported torch, because importing it takes seconds.
 
-They do what a step's own processes do once started. How real ones are started is tested in test_processes.py.
+They act as a step's own processes do once started. How real ones are started is tested in test_processes.py.
 """
 
 from __future__ import annotations

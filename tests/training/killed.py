@@ -1,4 +1,4 @@
-"""Trainings in processes of their own that are killed (SIGKILL) at a chosen moment, for tests of what survives."""
+"""Trainings in separate processes that are killed (SIGKILL) at a chosen moment, for tests of what survives."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def train(folder: Path, request: TrainingRequest, moment: Moment | None = None, 
 def _train(folder: Path, text: str, moment: Moment | None, tracked: Tracked) -> None:
     request = TrainingRequest.model_validate_json(text)
     folder.mkdir(exist_ok=True)
-    # If all images fit in memory, the loader has no state of its own. Test the harder case.
+    # If all images fit in memory, the loader itself has no state. Test the harder case.
     from ultralytics.data.base import BaseDataset
 
     BaseDataset.check_cache_ram = lambda self, safety_margin=0.5: False
@@ -97,7 +97,7 @@ def _perform(folder: Path, request: str, moment: Moment | None) -> None:
 
 
 def _die(tracker: Tracker) -> None:
-    # Deliver what the server would have received by now, so that what a test finds there does not depend on timing.
+    # Deliver what the server would have received by now, so that the test's findings do not depend on timing.
     tracker.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -93,7 +93,7 @@ def epochs_of_detector(
         if path.name == "last.pt" and content["epoch"] == last:
             raise KilledError
 
-    # If all images fit in memory, the loader has no state of its own. Test the harder case.
+    # If all images fit in memory, the loader itself has no state. Test the harder case.
     monkeypatch.setattr(BaseDataset, "check_cache_ram", lambda self, safety_margin=0.5: fits(self, False))
     monkeypatch.setattr(yolov8_trainer.Trainer, "preprocess_batch", note)
     monkeypatch.setattr(yolov8_trainer.Trainer, "_seed_epoch", begun)

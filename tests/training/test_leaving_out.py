@@ -1,4 +1,4 @@
-"""Leave-one-group-out: each group's model is a training of its own, measured on that group; the run's own model is unaffected."""
+"""Leave-one-group-out: each group's model is a separate training, measured on that group; the run's own model is unaffected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exhausted memory is told apart from other errors, whatever ran out of it, and the message says what can be done."""
+"""Exhausted memory is distinguished from other errors, for every kind of memory, and the message says what can be done."""
 
 from __future__ import annotations
 

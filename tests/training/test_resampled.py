@@ -24,7 +24,7 @@ from pelagos_pipelines.steps.stages import perform
 from training.shapes import make_request, make_version
 
 CAPTURE = {"from": "Folder", "pattern": "{*}/{site}/{deployment}.png"}
-"""For images in class folders: the class is the site, and each image is a deployment of its own."""
+"""For images in class folders: the class is the site, and each image is a separate deployment."""
 SLICES = {"slices": ["site"]}
 
 

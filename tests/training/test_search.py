@@ -1,4 +1,4 @@
-"""A search: trials are trainings of their own, judged on validation and kept in a journal; the final model follows the best."""
+"""A search: trials are separate trainings, judged on validation and kept in a journal; the final model follows the best."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_a_token_is_of_one_trial_so_that_a_copy_of_its_digest_opens_nothing(tria
         assert f"spec.tokenSha256 belongs to the token of Trial {name}, and a token opens one Trial only" in message
         assert "Create another Trial with a new token, or without spec.tokenSha256" in message
     assert trials.phase(hers) == "Open"
-    # What was given away once is not given to somebody else later.
+    # A token that was issued once is not given to somebody else later.
     trials.world.run(61)
     assert trials.phase(hers) == "Expired"
     assert refused(trials, trials.create("later", tokenSha256=token_of("hers")))[0] == "TokenTaken"

@@ -109,7 +109,7 @@ class Images:
             locks = [_lock(name) for name in names.split(".")]
             if not all(lock.exists() for lock in locks) or digest != _digest(*locks):
                 self.docker("rmi", tag, check=False)
-        # Each run that tests `make images` leaves images of its own, under names of a registry that no longer exists.
+        # Each run that tests `make images` leaves separate images, under names of a registry that no longer exists.
         for name in self.docker("image", "ls", "--format={{.Repository}}:{{.Tag}}").split():
             if not name.startswith(f"{_REPOSITORY}/"):
                 self.docker("rmi", name, check=False)

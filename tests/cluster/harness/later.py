@@ -22,7 +22,7 @@ _SECONDS = 1200.0
 
 
 def components() -> Mapping[str, str]:
-    """What can be built: component -> the arguments of build.sh, which name its folder and its program."""
+    """The programs that can be built: component -> the arguments of build.sh, which name its folder and its program."""
     lines = (machine.TOOLS / "later.txt").read_text(encoding="utf-8").splitlines()
     return {Path(line.split()[0]).name: f"{machine.ROOT}/{line}" for line in lines}
 
@@ -46,7 +46,7 @@ class Later:
             )
 
     def program(self, component: str) -> Path:
-        """Wait for the program of a component. Raises AssertionError with what is missing for building it."""
+        """Wait for the program of a component. Raises AssertionError, naming the missing requirement, when it cannot be built."""
         line = components()[component]
         if self._process is not None and not _is_there(line):
             with contextlib.suppress(subprocess.TimeoutExpired):

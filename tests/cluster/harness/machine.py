@@ -26,7 +26,7 @@ DEBIAN = ("dockerd", "runc", "dnsmasq", "iptables", "openssl")
 
 
 def cache() -> Path:
-    """The folder of what is kept between test runs: the base image and the container engines' images."""
+    """The folder of files that are kept between test runs: the base image and the container engines' images."""
     return binaries.cache().parent / "cluster"
 
 
@@ -78,7 +78,7 @@ def unsupported() -> str:
 
 
 def not_installed() -> str:
-    """What is missing for a node, with the next step; empty when everything is there."""
+    """A message about missing requirements of a node, with the next step; empty when none is missing."""
     built = [place / name for place, names in modules().values() for name in names]
     absent = [path.name for path in built if not os.access(path, os.X_OK)]
     absent += [name for name in DEBIAN if shutil.which(name) is None]

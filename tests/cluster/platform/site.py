@@ -193,7 +193,7 @@ def give_storage_credentials(cluster: Cluster, namespace: str) -> None:
 
 
 def remove(cluster: Cluster, folder: Path) -> None:
-    """Delete what a kustomization with our definitions holds; returns when all of it has been deleted."""
+    """Delete the objects of a kustomization with our definitions; returns when all of it has been deleted."""
     cluster.kubectl("delete", "-k", folder, "--ignore-not-found", "--wait=false")
 
     def gone() -> bool:

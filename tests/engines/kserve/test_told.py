@@ -78,7 +78,7 @@ FAILED = {
             "Waiting",
             "no pod can be created: quota",
         ),
-        # KServe's storage initializer has no securityContext of its own.
+        # KServe's storage initializer has no securityContext.
         (
             view(WANT, [], READY | {"status": "False"}, REFUSED),
             False,
