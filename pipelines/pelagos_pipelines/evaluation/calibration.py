@@ -66,7 +66,7 @@ class Claims:
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
     def scaled(self, scaling: Scaling | None) -> npt.NDArray[np.float64]:
-        """The logits after scaling."""
+        """The logits ``[n, k]`` after scaling."""
         logits = self.logits.astype(np.float64)
         if scaling is None:
             return logits

@@ -55,7 +55,7 @@ def score(samples: Sequence[Sample], found: Sequence[Any], classes: int, places:
 
 
 def of_objects(of: Objects, classes: int) -> Scores:
-    """Like `score`, for matched objects."""
+    """Like `score`, for objects whose pairs are known."""
     given = matching.assigned(of)
     iou = np.append(of.iou, 0.0)[given[0]]
     boxes = np.bincount(of.true_labels, minlength=classes)

@@ -195,7 +195,7 @@ def objects(samples: Sequence[Sample], found: Sequence[Any], places: Places = BO
 
 
 def inside(places: Places, sample: Sample, predicted: Any) -> npt.NDArray[np.float64]:
-    """See Objects.inside."""
+    """For each predicted object of a sample, `Objects.inside`."""
     if not len(sample.crowds) or not len(predicted.scores):
         return np.zeros(len(predicted.scores))
     same = np.asarray(predicted.class_ids)[:, None] == np.asarray(sample.crowd_ids)[None]

@@ -47,7 +47,7 @@ class Counted:
 
     @classmethod
     def none(cls, classes: int) -> Counted:
-        """The sums of no images."""
+        """The sums before any image is added: all are 0."""
         return cls(np.zeros(classes), *(np.zeros(classes, np.int64) for _ in range(3)))
 
     def add(

@@ -79,7 +79,7 @@ class Confined(Predictor):
 
     @override
     def outputs(self, images: Sequence[Fitted]) -> list[Raw]:
-        """Raises GraphError."""
+        """The outputs of the graph for each image, computed in children. Raises GraphError."""
         with ThreadPoolExecutor(self._children) as threads:
             return list(threads.map(self._outputs, images))
 

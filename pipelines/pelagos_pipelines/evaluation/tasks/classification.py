@@ -36,7 +36,7 @@ class Classification(Strategy):
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str], folder: Path
     ) -> dict[str, float]:
-        """See evaluation.classification; confusion, and precision against recall."""
+        """The metrics of evaluation.classification; figures of the confusion matrix, and of precision over recall."""
         truth = np.array([sample.class_ids[0] for sample in samples])
         probabilities = np.stack([prediction.probabilities for prediction in found])
         scores = classification.score(truth, probabilities.argmax(axis=1), len(labels))
@@ -56,23 +56,23 @@ class Classification(Strategy):
 
     @override
     def evidence(self, samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str]) -> dict[str, Table]:
-        """See evaluation.counting.classes."""
+        """The tables of evaluation.counting.classes."""
         truth = np.array([sample.class_ids[0] for sample in samples])
         return {"guesses": counting.guesses(truth, np.stack([prediction.probabilities for prediction in found]))}
 
     @override
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
-        """See evaluation.counting.classes."""
+        """The function of evaluation.counting.classes that computes metrics."""
         return counting.counter(tables["guesses"], images, classes)
 
     @override
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str]) -> list[Doubt]:
-        """See evaluation.doubts."""
+        """The doubts of evaluation.doubts about classes of images."""
         return doubts.of_classes(samples, found)
 
     @override
     def claims(self, samples: Sequence[Sample], found: Sequence[Found], classes: int) -> Claims:
-        """The most probable class of each image."""
+        """The claims: the most probable class of each image."""
         probabilities = np.stack([one.probabilities for one in found]) if found else np.zeros((0, classes))
         truth = np.array([sample.class_ids[0] for sample in samples], np.int64)
         claimed = probabilities.argmax(axis=1)

@@ -57,7 +57,7 @@ class Detection(Strategy):
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str], folder: Path
     ) -> dict[str, float]:
-        """See evaluation.detection; confusion, and precision against recall."""
+        """The metrics of evaluation.detection; figures of the confusion matrix, and of precision over recall."""
         of = matching.objects(samples, found, self.places)
         scores = detection.of_objects(of, len(labels))
         confidence = scores.confidence if math.isfinite(scores.confidence) else Thresholds().confidence
@@ -76,35 +76,35 @@ class Detection(Strategy):
     def evidence(
         self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str]
     ) -> dict[str, Table]:
-        """See evaluation.counting.objects."""
+        """The tables of evaluation.counting.objects."""
         return {"found": objects.found(matching.objects(samples, found, self.places)), "true": objects.true(samples)}
 
     @override
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
-        """See evaluation.counting.objects."""
+        """The function of evaluation.counting.objects that computes metrics."""
         count = objects.counter(tables["found"], tables["true"], images, classes)
         return lambda weights: {name: each for name, each in count(weights).items() if not name.startswith("Dice")}
 
     @override
     def without_faint(self, predicted: Detections) -> Detections:
-        """See evaluation.doubts."""
+        """The part of a prediction that evaluation.doubts uses."""
         return doubts.without_faint(predicted)
 
     @override
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str]) -> list[Doubt]:
-        """See evaluation.doubts."""
+        """The doubts of evaluation.doubts about objects."""
         return doubts.of_objects(samples, found, len(labels), self.places)
 
     @override
     def claims(self, samples: Sequence[Sample], found: Sequence[Detections], classes: int) -> Claims:
-        """The detected objects."""
+        """The claims: all detected objects."""
         return object_claims.claims(matching.objects(samples, found, self.places), len(samples), classes)
 
     @override
     def limits(
         self, truth: GroundTruth, found: Sequence[Detections], metrics: Mapping[str, float | None], most: int
     ) -> list[str]:
-        """See evaluation.crowding; for predictions above the confidence at which the metrics hold."""
+        """The warnings of evaluation.crowding, for predictions above the confidence at which the metrics hold."""
         confidence = metrics.get(of_test("confidence")) or Thresholds().confidence
         return crowding.warnings(truth, truth.samples("test"), found, confidence, most)
 

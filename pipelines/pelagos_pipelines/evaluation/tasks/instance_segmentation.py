@@ -61,7 +61,7 @@ class InstanceSegmentation(Strategy):
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Instances], labels: Sequence[str], folder: Path
     ) -> dict[str, float]:
-        """See evaluation.detection: by the IoU of masks, and of boxes for the metrics named so."""
+        """The metrics of evaluation.detection: by the IoU of masks, and of boxes for the metrics named so."""
         places = instances.places_of(samples, found)
         of = matching.objects(samples, found, places)
         scores, of_boxes = detection.of_objects(of, len(labels)), detection.score(samples, found, len(labels))
@@ -80,7 +80,7 @@ class InstanceSegmentation(Strategy):
     def evidence(
         self, samples: Sequence[Sample], found: Sequence[Instances], labels: Sequence[str]
     ) -> dict[str, Table]:
-        """See evaluation.counting.objects: tables for masks, and for the boxes around them."""
+        """The tables of evaluation.counting.objects for masks, and for the boxes around them."""
         return {
             "found": objects.found(matching.objects(samples, found, instances.places_of(samples, found))),
             "boxes": objects.found(matching.objects(samples, found)),
@@ -89,7 +89,7 @@ class InstanceSegmentation(Strategy):
 
     @override
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
-        """See evaluation.counting.objects."""
+        """The function of evaluation.counting.objects that computes metrics."""
         of_masks, of_boxes = (
             objects.counter(tables[name], tables["true"], images, classes) for name in ("found", "boxes")
         )
@@ -102,17 +102,17 @@ class InstanceSegmentation(Strategy):
 
     @override
     def without_faint(self, predicted: Any) -> Any:
-        """See evaluation.doubts."""
+        """The part of a prediction that evaluation.doubts uses."""
         return doubts.without_faint(predicted)
 
     @override
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Any], labels: Sequence[str]) -> list[Doubt]:
-        """See evaluation.doubts; compared by boxes."""
+        """The doubts of evaluation.doubts about objects, compared by their boxes."""
         return doubts.of_objects(samples, found, len(labels))
 
     @override
     def claims(self, samples: Sequence[Sample], found: Sequence[Any], classes: int) -> Claims:
-        """The detected objects, matched by the IoU of masks."""
+        """The claims: all detected objects, matched by the IoU of masks."""
         of = matching.objects(samples, found, instances.places_of(samples, found))
         return object_claims.claims(of, len(samples), classes)
 
@@ -120,7 +120,7 @@ class InstanceSegmentation(Strategy):
     def limits(
         self, truth: GroundTruth, found: Sequence[Any], metrics: Mapping[str, float | None], most: int
     ) -> list[str]:
-        """See evaluation.crowding; the same for predictions that were cut by the size limit of masks."""
+        """The warnings of evaluation.crowding, also for predictions that were cut by the size limit of masks."""
         confidence = metrics.get(of_test("confidence")) or Thresholds().confidence
         full = [one for one in found if len(one.scores) >= most]
         lines = crowding.warnings(truth, truth.samples("test"), full, confidence, most)

@@ -38,7 +38,7 @@ class PanopticSegmentation(Strategy):
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Segments], labels: Sequence[str], folder: Path
     ) -> dict[str, float]:
-        """See evaluation.panoptic and evaluation.drawn_truth; confusion of pixels."""
+        """The metrics of evaluation.panoptic against evaluation.drawn_truth; a figure of the confusion of pixels."""
         counted = panoptic.Counted.none(len(labels))
         confusion: Any = np.zeros((len(labels) + 1,) * 2, np.int64)
         quality, mistaken = [], []
@@ -80,7 +80,7 @@ class PanopticSegmentation(Strategy):
 
     @override
     def evidence(self, samples: Sequence[Sample], found: Sequence[Segments], labels: Sequence[str]) -> dict[str, Table]:
-        """See evaluation.counting.areas."""
+        """The tables of evaluation.counting.areas."""
         stuff, counted = stuff_of(samples), []
         for sample, predicted in zip(samples, found, strict=True):
             true, one = _truth(sample, predicted, stuff), panoptic.Counted.none(len(labels))
@@ -90,7 +90,7 @@ class PanopticSegmentation(Strategy):
 
     @override
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
-        """See evaluation.counting.areas."""
+        """The function of evaluation.counting.areas that computes metrics."""
         return areas.counter_of_segments(tables["segments"], tables["stuff"], images, classes)
 
 

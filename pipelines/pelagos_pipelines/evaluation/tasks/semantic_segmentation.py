@@ -33,7 +33,7 @@ class SemanticSegmentation(Strategy):
     def measure(
         self, samples: Sequence[Sample], found: Sequence[ClassMap], labels: Sequence[str], folder: Path
     ) -> dict[str, float]:
-        """See evaluation.pixels and evaluation.drawn_truth; confusion."""
+        """The metrics of evaluation.pixels against evaluation.drawn_truth; a figure of the confusion of pixels."""
         total: Any = np.zeros((len(labels) + 1,) * 2, np.int64)
         quality, mistaken = [], []
         for sample, predicted in zip(samples, found, strict=True):
@@ -73,7 +73,7 @@ class SemanticSegmentation(Strategy):
 
     @override
     def evidence(self, samples: Sequence[Sample], found: Sequence[ClassMap], labels: Sequence[str]) -> dict[str, Table]:
-        """See evaluation.counting.areas."""
+        """The tables of evaluation.counting.areas."""
         confusions = [
             pixels.confusion(truth(sample, predicted).classes, predicted.classes.pixels, len(labels))
             for sample, predicted in zip(samples, found, strict=True)
@@ -83,7 +83,7 @@ class SemanticSegmentation(Strategy):
 
     @override
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
-        """See evaluation.counting.areas."""
+        """The function of evaluation.counting.areas that computes metrics."""
         return areas.counter_of_pixels(tables["classes"], tables["whole"], images, classes)
 
 

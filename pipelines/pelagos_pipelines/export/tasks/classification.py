@@ -20,12 +20,12 @@ class Classification(Strategy):
 
     @override
     def places_and_scores(self, raw: Floats) -> tuple[Floats, Floats]:
-        """Only scores."""
+        """No places: all values are scores."""
         return raw[:0], raw
 
     @override
     def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
-        """The name of a class."""
+        """The name of the class whose scores the row has."""
         return f"class {labels[index]!r}"
 
     @override

@@ -32,7 +32,7 @@ MOST = 100
 
 
 class Mask2FormerHead(InstanceHead):
-    """See `InstanceHead` for the contract of its methods. Masks may overlap, and `Thresholds.iou` does not apply."""
+    """Implements `InstanceHead`, which documents its methods. Masks may overlap, and `Thresholds.iou` does not apply."""
 
     def shape(self, width: int, height: int, size: int, stride: int) -> tuple[int, int]:
         """The sides of the smallest letterbox."""

@@ -48,7 +48,7 @@ _VALUES = 16_384
 
 
 class MaskRcnn(InstanceHead):
-    """See `InstanceHead` for the contract of its methods."""
+    """Implements `InstanceHead`, which documents its methods, for Mask R-CNN."""
 
     at_once = 1
 

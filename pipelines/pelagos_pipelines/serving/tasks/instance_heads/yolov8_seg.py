@@ -39,7 +39,7 @@ HIDDEN = 16.0
 
 
 class YoloV8Seg(InstanceHead):
-    """See `InstanceHead` for the contract of its methods."""
+    """Implements `InstanceHead`, which documents its methods, for YOLOv8-seg."""
 
     def decode(self, raw: Raw, image: Fitted, settings: Settings, thresholds: Thresholds) -> Instances:
         """Decode boxes as in detection, and the mask in each."""
