@@ -40,7 +40,7 @@ INTERRUPTED = "PipelineInterrupted"
 
 
 class PrunedError(Exception):
-    """The trial was pruned."""
+    """Ends the training of a trial that is pruned."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Trials:
         )
 
     def training(self, entry: Entry) -> Run:
-        """The training of a trial."""
+        """The run that trains a trial: the request with its hyperparameters, in a separate folder."""
         request = self._run.request.model_copy(
             update={
                 "seeds": [],

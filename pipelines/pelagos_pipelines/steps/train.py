@@ -213,7 +213,7 @@ class _Prepared:
     start: starting.Start
 
     def applied(self, request: TrainingRequest) -> dict[str, str]:
-        """See `_applied`."""
+        """The augmentation and the repeats of training images, in words; see `_applied`."""
         return _applied(self.known, self.family, request.hyperparameters)
 
 

@@ -81,7 +81,7 @@ class Table:
         return self._path
 
     def answers(self, names: Iterable[str], ids: Iterable[int]) -> Answers:
-        """See Register. Names are labels, or else scientific names."""
+        """The taxa in the table, see Register. Names are labels, or else scientific names."""
         matches = {name: self._match(name) for name in names}
         wanted = {*ids, *(each.aphia_id for each in matches.values() if each.aphia_id is not None)}
         return Answers(matches, {each: self._placed(self._by_id[each]) for each in wanted if each in self._by_id})

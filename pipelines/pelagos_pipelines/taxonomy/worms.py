@@ -115,7 +115,7 @@ class Worms:
         return self._url
 
     def answers(self, names: Iterable[str], ids: Iterable[int]) -> Answers:
-        """See Register."""
+        """The accepted taxa and the matches of names, from the cache or the service; see Register."""
         matches = {name: _match(name, found) for name, found in self._said(_NAMES, names, self._ask_names).items()}
         wanted = {*ids, *(each.aphia_id for each in matches.values() if each.aphia_id is not None)}
         accepted = self._accepted(wanted)

@@ -131,7 +131,7 @@ class _State:
     progress: Progress = field(default_factory=Progress)
 
     def restore(self, path: Path, device: torch.device) -> None:
-        """Load our own checkpoint."""
+        """Load a checkpoint that `save` wrote, onto the device."""
         content = torch.load(path, map_location=device, weights_only=True)
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])

@@ -90,16 +90,16 @@ class Mask2Former:
         return loop.train(self, job, history)
 
     def learner(self, job: Job) -> loop.Learner:
-        """See `loop.Learning`."""
+        """The part of Mask2Former in a training, see `loop.Learning`."""
         return _Learner(job)
 
     def applied(self, declared: Augmentation | None, parameters: Hyperparameters) -> dict[str, str]:
-        """See `altering.Augmenting`; no hyperparameter affects it."""
+        """The augmentation in words, see `altering.Augmenting`. No hyperparameter affects it."""
         amounts = classifier_augmentation.amounts(declared)
         return {name: altering.worded(name, value) for name, value in amounts.items()}
 
     def altered(self, declared: Augmentation, examples: Examples) -> Iterator[list[Altered]]:
-        """See `altering.Augmenting`."""
+        """Altered examples, see `altering.Augmenting`."""
         generator = np.random.default_rng(examples.seed)
         shown = examples.samples[: examples.shown]
         for sample in shown:

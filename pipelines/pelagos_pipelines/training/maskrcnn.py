@@ -64,11 +64,11 @@ class MaskRcnn:
         return loop.train(self, job, history)
 
     def learner(self, job: Job) -> loop.Learner:
-        """See `loop.Learning`."""
+        """The part of Mask R-CNN in a training, see `loop.Learning`."""
         return _Learner(job)
 
     def applied(self, declared: Augmentation | None, parameters: Hyperparameters) -> dict[str, str]:
-        """See `altering.Augmenting`."""
+        """The augmentation in words, see `altering.Augmenting`."""
         amounts = scenes.amounts(declared, parameters)
         words = {name: altering.worded(name, value) for name, value in amounts.items()}
         if parameters.mosaic:
@@ -76,7 +76,7 @@ class MaskRcnn:
         return words
 
     def altered(self, declared: Augmentation, examples: Examples) -> Iterator[list[Altered]]:
-        """See `altering.Augmenting`."""
+        """Altered examples, see `altering.Augmenting`."""
         generator, amounts = np.random.default_rng(examples.seed), scenes.amounts(declared, Hyperparameters())
         known = Scenes(examples.samples, examples.image_size, threads=1)
         for index in range(examples.shown):

@@ -110,11 +110,11 @@ class YoloV8:
         return trainer.progress.best_epoch
 
     def applied(self, declared: Augmentation | None, parameters: Hyperparameters) -> dict[str, str]:
-        """See `altering.Augmenting`."""
+        """The augmentation in words, see `altering.Augmenting`."""
         return yolov8_augmentation.applied(declared, parameters)
 
     def altered(self, declared: Augmentation, examples: Examples) -> Iterator[list[Altered]]:
-        """See `altering.Augmenting`."""
+        """Altered examples, see `altering.Augmenting`."""
         with showing(examples.samples[0].color):
             yield from yolov8_augmentation.altered(declared, examples, self.TRAINER.TASK)
 

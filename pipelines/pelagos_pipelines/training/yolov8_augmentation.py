@@ -54,7 +54,7 @@ def arguments(declared: Augmentation | None, parameters: Hyperparameters) -> dic
 
 
 def applied(declared: Augmentation | None, parameters: Hyperparameters) -> dict[str, str]:
-    """See `altering.Augmenting`."""
+    """The augmentation in words, see `altering.Augmenting`."""
     told, listed = DEFAULT_CFG_DICT | arguments(declared, parameters), {} if declared is None else declared.listed()
     found = {name: told[argument] * (1 if name == _OF_DEGREES else 100) for name, argument in ARGUMENTS.items()}
     words = {name: altering.worded(name, value) for name, value in found.items()}
