@@ -173,7 +173,7 @@ def _own(logits: npt.NDArray[np.float64], right: npt.NDArray[Any]) -> Scaling | 
 
 
 def confidences(claims: Claims, confidence: npt.NDArray[np.float64], faintest: float) -> dict[int, float]:
-    """By class, the confidence that claims must exceed for the highest F1; the lowest one of equals.
+    """By class, the confidence that claims must exceed for the highest F1; the lowest of several equally good ones.
 
     ``confidence`` ``[n]`` is that of the claims, ``faintest`` their lower bound. Classes without objects or without right claims
     are omitted, since nothing is known about them.

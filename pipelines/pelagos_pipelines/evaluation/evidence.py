@@ -115,7 +115,7 @@ class Evidence:
         )
 
 
-def collect(  # noqa: PLR0913, PLR0917 - what there is of a model
+def collect(  # noqa: PLR0913, PLR0917 - all results of a model
     task: Task,
     samples: Sequence[Sample],
     found: Sequence[Any],

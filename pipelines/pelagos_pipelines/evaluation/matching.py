@@ -229,7 +229,7 @@ def assigned(of: Objects) -> npt.NDArray[np.int64]:
     """The pair by which each predicted object is right, or -1, for each threshold of IOUS: ``[thresholds, found]``.
 
     As in COCO's evaluator, predictions of a class in an image choose by descending score, equal scores in order; each takes the
-    free object with the highest IoU, the last one of equals.
+    free object with the highest IoU, the last of several equal ones.
     """
     rank: Any = np.empty(len(of.scores), int)
     rank[np.argsort(-of.scores, kind="stable")] = np.arange(len(of.scores))

@@ -111,7 +111,7 @@ def chance(seed: int, digests: Mapping[str, str]) -> Callable[[str], float]:
 
 
 def effective(values: Mapping[float, int]) -> float:
-    """The effective number, (sum w)^2 / sum w^2, of values w that occur so many times each; 0 for no values."""
+    """The effective number, (sum w)^2 / sum w^2, of values w, each with its number of occurrences; 0 for no values."""
     total, squares = (math.fsum(many * value**power for value, many in values.items()) for power in (1, 2))
     return total**2 / squares if squares else 0.0
 

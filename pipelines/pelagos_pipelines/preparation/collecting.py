@@ -83,7 +83,7 @@ def from_bucket(store: Bucket, remove: Sequence[str], scratch: Path, confirm: Ca
     unused_bytes = sum(blobs[path] for path in unused)
     for name in sorted(gone & files.keys()):
         confirm()
-        # In a request of its own before the others: without the manifest, readers no longer see the version.
+        # In a separate request before the others: without the manifest, readers no longer see the version.
         store.remove([f"versions/{name}/{_MANIFEST}"])
         store.remove(f"versions/{name}/{file}" for file in files[name] if file != _MANIFEST)
     for start in range(0, len(unused), AT_ONCE):

@@ -140,7 +140,7 @@ class _Division:
         )
         return classes + sum(self._beside(split, 0) for split in range(len(self._shares)))
 
-    # --- where a group may go
+    # --- possible splits of a group
 
     def _alone(self, order: Sequence[int]) -> list[int]:
         """Groups that have all images of a class, but no more than leave one group for every other split."""

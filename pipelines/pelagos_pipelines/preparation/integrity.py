@@ -199,7 +199,7 @@ def inspector_for(ceilings: Ceilings) -> Inspector:
     return Inspector(ceilings)
 
 
-def inspect_tree(  # noqa: PLR0913 - all that decides what is found
+def inspect_tree(  # noqa: PLR0913 - everything that findings depend on
     tree: SourceFiles,
     memory: Path,
     count: Callable[[int, int], None] = lambda done, total: None,

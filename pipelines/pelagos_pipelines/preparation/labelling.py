@@ -149,7 +149,7 @@ def _fault(place: str, words: str) -> RefusedError:
     return RefusedError(Reason.LABELS_INVALID, f"{place}: {words}", place)
 
 
-# --- what names mean
+# --- names and patterns
 
 
 @dataclass
@@ -277,7 +277,7 @@ class _Meaning:
         self.faults.add(_fault(place, f"{words}; else choose another name"))
 
 
-# --- what annotations become
+# --- conversion of annotations
 
 
 class _Made:
@@ -351,7 +351,7 @@ class _Made:
         return known[1]
 
 
-# --- what should be said
+# --- warnings
 
 
 def _counts(found: Collection) -> Counter[str]:

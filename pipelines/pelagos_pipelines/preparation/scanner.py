@@ -105,7 +105,7 @@ def scanner_for(ceilings: Ceilings) -> Scanner:
     return Scanner(ceilings)
 
 
-# --- what comes out of the pipe
+# --- reading the pipe
 
 
 Stored = tuple[Place, tuple[int, int, int, int]]

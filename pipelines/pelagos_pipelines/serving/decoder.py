@@ -26,7 +26,7 @@ _HOSTILE = "the image cannot be decoded: its content is damaged or hostile"
 class Decoder:
     """Decodes images in children that are kept between calls. Threads may share it."""
 
-    def __init__(  # noqa: PLR0913 - all that a canvas depends on
+    def __init__(  # noqa: PLR0913 - everything that a canvas depends on
         self,
         task: str,
         size: int,

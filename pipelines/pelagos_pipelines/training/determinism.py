@@ -13,7 +13,7 @@ def required() -> Iterator[None]:
     """Use deterministic algorithms in the block. Where an accelerator has none, torch warns and continues."""
     import torch
 
-    filling: Any = torch.utils.deterministic  # a module with one property, of which type checkers do not know
+    filling: Any = torch.utils.deterministic  # a module with one property, which type checkers do not know
     # cuBLAS reads this once, when it is first used.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()

@@ -1,4 +1,4 @@
-"""Refusals for a loss that is not finite, in the same words for all families. What was saved before the epoch stays as it is."""
+"""Refusals for a loss that is not finite, in the same words for all families. Files saved before the epoch stay as they are."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def write(folder: Path, document: dict[str, Any]) -> Path:
     for path in map(Path, document["figures"]):
         (made / "files" / "figures").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, made / "files" / "figures" / path.name)
-        if not document["send"]:  # when sending, the server would have them sent to addresses that it names
+        if not document["send"]:  # when sending, the server would choose the addresses that files go to
             run.save(str(made / "files" / "figures" / path.name), base_path=str(made / "files"), policy="end")
     run.finish()
     wandb.teardown()  # the client's background process writes the rest when it ends

@@ -191,7 +191,7 @@ def _arguments(job: Job, world: World = distributed.ALONE) -> dict[str, Any]:
     on_accelerator = torch.cuda.is_available()
     workers = 0
     if on_accelerator:
-        shared = os.statvfs("/dev/shm")  # noqa: S108 - asked for its size only
+        shared = os.statvfs("/dev/shm")  # noqa: S108 - only its size is read
         roomy = shared.f_bavail * shared.f_frsize >= SHARED_MEMORY_BYTES
         workers = min(job.request.resources.cpu, 8) if roomy else 0
     return {

@@ -128,7 +128,7 @@ def _columns(mask: Floats, band: maps.Band) -> tuple[int, int]:
     return maps.reached(band.columns, (mask[top:bottom] >= INSIDE).any(axis=0))
 
 
-def _numbered(  # noqa: PLR0913 - what `segments` has found
+def _numbered(  # noqa: PLR0913 - the results of `segments`
     kept: npt.NDArray[np.int64],
     stands: npt.NDArray[np.bool_],
     owners: npt.NDArray[np.uint16],
