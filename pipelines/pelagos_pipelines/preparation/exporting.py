@@ -67,6 +67,7 @@ def export(uri: str, view: str, target: Path, wanted: Wanted | None = None) -> t
     partial = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
     held = os.open(partial, os.O_RDONLY)
     try:
+        # Held until the end, so that `_clear` of another export does not take the folder for that of a killed one.
         fcntl.flock(held, fcntl.LOCK_EX)
         with tempfile.TemporaryDirectory(prefix="pelagos-export-") as scratch:
             splits = () if view == NO_VIEW else SPLITS
@@ -185,7 +186,7 @@ def _taken(target: Path) -> FileExistsError:
 
 
 def _clear(above: Path, prefix: str) -> None:
-    """Remove what killed exports left behind: their locks are released, while those of running exports are still held."""
+    """Remove the folders of killed exports, whose locks are released, while those of running exports are still held."""
     for left in [path for path in above.iterdir() if path.name.startswith(prefix)]:
         held = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
         try:

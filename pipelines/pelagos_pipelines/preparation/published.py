@@ -68,6 +68,7 @@ def download(uri: str, scratch: Path, splits: Collection[str]) -> Path:
     # Written before the version is read: without this file it counts as whole, and blobs of other splits would be missing.
     disk.write_atomically(folder / versions.HELD, json.dumps(sorted(splits)), parents=True)
     cache.mkdir(parents=True, exist_ok=True)
+    # A version's blobs are read from the folder beside ``versions``. A link there makes all steps on this disk share the cache.
     (scratch / "blobs").unlink(missing_ok=True)
     (scratch / "blobs").symlink_to(cache, target_is_directory=True)
     missing = {}

@@ -1,7 +1,8 @@
 """Slices of a version's images, by site, hour and so on: shares, effective numbers, and whether classes depend on them.
 
-* Effective number of values: Hill's numbers (M. O. Hill, Diversity and evenness, Ecology 54, 1973). Order 2 is the inverse of
-  Simpson's index (E. H. Simpson, Measurement of diversity, Nature 163, 1949): this number of equally large values would be as even.
+* Effective number of values: Hill's numbers (M. O. Hill, Diversity and evenness, Ecology 54, 1973), the number of equally large
+  values that would be as even. Order 2 is the inverse of Simpson's index (E. H. Simpson, Measurement of diversity, Nature 163,
+  1949).
 * Dependence of classes on a slice: Cramer's V of the table of classes and values, corrected for bias (W. Bergsma, Journal of the
   Korean Statistical Society 42, 2013), from 0 (no dependence) to 1 (one determines the other).
 * Test of independence: Pearson's chi-square. The tabulated distribution would need expected counts of 5 and more (W. G. Cochran,
