@@ -83,7 +83,7 @@ def _ancestry() -> set[int]:
 
 
 def main(mark: str, *options: str) -> int:
-    """Print leftover processes; with ``--end`` kill them and remove control groups of killed nodes. Returns the exit code."""
+    """Print the orphans; with ``--end`` kill them and remove control groups of killed nodes. Returns the exit code."""
     found = settled(mark)
     for each in found:
         print(f"left behind: process {each}")

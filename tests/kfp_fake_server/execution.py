@@ -100,7 +100,7 @@ class Execution:
             self._close(run, "FAILED", f"the fake server failed: {type(error).__name__}: {error}")
             raise
         finally:
-            # However it ended: a run that stayed counted would block its pipeline's queue for good.
+            # However it ended: a run that stayed counted would block its pipeline's queue forever.
             self._going.pop(run.identifier, None)
             self._admit()
 

@@ -68,9 +68,11 @@ def watch_only(settings: kopf.OperatorSettings, selector: str = "") -> None:
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 10
     settings.watching.chunk_size = 500
+    # kopf keeps a task and a queue for each object with recent events, and the first list has thousands: release them soon.
     settings.queueing.idle_timeout = 1
     # ``watched`` decides which kinds are watched; kopf would need permission to list all CRDs and namespaces.
     settings.scanning.disabled = True
+    # Longer than stopping takes (loop.GRACE and releasing the Lease), shorter than the pod's terminationGracePeriodSeconds.
     settings.process.ultimate_exiting_timeout = 20
     # Not our own finalizer: kopf removes the one named here from every object for which none of its handlers needs it.
     settings.persistence.finalizer = f"{meta.GROUP}/kopf"
@@ -116,6 +118,7 @@ def _watch(kind: kinds.Kind) -> None:
     def is_news(event: kopf.RawEvent, memo: kopf.Memo, **_: Any) -> bool:
         """Whether kopf should call ``seen``. Most events are about our own writes, which the cache knows from the replies."""
         if event["type"] == "DELETED":
+            # Whether this deletion is news depends on the uid, not on the version: see Cache.remove.
             return True
         return kind.kind in memo.operator.working and memo.operator.loop.is_news(*identity(kind, event["object"]))
 

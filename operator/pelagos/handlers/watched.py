@@ -18,6 +18,7 @@ __all__ = ["Insights", "follow"]
 
 async def follow(operator: Operator, insights: Insights) -> None:
     """Keep kopf watching the kinds that can be reconciled, as the API server begins and stops to serve them. Never returns."""
+    # kopf sets it after its own first scan, which would otherwise replace the set that is written here.
     await insights.ready_resources.wait()
     while True:
         # kopf's orchestrator waits on this condition. It starts and stops watches according to the set when notified.

@@ -27,7 +27,7 @@ class Watches:
 
     def expect(self, kinds: Collection[str]) -> None:
         """From now on, there should be a watch of each of these kinds, and of no other."""
-        # The metric of a kind that is no longer watched is removed, or the alert about its age would fire for ever.
+        # The metric of a kind that is no longer watched is removed, or the alert about its age would fire forever.
         for kind in self._heard.keys() - set(kinds):
             metrics.watch_ended(kind)
         now = self._clock()

@@ -44,7 +44,7 @@ class Cache:
     def is_complete(self) -> bool:
         """Whether the cache holds every resource that the API server listed, and no kind is being listed again.
 
-        Until then, a resource that is missing here may exist all the same.
+        Until then, a resource that is missing here may still exist.
         """
         return all(kind.kind in self._lists and not self._unseen.get(kind.kind) for kind in kinds.KINDS)
 
@@ -52,10 +52,10 @@ class Cache:
         """Whether this resourceVersion of this uid is newer than what is known. False also for a resource known to be deleted."""
         known = self._resources.get(key)
         if known is not None:
-            # Whatever the uid: etcd's revisions only grow, so a newer version under this name is this resource or its successor.
+            # For any uid: etcd's revisions only grow, so a newer version under this name is this resource or its successor.
             return _newer(version, known.version)
         # An event from before a list can be delivered after it. If it passed for a new resource, a deleted one would stay in the
-        # cache for ever, because no event would report its deletion again. Resources in the list, or newer than it, do exist.
+        # cache forever, because no event would report its deletion again. Resources in the list, or newer than it, do exist.
         listed, uids = self._lists.get(key.kind, ("", frozenset[str]()))
         return uid in uids or not listed or _newer(version, listed)
 

@@ -1,7 +1,7 @@
 """Clean-up that terminates: a system that denies access for too long is skipped, so that the resource can be deleted.
 
 Called by the driver for resources that are being deleted. When a namespace is deleted, the RoleBinding that gave the operator its
-rights goes with it, often before our resources are done. Nobody can restore it then, and the namespace would stay for ever.
+rights goes with it, often before our resources are done. Nobody can restore it then, and the namespace would stay forever.
 """
 
 from __future__ import annotations

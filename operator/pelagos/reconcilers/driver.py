@@ -55,7 +55,7 @@ class Reconciler(Protocol):
 
     @property
     def conditions(self) -> Sequence[str]:
-        """Types of the conditions that every resource of this kind has, beside Ready."""
+        """Types of the conditions that every resource of this kind has, besides Ready."""
 
     def turn(self, resource: Resource) -> contextlib.AbstractAsyncContextManager[object]:
         """A context that the pass runs in, from gathering to reporting. May make passes over other resources wait."""
@@ -286,7 +286,7 @@ async def _delete(reconciler: Reconciler, resource: Resource, dependencies: Depe
     if meta.FINALIZER not in resource.finalizers:
         return Pass("gone", None)  # It waits for the finalizers of others; ours was removed already, or never set.
     try:
-        # Most of the clean-up goes by uid, but records are stored by name. If the watch missed that this resource was deleted and
+        # Most of it is cleaned up by uid, but records are stored by name. If the watch missed that this resource was deleted and
         # another one of its name created, they belong to the new one and must stay.
         if await _found(resource, dependencies) is None:
             return Pass("gone", None)

@@ -1,7 +1,7 @@
 """Clean-up that a person forces: removes everything that can be removed, and names everything that is left behind.
 
 Called by ``cleanup`` for resources that are being deleted and carry the annotation. A system that will never answer again would
-keep them, and their namespace, for ever. With the annotation, a person asserts that it does not come back. ``pelagos orphans``
+keep them, and their namespace, forever. With the annotation, a person asserts that it does not come back. ``pelagos orphans``
 finds it later.
 """
 

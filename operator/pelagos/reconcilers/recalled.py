@@ -62,19 +62,19 @@ class Recalled:
 
     @property
     def seeds(self) -> tuple[SeedStatus, ...]:
-        """TrainingRun: likewise the progress of each of several trainings."""
+        """TrainingRun: the progress of each of several trainings, kept like ``progress``."""
         stated = self.resource.status.get("seeds") or ()
         return tuple(SeedStatus.model_validate(each, extra="ignore") for each in stated)
 
     @property
     def search(self) -> SearchStatus | None:
-        """TrainingRun: likewise the progress of its search, so that its findings survive if the run ends at its deadline."""
+        """TrainingRun: the progress of its search, also kept, so that its findings survive if the run ends at its deadline."""
         stated = self.resource.status.get("search")
         return SearchStatus.model_validate(stated, extra="ignore") if stated else None
 
     @property
     def leave_one_out(self) -> LeaveOneOutStatus | None:
-        """TrainingRun: likewise the progress of the models that are each trained without one group."""
+        """TrainingRun: the progress of the models that are each trained without one group, kept like ``progress``."""
         stated = self.resource.status.get("leaveOneOut")
         return LeaveOneOutStatus.model_validate(stated, extra="ignore") if stated else None
 

@@ -94,7 +94,7 @@ async def find(resource: Resource, dependencies: Dependencies) -> Found | None:
     known = None
     if isinstance(digest, str) and isinstance(prefix, str):
         known = Claim(resource.namespace, resource.uid, digest, prefix)
-    # Status first: MLflow's other writers cannot change it, and one request by id suffices. Its seal is checked all the same,
+    # Status first: MLflow's other writers cannot change it, and one request by id suffices. Its seal is still checked,
     # because a status can be restored from another cluster's backup, and would name a run of that cluster.
     if known is not None and authority.holds(TRACKED, known.of(str(stated.get("run"))), stated.get("seal")):
         run = await dependencies.tracking.get_run(str(stated["run"]))

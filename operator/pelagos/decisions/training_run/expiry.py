@@ -21,7 +21,7 @@ def expiring(seen: Observed, decision: Decision) -> Decision:
     """The decision, with the deletion of the resource added, or a pass when that is due.
 
     Time counts from the end of the pipeline run. A TrainingRun that found its result on record has no run, and stays: a GitOps
-    tool that applies a deleted TrainingRun again would otherwise see it created and deleted for ever.
+    tool that applies a deleted TrainingRun again would otherwise see it created and deleted forever.
     """
     run, allowed = seen.run, seen.spec.ttl_seconds_after_finished
     if allowed is None or run is None or run.state not in FINISHED or run.finished_at is None:

@@ -31,7 +31,7 @@ _ORDER = (
 
 
 def measured_before_it_failed(seen: Observed) -> Passed | None:
-    """Publishes the figures of a run that failed after the evaluation: they are valid all the same."""
+    """Publishes the figures of a run that failed after the evaluation: they are still valid."""
     failure = seen.report.failure
     if failure is None or not figures.known(failure):
         return None

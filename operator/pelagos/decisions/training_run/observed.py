@@ -144,11 +144,11 @@ class Observed:
     stated: Progress | None = None
     """From status: the progress as it was last published. None: nothing yet."""
     stated_seeds: tuple[SeedStatus, ...] = ()
-    """From status: likewise that of each of several trainings."""
+    """From status: the progress of each of several trainings, as last published."""
     stated_search: SearchStatus | None = None
-    """From status: likewise that of the search. None: nothing yet."""
+    """From status: the progress of the search, as last published. None: nothing yet."""
     stated_left_out: LeaveOneOutStatus | None = None
-    """From status: likewise that of the models that are each trained without one group. None: nothing yet."""
+    """From status: the progress of the models that are each trained without one group, as last published. None: nothing yet."""
 
     @cached_property
     def keyed(self) -> Frozen:

@@ -25,7 +25,7 @@ RATE_METRIC = "progress/images_per_second"
 MEMORY_METRIC = "progress/gpu_memory_bytes"
 LOSS = "train/loss"
 MOST = 1e6
-"""Upper limit of plausible epochs, seconds per epoch and the like: anyone who can write to MLflow can change metrics."""
+"""Upper limit of plausible epochs, seconds per epoch and similar numbers: anyone who can write to MLflow can change metrics."""
 MOST_BYTES = 2**50
 _MAIN = tuple(
     dict.fromkeys(
@@ -70,7 +70,7 @@ def seeds_of(seen: Observed) -> list[SeedStatus]:
 
 
 def search_of(seen: Observed) -> SearchStatus | None:
-    """Likewise the progress of the search, so that its findings survive if the run ends at its deadline."""
+    """The progress of the search, from sources as in `seeds_of`, so that its findings survive if the run ends at its deadline."""
     if seen.told is None or seen.told.search is None:
         return seen.stated_search
     return search_status(seen.told.search)
@@ -104,7 +104,7 @@ def search_status(told: SearchProgress) -> SearchStatus:
 
 
 def left_out_of(seen: Observed) -> LeaveOneOutStatus | None:
-    """Likewise the progress of the models that are each trained without one group."""
+    """The progress of the models that are each trained without one group, from the same sources as in `seeds_of`."""
     if seen.told is None or seen.told.left_out is None:
         return seen.stated_left_out
     told = seen.told.left_out

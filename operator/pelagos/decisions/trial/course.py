@@ -69,7 +69,7 @@ def service_gone(seen: Observed) -> Ended | None:
 
 
 def service_not_ready(seen: Observed) -> Ended | None:
-    """Reports that the ModelService is not Ready. The time keeps running, since nobody could say how long that lasted."""
+    """Reports that the ModelService is not Ready. The time keeps running, since the length of an outage is not known."""
     service = seen.service
     if service is None or service.is_ready:
         return None

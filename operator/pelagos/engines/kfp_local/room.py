@@ -32,7 +32,7 @@ class Share:
 class Room:
     """Resources that the runs of a flow may use together: ``runs`` of them, ``cores``, and ``memory`` in bytes; 0 means no limit.
 
-    A run that asks for more than there is gets the machine for itself; otherwise it would wait for ever. GPUs are used by one run
+    A run that asks for more than there is gets the machine for itself; otherwise it would wait forever. GPUs are used by one run
     at a time, because nothing divides them between processes on one machine. ``has_gpus``: the machine has GPUs, which every run
     uses, even one that does not ask for any.
     """
@@ -66,7 +66,7 @@ class Room:
     def first(self, flow: str, queue: Sequence[Share], taken: Collection[Share]) -> int:
         """How many runs at the front of the queue may start now.
 
-        None overtakes another: a run that needs many cores would otherwise wait for ever behind a stream of small ones.
+        None overtakes another: a run that needs many cores would otherwise wait forever behind a stream of small ones.
         """
         having = list(taken)
         for number, asked in enumerate(queue):

@@ -1,7 +1,7 @@
 """Ends runs on a Kubeflow Pipelines server, and knows which have ended although the server reports otherwise. Used by the engine.
 
 A server accepts the request and ends the run later. It may never confirm that: a run whose workflow somebody deleted keeps its
-last state for ever, and some servers report a run as failed that they were asked to end. So the requests, and their times, are
+last state forever, and some servers report a run as failed that they were asked to end. So the requests, and their times, are
 remembered here.
 """
 

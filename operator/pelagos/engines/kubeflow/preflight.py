@@ -168,7 +168,7 @@ class Preflight:
         self._known: dict[tuple[str, Needs], tuple[float, str, reasons.Reason]] = {}
 
     async def require(self, namespace: str, wanted: Needs) -> None:
-        """Raise RejectedError when a step of the run would certainly fail or wait for ever.
+        """Raise RejectedError when a step of the run would certainly fail or wait forever.
 
         The reason is NamespaceNotReady, or PriorityNotUsable if the priority is the only problem.
         """

@@ -2,7 +2,7 @@
 
 Each step of a run appears as several tasks: ``train-driver``, ``train`` (a group) and ``executor`` (the pod, a child of the
 group). Times that are not known yet are in the year 1970. If a run's workflow is deleted, the server's agents never update it
-again and its state stays the same for ever: `silent_since` tells when anything last changed.
+again and its state stays the same forever: `silent_since` returns when anything last changed.
 """
 
 from __future__ import annotations

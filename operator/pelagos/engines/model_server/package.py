@@ -33,7 +33,7 @@ class Package:
 
 
 class Packages:
-    """A cache of packages. A digest names one package for ever, so entries never become stale."""
+    """A cache of packages. A digest always names the same package, so entries never become stale."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects

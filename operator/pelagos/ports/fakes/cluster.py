@@ -52,7 +52,7 @@ class Backup:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Callbacks for changes and lists. A watcher without ``lags`` hears of changes at once, regardless of ``lagging``."""
+    """Callbacks for changes and lists. A watcher without ``lags`` is notified of changes at once, regardless of ``lagging``."""
 
     seen: Callable[[Resource], None]
     gone: Callable[[Key, str], None]
@@ -81,7 +81,7 @@ class ClusterFake:
         self.logins: dict[tuple[str, str], ServiceLogin] = {}
         """Logins for the gateway, by namespace and name of the ModelService."""
         self.refusal: str | None = None
-        """Why resources and Secrets beside a resource are refused; None: they are not."""
+        """Why owned resources and Secrets are refused; None: they are not."""
         self.created: Callable[[], str] = lambda: "2026-01-01T00:00:00Z"
         """The creationTimestamp of new resources."""
         self._kinds: dict[str, Kind] = {}
