@@ -1,4 +1,4 @@
-"""Runs programs of the data plane, which have an environment of their own, for commands; and resolves versions."""
+"""Runs programs of the data plane, which have their own environment, for commands; and resolves versions."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - options of a command
     installed.progress_console().print(Text(shown(f"{told}{sureness(done)}")), soft_wrap=True)
     installed.result_console().print(table(done))
     if evidence := done.get("evidence"):
-        # In full, and on a line of its own, because people copy it into a spec.
+        # In full, and on a separate line, because people copy it into a spec.
         told = f"Gates compare with it by champion.evidence: {evidence['sha256'].removeprefix('sha256:')}"
         installed.progress_console().print(Text(told), soft_wrap=True)
     if done.get("slices"):

@@ -1,1 +1,1 @@
-"""``pelagos image``: a served model as a container image of its own, and its description for OSCAR."""
+"""``pelagos image``: a served model as a separate container image, and its description for OSCAR."""

@@ -1,4 +1,4 @@
-"""Gathers a lineage from the API server, the store and MLflow. Digests are never trusted but computed again."""
+"""Gathers a lineage from the API server, the store and MLflow. Digests are never trusted: they are computed again."""
 
 from __future__ import annotations
 

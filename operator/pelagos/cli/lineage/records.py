@@ -208,7 +208,7 @@ def _package(record: Record, folder: Path) -> list[Link]:
 
 
 def same(name: str, found: str, wanted: str, what: str) -> Link:
-    """A link that holds if ``found`` equals ``wanted``; ``what`` is what the message calls ``found``."""
+    """A link that holds if ``found`` equals ``wanted``; ``what`` names ``found`` in the message."""
     if found == wanted:
         return Link(name, True, _brief(found))
     return Link(name, False, f"{what} is {_brief(found)} instead of {_brief(wanted)}")
