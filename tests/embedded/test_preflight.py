@@ -1,4 +1,4 @@
-"""Whatever keeps Pelagos from starting is reported with the next step."""
+"""Every obstacle to starting Pelagos is reported with the next step."""
 
 from __future__ import annotations
 

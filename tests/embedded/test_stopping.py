@@ -1,4 +1,4 @@
-"""Stopping, in whatever way, leaves no process behind."""
+"""Stopping in any way leaves no process behind."""
 
 from __future__ import annotations
 

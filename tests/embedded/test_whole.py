@@ -106,7 +106,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 
 
 def is_closed_to_others(installation: Installation) -> None:
-    """Check all that it has written, whatever the umask of the user."""
+    """Check all files that it has written, for any umask of the user."""
     home = installation.layout.home
     open_to_others = [
         str(path.relative_to(home))

@@ -57,7 +57,7 @@ async def test_what_was_served_is_served_on_and_new_services_when_there_is_space
         await until(is_stale)
         assert contents(folder) == before
         assert await answers(site, READY)
-        # Several attempts later it has said so once.
+        # After several attempts, it has reported the problem only once.
         for name in ("another", "one-more"):
             await site.api.put("modelservices", "reef", name, status={"endpoints": OTHER})
         await until(lambda: len(site.gateway._judge.table.services) == 4)

@@ -1,4 +1,4 @@
-"""Which tokens of an issuer are valid, and which requests it gets. The issuer is made here with real keys, and lies on demand."""
+"""Which tokens of an issuer are valid, and which requests it gets. The issuer has real keys, and lies on demand."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ SECRET = "a secret that the client and the provider share, long enough"
 
 
 class Liar:
-    """Tells the truth, except for what a test changes."""
+    """Answers truthfully, except for values that a test changes."""
 
     def __init__(self) -> None:
         self.metadata: dict[str, Any] = {

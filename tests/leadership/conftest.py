@@ -19,7 +19,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def namespace(plane: ControlPlane) -> str:
-    """A namespace of the test's own."""
+    """A separate namespace for the test."""
     name = f"lead-{next(_numbers)}"
     plane.create_namespace(name)
     return name

@@ -1,4 +1,4 @@
-"""What the operator may rely on, wherever objects are kept."""
+"""The guarantees for the operator, wherever objects are kept."""
 
 from __future__ import annotations
 

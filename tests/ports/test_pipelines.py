@@ -1,4 +1,4 @@
-"""What the operator may rely on, whichever pipeline engine it uses."""
+"""The guarantees for the operator, with every pipeline engine."""
 
 from __future__ import annotations
 

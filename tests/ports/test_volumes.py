@@ -1,4 +1,4 @@
-"""What the operator may rely on, whatever holds the users' data."""
+"""The guarantees for the operator, in every store of users' data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A world in memory for every test. In: resources that users write. Out: status, events, and what the fakes were asked to do.
+"""A world in memory for every test. In: resources that users write. Out: status, events, and the calls of the fakes.
 
 Time is virtual; nothing of the loop, the driver or the reconcilers is replaced.
 """

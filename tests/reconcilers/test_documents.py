@@ -12,7 +12,7 @@ from simulation import DETECTOR, FRAMES, Simulation
 
 
 def told(world: Simulation) -> list[dict[str, Any]]:
-    """What trainings are given for their documents."""
+    """The input of trainings for their documents."""
     world.run_until(lambda: world.ready(DETECTOR).get("reason") == "Training")
     asked = [json.loads(run.request.parameters["request"]) for run in world.pipelines.runs.values()]
     return [each["about"] for each in asked if "about" in each]

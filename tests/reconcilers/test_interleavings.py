@@ -1,4 +1,4 @@
-"""Whatever users, faults and other systems do, in any order: in the end everything is as specs say, and nothing was done twice.
+"""Users, faults and other systems act in any order: in the end everything is as specs say, and nothing was done twice.
 
 Hypothesis generates the stories. Time passes between steps by fractions of what the data plane needs, so that most steps happen
 while work is in progress. At the end all faults are healed and specs are as they were at the beginning.

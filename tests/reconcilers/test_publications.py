@@ -1,4 +1,4 @@
-"""A version is published once, if it may be; whatever becomes of that, trainings continue, and what is published stays."""
+"""A version is published once, if it may be; regardless of the outcome, trainings continue, and published versions stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a parser does in its child, the caller gets an answer or a named error, and the next task is answered."""
+"""For anything that a parser does in its child, the caller gets an answer or a named error, and the next task is answered."""
 
 from __future__ import annotations
 

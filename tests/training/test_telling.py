@@ -1,4 +1,4 @@
-"""What a step reports about its progress: stage, duration and attempt. Reporting never holds up the work."""
+"""A step's reports about its progress: stage, duration and attempt. Reporting never holds up the work."""
 
 from __future__ import annotations
 

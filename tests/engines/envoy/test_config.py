@@ -1,4 +1,4 @@
-"""What passes Envoy and what does not, shown on the real one before a server that records what reaches it."""
+"""Which requests pass Envoy and which do not, shown on the real one before a server that records what reaches it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A namespace is checked before a run is submitted: what would certainly make its steps fail is reported, and waited for."""
+"""A namespace is checked before a run is submitted: a certain failure of its steps is reported, and the run waits."""
 
 from __future__ import annotations
 

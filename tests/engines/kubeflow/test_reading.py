@@ -1,4 +1,4 @@
-"""What a server says of a run becomes a truthful state and a helpful message."""
+"""A server's report of a run becomes a truthful state and a helpful message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others do to the server's records: deleted, expired, archived, retried on its page. Nothing runs twice."""
+"""Records of the server that others delete, archive or retry on its page, or that expire. Nothing runs twice."""
 
 from __future__ import annotations
 

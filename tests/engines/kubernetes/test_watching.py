@@ -1,4 +1,4 @@
-"""Objects kept in memory by list and watch: correct on a real API server, and whatever happens to the connection."""
+"""Objects kept in memory by list and watch: correct on a real API server, and regardless of the connection."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def following(watched: Watched) -> AsyncIterator[None]:
 
 async def until(true: Callable[[], Any]) -> None:
     async with asyncio.timeout(60):
-        while not true():  # noqa: ASYNC110  what is waited for has no event
+        while not true():  # noqa: ASYNC110  no event to wait for
             await asyncio.sleep(0.01)
 
 

@@ -223,7 +223,7 @@ async def test_a_model_belongs_to_the_namespace_that_registered_first(registry: 
 
 
 async def test_a_model_with_versions_of_others_alone_belongs_to_nobody(registry: Registry) -> None:
-    """Whatever namespace their tags name."""
+    """Even if their tags name a namespace."""
     model = f"detector-{uuid.uuid4()}"
     assert await plant(registry, model, {RESOURCE_TAG: "trainingrun/bay/detector"}) == "1"
     assert await registry.owner(model, owned) is None

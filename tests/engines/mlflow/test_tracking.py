@@ -45,7 +45,7 @@ async def find_run(tracking: TrackingFake | MlflowTracking, uid: str) -> Tracked
 
 
 class World:
-    """A tracking server, and what others than the operator do to it."""
+    """A tracking server, and the actions of others on it."""
 
     def __init__(self, tracking: TrackingFake | MlflowTracking, rest: MlflowRest | None) -> None:
         self.tracking = tracking

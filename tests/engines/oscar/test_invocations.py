@@ -1,6 +1,6 @@
 """Asynchronous invocations: the real faas-supervisor runs the service's own script in a job, which serves, answers and reports.
 
-Also what the storage, the jobs and the supervisor do besides.
+Also the effects of the storage, the jobs and the supervisor.
 """
 
 from __future__ import annotations
