@@ -45,8 +45,17 @@ JUDGED: dict[str, tuple[Judged, ...]] = {
     "operator": (
         Judged("ratio", but=("Datasets/s",), scatter=("Pelagos", "kopf alone")),
         Judged("ratio", Better.MORE, rows=("Datasets/s",), scatter=("Pelagos", "kopf alone")),
+        Judged("ratio to these", but=("Datasets/s",), scatter=("Pelagos", "the same requests")),
+        Judged("ratio to these", Better.MORE, rows=("Datasets/s",), scatter=("Pelagos", "the same requests")),
     ),
-    "scale": tuple(Judged(fleet, Better.MORE, rows=("Datasets/s to Ready, ratio",)) for fleet in _FLEETS),
+    "scale": tuple(
+        rule
+        for fleet in _FLEETS
+        for rule in (
+            Judged(fleet, Better.MORE, rows=("Datasets/s to Ready, ratio",)),
+            Judged(fleet, rows=("seconds from start to having looked at all, ratio",)),
+        )
+    ),
     "queue": (Judged("median, or all", rows=("seconds until all are Ready, ratio",)),),
     "training": _loops("yolo train"),
     "starting": (Judged("ratio to its framework", scatter=("CPU s",)), Judged("ratio to torch", scatter=("CPU s",))),
