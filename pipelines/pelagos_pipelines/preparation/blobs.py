@@ -30,8 +30,6 @@ _THREADS = 8
 _AT_ONCE = 32
 """Files that a thread writes before it syncs the first: the disk has begun to write the others by then."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-_READ_ONLY = 0o444
-"""The mode of blobs, within the umask. They get it when they are created: a change of mode after syncing is another write."""
 _keeping = threading.Lock()
 
 
@@ -134,7 +132,7 @@ def _write(blobs: str, wanted: Sequence[_Wanted]) -> None:
                 continue
             # Removes the partial file on errors, so that it does not keep a full disk full.
             stack.enter_context(disk.written(Path(partial)))
-            descriptor = os.open(partial, _NEW, _READ_ONLY)
+            descriptor = os.open(partial, _NEW, 0o666)
             stack.callback(os.close, descriptor)
             # The digest is taken from the bytes that were copied, because the source may change between two reads.
             if one.fill(descriptor) != one.sha256:
@@ -144,6 +142,8 @@ def _write(blobs: str, wanted: Sequence[_Wanted]) -> None:
             # Synced before it gets its name, because a file under that name is taken for complete.
             os.fsync(descriptor)
             os.replace(partial, target)  # noqa: PTH105
+            # Only now: a partial file that is read-only, left by a killed process, would keep every later one from writing it.
+            os.fchmod(descriptor, os.fstat(descriptor).st_mode & 0o444)  # read-only, within the umask
 
 
 def _sha256(file: str) -> str:
