@@ -70,7 +70,7 @@ class Journal:
                 # Both records end the call, since the first one is lost while Envoy still connects. Only the second has the
                 # figures, so only that one is counted.
                 self._callers.end(str(record["call"]))
-                if message[0] == shared.TOLD:
+                if message[0] == shared.DETAILS:
                     _count(record)
         except (TypeError, IndexError, ValueError, KeyError, AttributeError) as error:
             logger.debug("not understood: %s", error)

@@ -24,7 +24,7 @@ CALL = "x-request-id"
 AUTHORITY, CONVERTER, JOURNAL, STREAMS = "authority", "converter", "journal", "streams"
 """Names of sockets, and of their clusters after ``pelagos-``: the program that decides on requests, the one that converts JSON to
 binary, the one that receives reports of ended calls, and the one that turns streams into calls."""
-ENDED, TOLD = "ended", "told"
+ENDED, DETAILS = "ended", "details"
 """Tags of the journal's records: a call has ended; and within a second, its details."""
 STREAM = routes.STREAM
 _JUDGED_SECONDS = 10
@@ -232,7 +232,7 @@ def _journal() -> list[dict[str, Any]]:
             buffer_size_bytes=size,
             record=record,
         )
-        for tag, size, record in ((ENDED, 1, call), (TOLD, MIB, call | more))
+        for tag, size, record in ((ENDED, 1, call), (DETAILS, MIB, call | more))
     ]
 
 
